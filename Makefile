@@ -1,0 +1,56 @@
+# One command for each thing a person does here. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Compiled imports are four times faster; a parent shell may have switched them off.
+unexport PYTHONDONTWRITEBYTECODE
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The environment is rebuilt when a lock changes, and only then.
+.venv/installed: requirements.txt requirements-dev.txt pyproject.toml publisher/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "python3.11 was not found; install it or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "setting up .venv (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e publisher
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib src publisher/src || true
+	@touch $@
+
+setup: .venv/installed ## make .venv from the hashed locks
+
+demo: .venv/installed ## one copy, end to end, on this machine (FAULT=copy-fails shows the other road)
+	@$(BIN)/python -m local_cloud demo --copy-seconds $(or $(COPY_SECONDS),5) $(if $(FAULT),--fault $(FAULT))
+
+up: .venv/installed ## keep everything running until Ctrl-C; prints what to export
+	@exec $(BIN)/python -m local_cloud up
+
+test: .venv/installed ## every test
+	@$(BIN)/python -m pytest -q
+
+lint: .venv/installed ## linters, types and import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy src publisher/src tests main.py
+	@$(BIN)/lint-imports
+
+check: lint test ## what CI runs
+
+format: .venv/installed ## rewrite the code the way the linters want it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# Generated, never edited. UPGRADE=1 takes newer versions.
+UV_COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \
+	--universal --no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+lock: ## write requirements*.txt anew from pyproject.toml
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	@$(UV_COMPILE) pyproject.toml -o requirements.txt
+	@$(UV_COMPILE) pyproject.toml publisher/pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove what was made here
+	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help setup demo up test lint check format lock clean

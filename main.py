@@ -1,0 +1,43 @@
+"""The targets that the Functions Framework serves: ``functions-framework --target worker``.
+
+Only the framework and the settings are imported here, so that an instance listens within
+a second; the application itself is built on the first request.
+"""
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import functions_framework.aio
+
+# A buildpack installs requirements.txt only: our own code is found from here.
+sys.path.insert(0, str(Path(__file__).parent / "src"))
+
+from model_copier.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from model_copier.bootstrap import Service
+
+try:
+    SETTINGS = Settings.from_env(os.environ)
+except SettingsError as error:
+    sys.exit(f"model copier: {error}")
+
+
+@functools.cache
+def _service(target: str) -> "Service":
+    from model_copier.bootstrap import Service  # noqa: PLC0415  see the header
+
+    return Service(target, SETTINGS)
+
+
+# An ASGI application is called the way a response is, which the framework's types do not say.
+@functions_framework.aio.http  # type: ignore[arg-type]
+async def worker(_request: "Request") -> "ASGIApp":
+    """Pub/Sub push: requests and ticks."""
+    return await _service("worker").app()

@@ -1,0 +1,163 @@
+"""Jobs in one SQLite file, which several processes of a machine may share.
+
+Every write is one statement, so compare-and-swap needs no transaction that first reads
+and then writes: those starve each other ("database is locked"). ``synchronous=FULL``
+makes a job that was stored survive the power plug too. Not for Cloud Run, where a file
+is the memory of one instance.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from model_copier.errors import (
+    DestinationTakenError,
+    JobExistsError,
+    StaleJobError,
+    UnavailableError,
+)
+from model_copier.job import Job
+from model_copier.records import from_record, to_record
+
+# `destination` is set while the job holds it: the index is the lock.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    key TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    due_at REAL,
+    destination TEXT,
+    expires_at REAL,
+    record BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS jobs_destination ON jobs (destination)
+    WHERE destination IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+"""
+
+
+class SqliteJobStore:
+    """See ``ports.JobStore`` for the promises."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._turn = threading.Lock()  # one connection, one statement at a time
+
+    @classmethod
+    async def open(cls, file: Path, *, busy_seconds: float) -> Self:
+        """Open the file, and make it and its folder where they are missing.
+
+        ``busy_seconds``: how long to wait for another process's write; keep it below the
+        lease of a job.
+
+        Raises:
+            UnavailableError: the file cannot be opened, or is no job store.
+        """
+        return cls(await asyncio.to_thread(_connect, file, busy_seconds))
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._connection.close)
+
+    async def create(self, job: Job) -> Job:
+        job = replace(job, version=1)
+        columns = (job.key, *_columns(job))
+        try:
+            await self._write(
+                "INSERT INTO jobs (key, version, due_at, destination, expires_at, record)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                columns,
+            )
+        except sqlite3.IntegrityError as error:
+            raise JobExistsError(job.key) from error
+        return job
+
+    async def get(self, key: str) -> Job | None:
+        found = await self._read("SELECT record FROM jobs WHERE key = ?", (key,))
+        return from_record(found[0][0]) if found else None
+
+    async def save(self, job: Job) -> Job:
+        saved = replace(job, version=job.version + 1)
+        try:
+            changed = await self._write(
+                "UPDATE jobs SET version = ?, due_at = ?, destination = ?, expires_at = ?,"
+                " record = ? WHERE key = ? AND version = ?",
+                (*_columns(saved), job.key, job.version),
+            )
+        except sqlite3.IntegrityError as error:
+            raise DestinationTakenError(job.destination) from error
+        if not changed:
+            raise StaleJobError(job.key)
+        return saved
+
+    async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
+        found = await self._read(
+            "SELECT record FROM jobs WHERE due_at IS NOT NULL AND (due_at <= ? OR due_at > ?)"
+            " ORDER BY due_at LIMIT ?",
+            (now.timestamp(), latest.timestamp(), limit),
+        )
+        return [from_record(row[0]) for row in found]
+
+    async def next_due_at(self) -> datetime | None:
+        found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
+        earliest = found[0][0]
+        return None if earliest is None else datetime.fromtimestamp(earliest, UTC)
+
+    async def delete_expired(self, now: datetime) -> int:
+        return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
+
+    async def _read(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+        return (await asyncio.to_thread(self._execute, statement, values))[0]
+
+    async def _write(self, statement: str, values: tuple[object, ...]) -> int:
+        return (await asyncio.to_thread(self._execute, statement, values))[1]
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> tuple[list[Any], int]:
+        with self._turn, _outages():
+            cursor = self._connection.execute(statement, values)
+            return cursor.fetchall(), cursor.rowcount
+
+
+def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
+    with _outages():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(
+            file,
+            timeout=busy_seconds,
+            isolation_level=None,  # each statement commits itself
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.executescript(_SCHEMA)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Tell an outage from a broken promise: ``IntegrityError`` is the statement's own answer."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise UnavailableError(f"job store: {error}") from error
+
+
+def _columns(job: Job) -> tuple[int, float | None, str | None, float | None, bytes]:
+    return (
+        job.version,
+        job.due_at.timestamp() if job.due_at else None,
+        job.destination,
+        job.expires_at.timestamp() if job.expires_at else None,
+        to_record(job),
+    )

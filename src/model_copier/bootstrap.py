@@ -1,0 +1,128 @@
+"""The one place that knows every adapter: builds the app of a process on its first request.
+
+Nothing here runs at import: the Functions Framework imports ``main.py`` and then forks,
+and gRPC channels may hang across a fork (grpc/grpc#41768). Heavy imports are in here too,
+so that an instance listens before it has read them.
+"""
+
+import asyncio
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from model_copier.adapters.pubsub import PubsubTopics
+from model_copier.adapters.sqlite import SqliteJobStore
+from model_copier.adapters.vertex import VertexModelService
+from model_copier.errors import UnavailableError
+from model_copier.job import Timing
+from model_copier.logs import log
+from model_copier.messages import Contract
+from model_copier.request_data import Defaults
+from model_copier.settings import Settings
+from model_copier.web import push
+from model_copier.workflow import Workflow
+
+
+class SystemClock:
+    """See ``ports.Clock``."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+async def build_workflow(settings: Settings) -> Workflow:
+    """Connect everything.
+
+    Raises:
+        UnavailableError: the store cannot be opened; the next request may try again.
+    """
+    timing = Timing(
+        call=settings.call_timeout_seconds,
+        max_skew=settings.max_skew_seconds,
+        copy_deadline=settings.copy_deadline_seconds,
+    )
+    request_topic = settings.topic(settings.request_topic)
+    store = await SqliteJobStore.open(
+        Path(settings.store.removeprefix("sqlite:///")), busy_seconds=timing.call / 2
+    )
+    return Workflow(
+        store=store,
+        models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
+        topics=PubsubTopics(
+            reply_topic=settings.topic(settings.reply_topic),
+            dead_letter_topic=settings.topic(settings.dead_letter_topic),
+            tick_topic=settings.topic(settings.tick_topic),
+            call_seconds=timing.call,
+            emulator_host=settings.pubsub_emulator_host,
+        ),
+        clock=SystemClock(),
+        contract=Contract(request_topic=request_topic, defaults=Defaults.of(settings)),
+        service_name=f"//model-copier/{request_topic}",
+        timing=timing,
+    )
+
+
+def build_app(target: str, workflow: Workflow, settings: Settings) -> ASGIApp:
+    """Make the whole application of a target, with its own 404, 405 and 500."""
+    del target  # one so far
+    app = Starlette(routes=push.routes(workflow, follow_seconds=settings.follow_seconds))
+
+    async def contained(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception:  # noqa: BLE001  answered 500 already; raised on, it would be answered twice
+            log("bug", severity="ERROR", path=scope["path"], traceback=traceback.format_exc())
+
+    return contained
+
+
+class Service:
+    """The application of one process, built when it is first asked for."""
+
+    def __init__(self, target: str, settings: Settings) -> None:
+        self._target = target
+        self._settings = settings
+        self._building = asyncio.Lock()
+        self._app: ASGIApp | None = None
+
+    async def app(self) -> ASGIApp:
+        """Return the application, or a 503 as long as it cannot be built."""
+        async with self._building:
+            if self._app is None:
+                try:
+                    workflow = await build_workflow(self._settings)
+                except UnavailableError as error:
+                    log("unavailable", severity="ERROR", why=str(error))
+                    return push.try_again(error)
+                self._app = build_app(self._target, workflow, self._settings)
+                _on_sigterm(workflow.close)
+            return self._app
+
+
+def _on_sigterm(leave: Callable[[], None]) -> None:
+    """End follows when the process is told to go; the server then waits for open requests.
+
+    The framework passes no signal on, and an open request would hold the exit for 30 s
+    where Cloud Run kills after 10.
+    """
+    loop = asyncio.get_running_loop()
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(leave)
+        if callable(previous):
+            previous(number, frame)
+
+    with suppress(ValueError):  # not in the main thread: a test serves us there
+        signal.signal(signal.SIGTERM, handle)

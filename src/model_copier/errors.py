@@ -1,0 +1,126 @@
+"""Every error answers one question: try again, or give up?
+
+CopierError
+├── RejectedError           give up: the request breaks the contract; never became a job
+├── RefusedError            give up: Google said no, and the same call would be refused again
+├── UnavailableError        try again: nothing was done
+├── OutcomeUnknownError     neither: the call may have worked; look before trying again
+└── StoreError
+    ├── JobExistsError          look: another delivery stored this job first
+    ├── StaleJobError           look: somebody else has moved this job on, or it is gone
+    └── DestinationTakenError   try again: another unfinished job holds the destination
+"""
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """The canonical codes of Google's APIs (google/rpc/code.proto), by name."""
+
+    CANCELLED = "CANCELLED"
+    UNKNOWN = "UNKNOWN"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    ABORTED = "ABORTED"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+    UNAVAILABLE = "UNAVAILABLE"
+    DATA_LOSS = "DATA_LOSS"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+
+
+# A call that ends in one of these did nothing, and would do nothing again.
+PERMANENT = frozenset(
+    {
+        Code.UNAUTHENTICATED,
+        Code.PERMISSION_DENIED,
+        Code.INVALID_ARGUMENT,
+        Code.NOT_FOUND,
+        Code.FAILED_PRECONDITION,
+        Code.OUT_OF_RANGE,
+        Code.UNIMPLEMENTED,
+    }
+)
+# A finished operation with one of these made nothing and is worth another attempt.
+RETRYABLE_OPERATION = frozenset(
+    {
+        Code.RESOURCE_EXHAUSTED,
+        Code.UNAVAILABLE,
+        Code.ABORTED,
+        Code.INTERNAL,
+        Code.DEADLINE_EXCEEDED,
+        Code.UNKNOWN,
+    }
+)
+
+
+class CopierError(Exception):
+    """Whatever the copier itself raises; anything else is a bug."""
+
+
+class RejectedError(CopierError):
+    """A request that breaks the contract; ``message`` names the field and the rule."""
+
+    def __init__(self, message: str, *, code: Code = Code.INVALID_ARGUMENT) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RefusedError(CopierError):
+    """Google refused the call for good."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class UnavailableError(CopierError):
+    """Nothing was done; the same call may work later."""
+
+
+class OutcomeUnknownError(CopierError):
+    """The call may have worked: only looking can tell."""
+
+
+class StoreError(CopierError):
+    """The job store did not do what was asked."""
+
+
+class JobExistsError(StoreError):
+    """A job with this key is stored already."""
+
+
+class StaleJobError(StoreError):
+    """The stored version is no longer the one that was read."""
+
+
+class DestinationTakenError(StoreError):
+    """Another unfinished job holds the destination."""
+
+
+def outcome_of_copy_call(code: Code, message: str) -> CopierError:
+    """Sort the answer to a CopyModel call by what it tells about the copy.
+
+    ALREADY_EXISTS and ABORTED are *unknown* on purpose: both may be the echo of an earlier
+    call of ours that worked. UNAVAILABLE too: gRPC answers it both when nothing was sent
+    and when the server took the call and died.
+    """
+    if code in PERMANENT:
+        return RefusedError(code, message)
+    if code is Code.RESOURCE_EXHAUSTED:
+        return UnavailableError(f"{code}: {message}")
+    return OutcomeUnknownError(f"{code}: {message}")
+
+
+def outcome_of_read(code: Code, message: str) -> CopierError:
+    """Sort the answer to a call that changes nothing: refused, or worth another try."""
+    if code in PERMANENT:
+        return RefusedError(code, message)
+    return UnavailableError(f"{code}: {message}")

@@ -1,0 +1,21 @@
+"""One line of JSON for each event, as Cloud Logging reads it from standard output.
+
+https://cloud.google.com/logging/docs/structured-logging
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+
+def log(event: str, *, severity: str = "INFO", **fields: Any) -> None:
+    """Write an event and its fields; empty fields are left out."""
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "severity": severity,
+        "message": event,
+        **{name: value for name, value in fields.items() if value not in ("", None)},
+    }
+    sys.stdout.write(json.dumps(line, default=str) + "\n")
+    sys.stdout.flush()

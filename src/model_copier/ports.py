@@ -1,0 +1,101 @@
+"""What the workflow needs from the outside world, in its own words.
+
+Each promise here is tried by a contract suite over every adapter that makes it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from model_copier.job import Job
+from model_copier.messages import Message
+from model_copier.registry import CopyCall, Model, Operation
+from model_copier.resource_names import ModelName
+
+
+class JobStore(Protocol):
+    """Keeps jobs. Every method may raise ``UnavailableError``: then the caller does not know
+    whether a write was done, and finds out by reading.
+    """
+
+    async def create(self, job: Job) -> Job:
+        """Store a job that is new and return it with version 1.
+
+        Raises:
+            JobExistsError: a job with this key is there already.
+        """
+
+    async def get(self, key: str) -> Job | None: ...
+
+    async def save(self, job: Job) -> Job:
+        """Store ``job`` and return it with the next version.
+
+        Taking and leaving ``job.destination`` happens in the same instant. A record that
+        was deleted is never made anew.
+
+        Raises:
+            StaleJobError: the stored version is no longer ``job.version``.
+            DestinationTakenError: another job holds ``job.destination``; nothing was saved.
+        """
+
+    async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
+        """Jobs with ``due_at`` at or before ``now``, or after ``latest`` (a broken clock wrote
+        those), the longest due first. Costs what is due, not what is stored.
+        """
+
+    async def next_due_at(self) -> datetime | None:
+        """The earliest ``due_at`` of all, or None when no job has anything left to do."""
+
+    async def delete_expired(self, now: datetime) -> int:
+        """Forget records whose ``expires_at`` has passed; return how many."""
+
+
+class ModelService(Protocol):
+    """Vertex AI's registry, in the region that each name holds.
+
+    Reads raise ``RefusedError`` (with NOT_FOUND for what is not there) or ``UnavailableError``.
+    """
+
+    async def get_model(self, name: ModelName) -> Model: ...
+
+    async def list_versions(self, name: ModelName) -> Sequence[Model]:
+        """All versions of a model; none when the model does not exist."""
+
+    async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
+        """Operations on a destination model; None where they cannot be listed."""
+
+    async def copy_model(self, call: CopyCall) -> Operation:
+        """Start a copy. Sent once, never retried.
+
+        Raises:
+            RefusedError: surely not started, and never will be.
+            UnavailableError: surely not started; later it may be.
+            OutcomeUnknownError: may have been started.
+        """
+
+    async def get_operation(self, name: str) -> Operation: ...
+
+    async def cancel_operation(self, name: str) -> None:
+        """Ask for a cancel; whether it came in time, the operation tells."""
+
+
+class Topics(Protocol):
+    """Where outcomes go. A publish returns once Pub/Sub has the message.
+
+    Raises ``UnavailableError``; the message may have been published all the same, which is
+    harmless: readers drop repeats by event id.
+    """
+
+    async def publish_reply(self, message: Message) -> None: ...
+
+    async def publish_letter(self, message: Message) -> None: ...
+
+    async def publish_tick(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Wall time, and time that never goes back."""
+
+    def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...

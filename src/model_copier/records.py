@@ -1,0 +1,25 @@
+"""A job as it lies in a store: ``[record version, job]`` in JSON, the same for every store.
+
+The version tells a record of a newer service from one of our own; it goes up when an
+older service could no longer carry such a job on safely.
+"""
+
+from typing import Final, Literal
+
+from pydantic import ConfigDict, TypeAdapter
+
+from model_copier.job import Job
+
+RECORD_VERSION: Final = 1
+# Around a tuple, because pydantic takes no configuration for a dataclass of somebody else's.
+_RECORD: TypeAdapter[tuple[Literal[1], Job]] = TypeAdapter(
+    tuple[Literal[1], Job], config=ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+)
+
+
+def to_record(job: Job) -> bytes:
+    return _RECORD.dump_json((RECORD_VERSION, job))
+
+
+def from_record(record: bytes) -> Job:
+    return _RECORD.validate_json(record)[1]

@@ -1,0 +1,40 @@
+"""What Vertex AI's model registry is asked and what it tells, in our own types."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from model_copier.errors import Code
+from model_copier.resource_names import ModelName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One version of a model."""
+
+    name: ModelName  # as Vertex AI gave it, with the version's number
+    copy_of: ModelName | None  # `original_model_info.model`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A CopyModel operation."""
+
+    name: str
+    done: bool
+    model: ModelName | None = None  # the copy, with its version: done, and it worked
+    code: Code | None = None  # done, and it failed
+    message: str = ""
+    started_at: datetime | None = None
+    updated_at: datetime | None = None  # when done: the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyCall:
+    """A CopyModel request: exactly one of ``model_id`` and ``parent_model`` is set."""
+
+    source: ModelName
+    target_location: str  # projects/P/locations/L
+    model_id: str = ""
+    parent_model: str = ""
+    kms_key_name: str = ""
+    custom_service_account: str = ""

@@ -1,0 +1,97 @@
+"""Names of Vertex AI models: ``projects/P/locations/L/models/M[@VERSION]``.
+
+Knows nothing of any service. A name that was parsed here is well formed; whether
+the thing exists, only Vertex AI can tell.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Self
+
+# A model id that Google generated is a number; one that a caller chose follows MODEL_ID_RULE.
+_MODEL_NAME = re.compile(
+    r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,62})"
+    r"/locations/(?P<location>[a-z][a-z0-9-]{0,30})"
+    r"/models/(?P<model>[A-Za-z0-9_-]{1,63})"
+    r"(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?"
+)
+_CHOSEN_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+MODEL_ID_RULE = "allowed are a-z, 0-9, _ and -, first a letter or _, at most 63"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelName:
+    """A model, or one version of it.
+
+    ``version`` is a number, an alias, or None for the default version. ``project`` may be
+    an id or a number: Vertex AI answers with either.
+    """
+
+    project: str
+    location: str
+    model: str
+    version: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a full resource name.
+
+        Raises:
+            ValueError: the text is not of the form above.
+        """
+        found = _MODEL_NAME.fullmatch(text)
+        if found is None:
+            raise ValueError(
+                f"{text!r} is not a model name;"
+                " it should read projects/PROJECT/locations/LOCATION/models/MODEL[@VERSION]"
+            )
+        return cls(**found.groupdict())
+
+    def __str__(self) -> str:
+        suffix = f"@{self.version}" if self.version else ""
+        return f"{self.location_name}/models/{self.model}{suffix}"
+
+    @property
+    def location_name(self) -> str:
+        return f"projects/{self.project}/locations/{self.location}"
+
+    def at(self, version: str | None) -> Self:
+        return replace(self, version=version)
+
+    def may_be(self, other: Self) -> bool:
+        """Tell whether both can name the same version of the same model.
+
+        Vertex AI writes a project by id or by number, and does not document when. An id
+        and a number cannot be compared, so they are not held against each other.
+        """
+        return (self.location, self.model, self.version) == (
+            other.location,
+            other.model,
+            other.version,
+        ) and (
+            self.project == other.project or self.project.isdigit() is not other.project.isdigit()
+        )
+
+
+def explain_bad_model_id(text: str) -> str | None:
+    """Say what is wrong with an id that a caller chose, or None when nothing is.
+
+    The rule is CopyModel's: https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.models/copy
+    """
+    if _CHOSEN_ID.fullmatch(text):
+        return None
+    if not text:
+        found = "is empty"
+    elif len(text) > 63:
+        found = f"has {len(text)} characters"
+    elif re.search("[A-Z]", text):
+        found = "has an upper-case letter"
+    elif odd := re.search("[^a-z0-9_-]", text):
+        found = f"has {odd[0]!r}"
+    else:
+        found = f"begins with {text[0]!r}"
+    return f"{_shown(text)} {found}; {MODEL_ID_RULE}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,197 @@
+"""The one place that reads the environment: a frozen ``Settings`` or a list of all that is wrong.
+
+Only the standard library is imported here: ``main.py`` reads the settings at start, and
+start-up time is a feature.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Self
+
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
+_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_TOPIC = re.compile(r"(?:projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_STORE = re.compile(r"sqlite:///.+")
+
+
+class SettingsError(Exception):
+    """One or more settings are missing or wrong; the message lists them all."""
+
+
+def _text(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"should be {expected}")
+        return value
+
+    return read
+
+
+def _names(value: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in value.split(",") if part.strip())
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = -1
+        if not least <= seconds <= most:
+            raise ValueError(f"should be a number of seconds from {least:g} to {most:g}")
+        return seconds
+
+    return read
+
+
+def _setting(about: str, read: Callable[[str], Any], default: Any = MISSING) -> Any:
+    """Declare a setting: the variable's name is the field's in capitals."""
+    return field(default=default, metadata={"about": about, "read": read})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator decides. A field without a default is required."""
+
+    source_project: str = _setting(
+        "project that models come from, unless a request says otherwise",
+        _text(_PROJECT, "a project id"),
+    )
+    target_project: str = _setting(
+        "project that models are copied to, unless a request says otherwise",
+        _text(_PROJECT, "a project id"),
+    )
+    store: str = _setting(
+        "where jobs are kept: `sqlite:///FILE` (processes of one machine share it)",
+        _text(_STORE, "sqlite:///FILE"),
+    )
+    # The region that most tuned Gemini models live in, and the one the first users named.
+    location: str = _setting(
+        "region of source and target, unless a request says otherwise",
+        _text(_LOCATION, "a region such as us-central1"),
+        "us-central1",
+    )
+    # Empty: only SOURCE_PROJECT. A copier that copies from anywhere would lend its rights out.
+    allowed_source_projects: frozenset[str] = _setting(
+        "projects that a request may copy from, by comma; empty: only SOURCE_PROJECT",
+        _names,
+        frozenset(),
+    )
+    allowed_target_projects: frozenset[str] = _setting(
+        "projects that a request may copy to, by comma; empty: only TARGET_PROJECT",
+        _names,
+        frozenset(),
+    )
+    allowed_service_accounts: frozenset[str] = _setting(
+        "accounts that a request may name as custom_service_account, by comma",
+        _names,
+        frozenset(),
+    )
+    # Topics, subscriptions and the worker live in one project; the target's is the usual one.
+    pubsub_project: str = _setting(
+        "project of the topics; empty: TARGET_PROJECT", _text(_PROJECT, "a project id"), ""
+    )
+    request_topic: str = _setting(
+        "topic of requests", _text(_TOPIC, "a topic's name"), "model-copy-requests"
+    )
+    reply_topic: str = _setting(
+        "topic of outcomes", _text(_TOPIC, "a topic's name"), "model-copy-replies"
+    )
+    dead_letter_topic: str = _setting(
+        "topic of failed requests", _text(_TOPIC, "a topic's name"), "model-copy-dead-letters"
+    )
+    tick_topic: str = _setting(
+        "topic that wakes the worker", _text(_TOPIC, "a topic's name"), "model-copy-ticks"
+    )
+    # Most copies end within seconds or within an hour; this catches the first kind at once.
+    follow_seconds: float = _setting(
+        "how long a tick follows young copies; 0 costs least: told within a minute",
+        _seconds(0, 540),
+        30.0,
+    )
+    # An hour is the longest copy heard of; twice that is surely stuck.
+    copy_deadline_seconds: float = _setting(
+        "budget of a copy whose request names none", _seconds(1, 604_800), 7200.0
+    )
+    # Below the shortest push deadline that our set-up gives (60 s), well above a slow answer.
+    call_timeout_seconds: float = _setting(
+        "longest that one call to Google may take", _seconds(0.1, 120), 30.0
+    )
+    # Cloud clocks agree within milliseconds; an unattended machine may drift by seconds.
+    max_skew_seconds: float = _setting(
+        "how far apart the clocks of two machines may be", _seconds(0, 60), 10.0
+    )
+    # The seed's callers expect an answer within Cloud Run's default of 300 s.
+    wait_seconds: float = _setting(
+        "how long `POST /v1/models/copy` waits for the outcome", _seconds(0, 3500), 290.0
+    )
+    vertex_endpoint: str = _setting(
+        "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC); for tests and the local run",
+        _text(re.compile(r"http://[^/\s]+:\d+"), "http://HOST:PORT"),
+        "",
+    )
+    pubsub_emulator_host: str = _setting(
+        "a Pub/Sub emulator, as Google's clients read it",
+        _text(re.compile(r"\S+:\d+"), "HOST:PORT"),
+        "",
+    )
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read all settings.
+
+        Raises:
+            SettingsError: naming everything that is missing or wrong, not just the first.
+        """
+        values: dict[str, Any] = {}
+        wrong: list[str] = []
+        for setting in fields(cls):
+            variable = setting.name.upper()
+            text = env.get(variable, "").strip()
+            if not text:
+                if _is_required(setting):
+                    wrong.append(f"{variable} is missing: {setting.metadata['about']}")
+                continue
+            try:
+                values[setting.name] = setting.metadata["read"](text)
+            except ValueError as error:
+                wrong.append(f"{variable}={text!r} {error}")
+        if "K_SERVICE" in env and str(values.get("store", "")).startswith("sqlite:"):
+            wrong.append(
+                f"STORE={values['store']!r} will not do on Cloud Run: a file there is the memory"
+                " of one instance, and jobs would be lost with it"
+            )
+        if wrong:
+            raise SettingsError("settings to mend:\n" + "\n".join(f"  - {w}" for w in wrong))
+        return cls(**values)
+
+    @property
+    def source_projects(self) -> frozenset[str]:
+        return self.allowed_source_projects or frozenset({self.source_project})
+
+    @property
+    def target_projects(self) -> frozenset[str]:
+        return self.allowed_target_projects or frozenset({self.target_project})
+
+    def topic(self, name: str) -> str:
+        """Return the full name of one of the topics above."""
+        project = self.pubsub_project or self.target_project
+        return name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
+
+
+def _is_required(setting: Field[Any]) -> bool:
+    return setting.default is MISSING
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Variable, default ("" for none, "required"), what it is for: the README's table."""
+    table: list[tuple[str, str, str]] = []
+    for setting in fields(Settings):
+        default: Any = setting.default
+        if _is_required(setting):
+            default = "required"
+        elif isinstance(default, float):
+            default = f"{default:g}"
+        table.append((setting.name.upper(), default or "", setting.metadata["about"]))
+    return table

@@ -1,0 +1,125 @@
+"""Pub/Sub push in, a status out: 2xx acknowledges, 503 asks for another delivery.
+
+A message that cannot be read is acknowledged too, once it lies in the dead-letter topic
+with its reason: delivering it again would not mend it.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from model_copier.errors import UnavailableError
+from model_copier.logs import log
+from model_copier.messages import Received
+from model_copier.workflow import Workflow
+
+# Pub/Sub's 10 MB in base64, with its attributes and the envelope.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+
+def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
+    """The worker's routes. Eventarc posts to ``/`` unless told otherwise."""
+
+    async def take_request(request: Request) -> Response:
+        started = time.monotonic()
+        received = await _received(request)
+        try:
+            told = await workflow.accept(received)
+        except UnavailableError as error:
+            log("delivery", verdict="unavailable", message_id=received.message_id, why=str(error))
+            return try_again(error)
+        log(
+            "delivery",
+            verdict=told.verdict,
+            request_id=told.request_id,
+            key=told.key,
+            reason=told.reason,
+            message_id=received.message_id,
+            delivery_attempt=received.delivery_attempt,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return Response(status_code=204)
+
+    async def take_tick(request: Request) -> Response:
+        await _body(request)  # what woke us does not matter: a tick says "look", not what for
+        started = time.monotonic()
+        try:
+            advanced = await workflow.tick(follow_seconds)
+        except UnavailableError as error:
+            log("tick", verdict="unavailable", why=str(error))
+            return try_again(error)
+        log("tick", advanced=advanced, seconds=round(time.monotonic() - started, 3))
+        return Response(status_code=204)
+
+    return [
+        Route("/", take_request, methods=["POST"]),
+        Route("/pubsub/requests", take_request, methods=["POST"]),
+        Route("/pubsub/ticks", take_tick, methods=["POST"]),
+    ]
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"a push has at most {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+async def _received(request: Request) -> Received:
+    """Unwrap a push, or Eventarc's form of one: the envelope is the same."""
+    body = await _body(request)
+    try:
+        envelope = json.loads(body)
+    except (ValueError, RecursionError):
+        return _unreadable(body, "is not JSON")
+    message = envelope.get("message") if isinstance(envelope, dict) else None
+    if not isinstance(message, dict):
+        return _unreadable(body, "has no object `message`")
+    message_id = message.get("messageId") or message.get("message_id") or ""
+    attributes = message.get("attributes") or {}
+    if not isinstance(message_id, str) or not _is_text(attributes):
+        return _unreadable(body, "has a `messageId` or `attributes` that are not strings")
+    try:
+        data = base64.b64decode(message.get("data") or "", validate=True)
+    except (ValueError, TypeError):
+        return _unreadable(
+            body, "has `data` that is not base64", attributes=attributes, message_id=message_id
+        )
+    return Received(
+        data=data,
+        attributes=attributes,
+        message_id=message_id,
+        delivery_attempt=_count(envelope.get("deliveryAttempt")),
+    )
+
+
+def _unreadable(
+    body: bytes, what: str, *, attributes: Mapping[str, str] | None = None, message_id: str = ""
+) -> Received:
+    """Keep the whole body: what is wrong with it may be in any part."""
+    return Received(data=body, attributes=attributes or {}, message_id=message_id, unreadable=what)
+
+
+def _is_text(attributes: object) -> TypeGuard[dict[str, str]]:
+    return isinstance(attributes, dict) and all(isinstance(v, str) for v in attributes.values())
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def try_again(error: UnavailableError) -> Response:
+    return JSONResponse(
+        {"status": 503, "title": "Service Unavailable", "detail": str(error)},
+        status_code=503,
+        media_type="application/problem+json",
+    )

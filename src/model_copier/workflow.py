@@ -1,0 +1,512 @@
+"""The order of things: the only place that knows what follows what.
+
+A delivery stores a job before it is acknowledged, and each step saves what it is about
+to do before it does it; so any process may die at any line and another carries on from
+the store alone. What must not break: CopyModel is called only by whoever saved
+``asked_at`` and still holds the lease.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from model_copier import hints, messages
+from model_copier.errors import (
+    RETRYABLE_OPERATION,
+    Code,
+    DestinationTakenError,
+    JobExistsError,
+    OutcomeUnknownError,
+    RefusedError,
+    RejectedError,
+    StaleJobError,
+    UnavailableError,
+)
+from model_copier.job import (
+    MAX_COPY_ATTEMPTS,
+    CopyRequest,
+    Failure,
+    Job,
+    Source,
+    Step,
+    Timing,
+    next_step,
+    step_of,
+)
+from model_copier.messages import Asked, Contract, Identity, Received, Rejection
+from model_copier.plan import Absent, Made, Unclear, plan, what_came_of
+from model_copier.ports import Clock, JobStore, ModelService, Topics
+from model_copier.registry import CopyCall, Model, Operation
+from model_copier.resource_names import ModelName
+
+SWEEP_LIMIT = 200  # jobs looked at in one round
+SWEEP_CONCURRENCY = 16  # calls to Google at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of a delivery, for the log."""
+
+    verdict: str  # accepted, duplicate, announced_again, conflict, rejected, validated
+    key: str = ""
+    request_id: str = ""
+    reason: str = ""
+
+
+@dataclass(kw_only=True)
+class Workflow:
+    """Moves jobs on. One for each process; several may share a store."""
+
+    store: JobStore
+    models: ModelService
+    topics: Topics
+    clock: Clock
+    contract: Contract
+    service_name: str  # CloudEvents source of the replies
+    timing: Timing = field(default_factory=Timing)
+    # Retries of many jobs should not fall on one instant; a test may want them to.
+    jitter: Callable[[], float] = random.random
+    _stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    _following: bool = False
+    _closing: bool = False
+
+    # In: one delivery.
+
+    async def accept(self, received: Received) -> Accepted:
+        """Take one delivery of the request topic; on return it may be acknowledged.
+
+        May be called any number of times with the same message.
+
+        Raises:
+            UnavailableError: nothing is safe yet; let Pub/Sub deliver it again.
+        """
+        try:
+            asked = self.contract.read(received)
+            if asked.copy.validate_only:
+                return await self._validate(asked)
+        except RejectedError as error:
+            failure = Failure(code=error.code, message=str(error))
+            return await self._reject(received, self.contract.identity(received), failure)
+        return await self._store(asked, received)
+
+    async def _store(self, asked: Asked, received: Received) -> Accepted:
+        now = self.clock.now()
+        job = Job(
+            key=asked.identity.key,
+            request_id=asked.identity.request_id,
+            request_source=asked.identity.source,
+            digests=(asked.digest,),
+            request=asked.copy,
+            original=received.original,
+            accepted_at=now,
+            due_at=now,
+        ).leased(now, self.timing)
+        told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
+        try:
+            job = await self.store.create(job)
+        except JobExistsError:
+            return await self._meet_again(asked, received)
+        # From here on the request is safe: what fails below, the next tick takes up.
+        await self._act(job)
+        return told
+
+    async def _meet_again(self, asked: Asked, received: Received) -> Accepted:
+        """Take a delivery of a request whose job is stored already."""
+        job = await self.store.get(asked.identity.key)
+        if job is None:
+            raise UnavailableError("the job was there a moment ago and is gone")
+        told = Accepted(verdict="duplicate", key=job.key, request_id=job.request_id)
+        if asked.digest not in job.digests:
+            await self._reject(received, asked.identity, messages.conflict(job))
+            return replace(told, verdict="conflict")
+        if not (job.state.final and job.reply_sent):
+            return told
+        try:
+            # Leased at once: the reply goes out in this very delivery.
+            now = self.clock.now()
+            job = await self.store.save(job.announced_again(now).leased(now, self.timing))
+        except StaleJobError:
+            return told  # somebody else announces it again
+        await self._act(job)
+        return replace(told, verdict="announced_again")
+
+    async def _reject(
+        self, received: Received, identity: Identity | None, failure: Failure
+    ) -> Accepted:
+        """Keep a message that never becomes a job: the letter first, then the reply."""
+        rejection = Rejection(
+            identity=identity, received=received, failure=failure, at=self.clock.now()
+        )
+        await self.topics.publish_letter(messages.letter_of_rejection(rejection))
+        if identity is not None:
+            await self.topics.publish_reply(messages.rejected(rejection, self.service_name))
+        return Accepted(
+            verdict="rejected",
+            request_id=identity.request_id if identity else "",
+            reason=failure.message,
+        )
+
+    async def _validate(self, asked: Asked) -> Accepted:
+        """Check everything, change and store nothing, and reply with what would be sent."""
+        request = asked.copy
+        try:
+            source = await self._resolve(request.source)
+            versions = await self.models.list_versions(request.target(source.name))
+        except RefusedError as error:
+            raise RejectedError(_about_source(request, error), code=error.code) from error
+        planned = plan(request, source, versions)
+        if isinstance(planned, Failure):
+            raise RejectedError(planned.message, code=planned.code)
+        await self.topics.publish_reply(
+            messages.validated(asked, planned, self.service_name, self.clock.now())
+        )
+        return Accepted(
+            verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
+        )
+
+    # On: one job, one step.
+
+    async def advance(self, job: Job) -> None:
+        """Take a due job up and do what it needs next. Somebody else may be first: then nothing."""
+        if next_step(job, self.clock.now(), self.timing) is Step.NOTHING:
+            return
+        try:
+            job = await self.store.save(job.leased(self.clock.now(), self.timing))
+        except StaleJobError:
+            return
+        await self._act(job)
+
+    async def _act(self, job: Job) -> None:
+        """Do the next step of a job that we hold the lease of.
+
+        An outage leaves the job to its backoff or, where even that cannot be saved, to the
+        end of its lease.
+        """
+        try:
+            match step_of(job):
+                case Step.START:
+                    await self._start(job)
+                case Step.RECONCILE:
+                    await self._reconcile(job)
+                case Step.POLL:
+                    await self._poll(job)
+                case Step.ANNOUNCE:
+                    await self._announce(job)
+                case Step.NOTHING:
+                    pass
+        except StaleJobError:
+            return  # a decision that lost the race; whoever won it carries on
+        except UnavailableError as error:
+            await self._put_off(job, error)
+
+    async def _put_off(self, job: Job, error: UnavailableError) -> None:
+        """Give the job back, due again after its backoff; or give up, when its time is over."""
+        now = self.clock.now()
+        try:
+            newest = await self.store.get(job.key)
+            if newest is None or newest.due_at != job.due_at:
+                return  # no longer ours
+            if not newest.state.final and newest.is_hopeless(now, self.timing):
+                await self._give_up(newest, str(error))
+            else:
+                wait = self.timing.backoff(newest.tries, self.jitter())
+                await self.store.save(newest.snoozed(now, wait))
+        except (StaleJobError, UnavailableError):
+            return  # the end of the lease brings it back
+
+    async def _give_up(self, job: Job, why: str) -> None:
+        """Answer a request whose time is over, without pretending to know what came of it."""
+        asked = (
+            f"; what came of operation {job.operation} is unknown"
+            if job.operation
+            else ("; whether a copy was made is unknown" if job.asked_at else "; nothing was made")
+        )
+        failure = Failure(
+            code=Code.DEADLINE_EXCEEDED,
+            message=f"the copy did not end in {job.budget_seconds(self.timing):g} s: {why}{asked}",
+            hint=f"look at {job.target} before you ask again" if job.asked_at else "",
+        )
+        await self._end(job.failed(self.clock.now(), failure))
+
+    async def _start(self, job: Job) -> None:
+        """Find the source, take the destination, and see what to ask; then ask."""
+        if not job.holds_destination:
+            await self._prepare(job)
+            return
+        assert job.source is not None
+        assert job.target is not None
+        try:
+            # Read only now that nobody else of ours can add a version.
+            versions = await self.models.list_versions(job.target)
+        except RefusedError as error:
+            message = f"{job.target} cannot be read: {error.message}"
+            await self._fail(job, error.code, message)
+            return
+        planned = plan(job.request, job.source, versions)
+        match planned:
+            case Failure():
+                await self._end(job.failed(self.clock.now(), planned))
+            case Model():
+                there = job.succeeded(
+                    self.clock.now(),
+                    model_version=planned.name.version or "",
+                    verified=job.source.is_origin(planned.copy_of),
+                    already_existed=True,
+                )
+                await self._end(there)
+            case CopyCall():
+                await self._ask(job, planned, tuple(v.name.version or "" for v in versions))
+
+    async def _prepare(self, job: Job) -> None:
+        """Fix the source's version, which names the destination, and take that."""
+        try:
+            source = job.source or await self._resolve(job.request.source)
+        except RefusedError as error:
+            await self._fail(job, error.code, _about_source(job.request, error))
+            return
+        now = self.clock.now()
+        try:
+            ready = await self.store.save(job.with_source(source).leased(now, self.timing))
+        except DestinationTakenError:
+            # Not a failure: the other copy has to end first.
+            wait = self.timing.poll_wait(0, self.jitter())
+            await self.store.save(job.snoozed(now, wait))
+            return
+        await self._act(ready)
+
+    async def _ask(self, job: Job, call: CopyCall, known_versions: tuple[str, ...]) -> None:
+        now, ticks = self.clock.now(), self.clock.monotonic()
+        job = await self.store.save(job.asked(now, known_versions).leased(now, self.timing))
+        # The save may have taken long, and the wall clock may have been set back meanwhile.
+        elapsed = timedelta(seconds=self.clock.monotonic() - ticks)
+        latest = max(self.clock.now(), now + elapsed)
+        assert job.due_at is not None
+        if latest + timedelta(seconds=self.timing.call + self.timing.max_skew) > job.due_at:
+            return  # the lease may end while we ask; whoever takes it up looks first
+        try:
+            operation = await self.models.copy_model(call)
+        except RefusedError as error:
+            await self._fail(job.not_asked(), error.code, error.message)
+            return
+        except UnavailableError:
+            wait = self.timing.backoff(job.tries, self.jitter())
+            await self.store.save(job.not_asked().snoozed(self.clock.now(), wait))
+            return
+        except OutcomeUnknownError:
+            # What was accepted may show at once; if not, reconciling waits for the grace.
+            soon = self.clock.now() + timedelta(seconds=self.timing.backoff(0, self.jitter()))
+            await self.store.save(replace(job, due_at=soon))
+        else:
+            await self._write_fact(job, operation)
+        self._stirred.set()
+        await self.topics.publish_tick()
+
+    async def _write_fact(self, job: Job, operation: Operation) -> None:
+        """Keep the operation that was answered to this very ask, whoever saved in between."""
+        asked_at, newest = job.asked_at, job
+        while newest.asked_at == asked_at and not newest.operation:
+            now = self.clock.now()
+            due_at = now + timedelta(seconds=self.timing.poll_wait(0, self.jitter()))
+            started_at = operation.started_at or now
+            try:
+                await self.store.save(newest.copying(operation.name, started_at, due_at))
+            except StaleJobError:
+                found = await self.store.get(job.key)
+                if found is None or found.state.final:
+                    return
+                newest = found
+            else:
+                return
+
+    async def _poll(self, job: Job) -> None:
+        now = self.clock.now()
+        try:
+            operation = await self.models.get_operation(job.operation)
+        except RefusedError as error:
+            if error.code is not Code.NOT_FOUND:
+                raise UnavailableError(str(error)) from error
+            await self.store.save(job.lost_operation(now))
+            return
+        if not operation.done:
+            await self._wait_on(job, now)
+        elif operation.code is None:
+            await self._finish(job, operation)
+        elif operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
+            wait = self.timing.backoff(job.copy_attempts, self.jitter())
+            await self.store.save(job.not_asked().snoozed(now, wait))
+        elif operation.code is Code.CANCELLED and now > job.deadline(self.timing):
+            message = f"cancelled: the copy did not end in {job.budget_seconds(self.timing):g} s"
+            await self._fail(job.with_nothing_made(), Code.DEADLINE_EXCEEDED, message)
+        else:
+            message = f"Vertex AI gave up the copy: {operation.message or operation.code}"
+            await self._fail(job.with_nothing_made(), operation.code, message)
+
+    async def _wait_on(self, job: Job, now: datetime) -> None:
+        """The copy still runs: look again later, and see that it ends when its time is over."""
+        if job.is_hopeless(now, self.timing):
+            await self._give_up(job, "a cancel was asked for and did not come through")
+            return
+        if now > job.deadline(self.timing):
+            with suppress(RefusedError):  # no cancel there: all that is left is to watch
+                await self.models.cancel_operation(job.operation)
+        copying_for = (now - (job.copy_started_at or job.accepted_at)).total_seconds()
+        wait = self.timing.poll_wait(copying_for, self.jitter())
+        await self.store.save(job.waiting(now, wait))
+
+    async def _finish(self, job: Job, operation: Operation) -> None:
+        """The operation says that the copy is there: read it back, then tell."""
+        assert job.source is not None
+        assert job.target is not None
+        made = job.target.at(operation.model.version if operation.model else None)
+        warnings: tuple[str, ...] = ()
+        verified = False
+        try:
+            found = await self.models.get_model(made)
+        except RefusedError as error:
+            warnings = (f"the copy could not be read back: {error}",)
+        else:
+            made = made.at(made.version or found.name.version)
+            verified = job.source.is_origin(found.copy_of)
+            if not verified:
+                origin = found.copy_of or "nothing"
+                warnings = (f"the copy names {origin} as its origin, not {job.source.name}",)
+        started_at = operation.started_at or job.copy_started_at
+        await self._end(
+            replace(job, copy_started_at=started_at).succeeded(
+                self.clock.now(),
+                model_version=made.version or "",
+                verified=verified,
+                ended_at=operation.updated_at,
+                warnings=warnings,
+            )
+        )
+
+    async def _reconcile(self, job: Job) -> None:
+        """Look what came of an ask with an unknown outcome, before anybody asks again."""
+        assert job.target is not None
+        now = self.clock.now()
+        try:
+            operations = await self.models.list_operations(job.target)
+            versions = await self.models.list_versions(job.target)
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error  # no answer to the request itself
+        found = what_came_of(job, operations, versions, now, self.timing)
+        match found:
+            case Made(model=model, operation=operation):
+                if operation:
+                    job = replace(
+                        job, operation=operation.name, copy_started_at=operation.started_at
+                    )
+                made = job.succeeded(
+                    self.clock.now(),
+                    model_version=model.name.version or "",
+                    verified=True,
+                    ended_at=operation.updated_at if operation else None,
+                    possible_duplicates=tuple(str(other.name) for other in found.others),
+                )
+                await self._end(made)
+            case Absent():
+                await self.store.save(replace(job.not_asked(), due_at=now))
+            case Unclear() if job.is_hopeless(now, self.timing):
+                await self._give_up(job, "no trace of it could be proven")
+            case Unclear():
+                looking_for = (now - (job.asked_at or now)).total_seconds()
+                wait = self.timing.poll_wait(looking_for, self.jitter())
+                await self.store.save(job.waiting(now, wait))
+
+    async def _fail(self, job: Job, code: Code, message: str) -> None:
+        failure = Failure(code=code, message=message, hint=hints.hint(code, job.request))
+        await self._end(job.failed(self.clock.now(), failure))
+
+    async def _end(self, job: Job) -> None:
+        """Save an outcome and tell it at once."""
+        job = await self.store.save(job.leased(self.clock.now(), self.timing))
+        await self._announce(job)
+
+    async def _announce(self, job: Job) -> None:
+        """Keep the letter, then send the reply; a crash in between repeats, never skips."""
+        try:
+            if job.failure and not job.letter_kept:
+                await self.topics.publish_letter(messages.letter_of_job(job))
+                job = await self.store.save(job.with_letter_kept())
+            await self.topics.publish_reply(messages.reply(job, self.service_name))
+            await self.store.save(job.announced())
+        except UnavailableError as error:
+            await self._put_off(job, error)
+
+    async def _resolve(self, name: ModelName) -> Source:
+        """Fix an alias or the default version to a number."""
+        model = await self.models.get_model(name)
+        return Source(name=name.at(model.name.version), known_as=model.name, copy_of=model.copy_of)
+
+    # Around: everything that is due.
+
+    async def sweep(self) -> int:
+        """Advance everything that is due once; return how many jobs that were."""
+        now = self.clock.now()
+        latest = now + timedelta(seconds=self.timing.longest_wait)
+        jobs = await self.store.due(now, latest, SWEEP_LIMIT)
+        turn = asyncio.Semaphore(SWEEP_CONCURRENCY)
+
+        async def one(job: Job) -> None:
+            async with turn:
+                await self.advance(job)
+
+        # One job that meets a bug must not keep the others from moving.
+        ended = await asyncio.gather(*(one(job) for job in jobs), return_exceptions=True)
+        if bugs := [error for error in ended if isinstance(error, Exception)]:
+            raise ExceptionGroup("some jobs could not be advanced", bugs)
+        return len(jobs)
+
+    async def tick(self, follow_seconds: float) -> int:
+        """Sweep, then follow young copies for at most ``follow_seconds``.
+
+        One follower for each process; a tick that finds one wakes it and returns.
+        """
+        swept = await self.sweep()
+        if self._following:
+            self._stirred.set()
+            return swept
+        self._following = True
+        try:
+            return swept + await self._follow(follow_seconds)
+        finally:
+            self._following = False
+
+    async def _follow(self, seconds: float) -> int:
+        swept, until = 0, self.clock.monotonic() + seconds
+        while not self._closing and (left := until - self.clock.monotonic()) > 0:
+            self._stirred.clear()
+            due_at = await self.store.next_due_at()
+            if due_at is None:
+                break
+            wait = (due_at - self.clock.now()).total_seconds()
+            # Young copies are looked at often; for an old one the next tick is soon enough.
+            if wait > min(left, 2 * self.timing.poll_shortest):
+                break
+            if wait > 0 or not (moved := await self.sweep()):
+                await self._rest(max(wait, 0.1))
+            else:
+                swept += moved
+        return swept
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait, unless stirred by a copy that was just started or by the end of the process."""
+        try:
+            await asyncio.wait_for(self._stirred.wait(), timeout=seconds)
+        except TimeoutError:
+            return
+
+    def close(self) -> None:
+        """End follows now: the process wants to leave. Safe from a signal handler's callback."""
+        self._closing = True
+        self._stirred.set()
+
+
+def _about_source(request: CopyRequest, error: RefusedError) -> str:
+    if error.code is Code.NOT_FOUND:
+        return f"source_model_id: {request.source} does not exist"
+    return f"source_model_id: {request.source} cannot be read: {error.message}"
