@@ -1,0 +1,368 @@
+"""The order of things, told as stories on a simulated clock."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from model_copier.errors import Code
+from model_copier.job import State
+from world import PARENT, REQUEST, SOURCE, SOURCE_PROJECT, TARGET, World, request
+
+
+async def test_a_request_becomes_a_model_and_a_reply():
+    world = World()
+
+    accepted = await world.deliver()
+    await world.pass_time(60)
+
+    assert accepted.verdict == "accepted"
+    (reply,) = world.replies
+    assert reply["type"] == "dev.modelcopier.copy.succeeded.v1"
+    assert reply["resource_name"] == TARGET
+    assert reply["version"] == "1"
+    assert reply["verified"] is True
+    assert reply["timings"]["copy_seconds"] == 42
+    assert world.copies == 1
+    assert world.job.due_at is None
+
+
+async def test_a_delivery_returns_while_the_copy_runs():
+    world = World()
+
+    await world.deliver()
+
+    assert world.job.state is State.COPYING
+    assert world.topics.ticks == 1
+    assert world.topics.replies == []
+
+
+async def test_a_redelivery_joins_the_copy_in_flight():
+    """The second delivery of a request never asks Vertex AI again."""
+    world = World()
+
+    await world.deliver()
+    again = await world.deliver()
+    await world.pass_time(60)
+
+    assert again.verdict == "duplicate"
+    assert world.models.copies_asked == 1
+    assert len(world.replies) == 1
+
+
+async def test_a_request_published_again_after_the_end_is_told_the_same_outcome():
+    world = World()
+    await world.deliver()
+    await world.pass_time(60)
+
+    again = await world.deliver()
+
+    assert again.verdict == "announced_again"
+    first, second = world.topics.replies
+    assert first == second
+    assert world.models.copies_asked == 1
+
+
+async def test_other_content_under_a_known_id_is_rejected_and_the_first_goes_on():
+    world = World()
+    await world.deliver()
+
+    other = await world.deliver(request(REQUEST | {"destination_model_id": "other"}))
+    await world.pass_time(60)
+
+    assert other.verdict == "conflict"
+    rejected, succeeded = world.replies
+    assert rejected["outcome"] == "rejected"
+    assert "other content" in rejected["error"]["message"]
+    assert rejected["request_digest"] != succeeded["request_digest"]
+    assert succeeded["outcome"] == "succeeded"
+    assert len(world.topics.letters) == 1
+
+
+async def test_an_alias_is_resolved_to_a_version_once():
+    world = World()
+    world.models.registry.add_model(SOURCE, version="2", aliases=("prod",), now=world.clock.at)
+
+    await world.deliver(request({"source_model_id": "7704127342733426688@prod"}))
+    await world.pass_time(60)
+
+    (reply,) = world.replies
+    assert reply["source_model"] == f"{SOURCE}@2"
+    assert reply["resource_name"].endswith("/m-7704127342733426688-v2")
+
+
+async def test_a_parent_model_gets_a_new_version():
+    world = World()
+    world.models.add(PARENT)
+
+    await world.deliver(
+        request(
+            {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
+        )
+    )
+    await world.pass_time(60)
+
+    (reply,) = world.replies
+    assert reply["resource_name"] == PARENT
+    assert reply["version"] == "2"
+
+
+async def test_a_parent_that_does_not_exist_is_named():
+    world = World()
+
+    await world.deliver(
+        request({"source_model_id": "7704127342733426688", "destination_parent_model": "nobody"})
+    )
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "failed"
+    assert reply["error"]["code"] == "NOT_FOUND"
+    assert "destination_parent_model" in reply["error"]["message"]
+    assert world.models.copies_asked == 0
+
+
+async def test_a_missing_source_fails_before_vertex_is_asked_for_a_copy():
+    world = World()
+
+    await world.deliver(request({"source_model_id": "1"}))
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "failed"
+    assert reply["error"]["code"] == "NOT_FOUND"
+    assert reply["error"]["message"] == (
+        f"source_model_id: projects/{SOURCE_PROJECT}/locations/us-central1/models/1 does not exist"
+    )
+    assert "gcloud ai models describe 1" in reply["error"]["hint"]
+    assert world.models.copies_asked == 0
+
+
+async def test_a_failed_copy_leaves_its_letter_before_its_reply():
+    world = World()
+    world.models.dooms = [Code.PERMISSION_DENIED]
+    received = request()
+
+    await world.deliver(received)
+    await world.pass_time(60)
+
+    (letter,) = world.topics.letters
+    (reply,) = world.replies
+    assert letter.data == received.data
+    assert letter.attributes["outcome_id"] == reply["id"] == reply["dead_letter"]
+    assert letter.attributes["dead_letter_code"] == "PERMISSION_DENIED"
+    assert received.attributes.items() <= letter.attributes.items()
+
+
+async def test_an_answer_that_was_lost_is_looked_for_not_asked_for_again():
+    world = World()
+    world.models.lost_answers = 1
+
+    await world.deliver()
+    await world.pass_time(600)
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "succeeded"
+    assert reply["operation"]
+    assert world.models.copies_asked == 1
+
+
+async def test_a_version_that_was_there_before_the_ask_is_not_taken_for_ours():
+    """The parent holds a copy of the same source already; the lost ask made another."""
+    world = World()
+    world.models.add(PARENT)
+    ask = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
+    await world.deliver(request(ask, request_id="first"))
+    await world.pass_time(60)
+    world.models.lost_answers = 1
+
+    await world.deliver(request(ask, request_id="second"))
+    await world.pass_time(600)
+
+    assert [reply["version"] for reply in world.replies] == ["2", "3"]
+    assert len(world.models.versions(PARENT)) == 3
+
+
+async def test_an_exhausted_quota_is_waited_for():
+    world = World()
+    world.models.refusals = [Code.RESOURCE_EXHAUSTED] * 3
+
+    await world.deliver()
+    await world.pass_time(600)
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "succeeded"
+    assert world.copies == 1
+
+
+@pytest.mark.parametrize("code", [Code.INTERNAL, Code.ABORTED, Code.UNKNOWN, Code.CANCELLED])
+async def test_an_unclear_refusal_is_asked_again_only_after_the_grace(code: Code):
+    world = World()
+    world.models.refusals = [code]
+
+    await world.deliver()
+    await world.pass_time(world.timing.grace - 1)
+
+    assert world.models.copies_asked == 1
+    await world.pass_time(120)
+    assert world.models.copies_asked == 2
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_a_copy_that_fails_in_the_end_is_tried_again_when_that_may_help():
+    world = World()
+    world.models.dooms = [Code.INTERNAL, Code.UNAVAILABLE]
+
+    await world.deliver()
+    await world.pass_time(1200)
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "succeeded"
+    assert reply["copy_attempts"] == 3
+    assert world.copies == 1
+
+
+async def test_two_requests_for_one_destination_copy_one_after_the_other():
+    world = World()
+
+    await world.deliver(request(request_id="first"))
+    await world.deliver(request(request_id="second"))
+    assert world.models.copies_asked == 1
+    await world.pass_time(300)
+
+    first, second = world.replies
+    assert (first["request_id"], first["already_existed"]) == ("first", False)
+    assert (second["request_id"], second["already_existed"]) == ("second", True)
+    assert world.copies == 1
+
+
+async def test_a_destination_that_holds_another_model_is_refused():
+    world = World()
+    world.models.add(TARGET)
+
+    await world.deliver()
+
+    (reply,) = world.replies
+    assert reply["error"]["code"] == "ALREADY_EXISTS"
+    assert TARGET in reply["error"]["message"]
+
+
+async def test_if_exists_skip_takes_what_is_there():
+    world = World()
+    world.models.add(TARGET)
+
+    await world.deliver(request(REQUEST | {"if_exists": "skip"}))
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "succeeded"
+    assert reply["already_existed"] is True
+    assert reply["verified"] is False
+
+
+async def test_if_exists_new_version_adds_one():
+    world = World()
+    world.models.add(TARGET)
+
+    await world.deliver(request(REQUEST | {"if_exists": "new_version"}))
+    await world.pass_time(60)
+
+    (reply,) = world.replies
+    assert reply["version"] == "2"
+
+
+async def test_a_copy_past_its_deadline_is_cancelled_and_told():
+    world = World()
+    world.models.copy_seconds = 4000
+
+    await world.deliver(request(REQUEST | {"deadline_seconds": 60}))
+    await world.pass_time(300)
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "failed"
+    assert reply["error"]["code"] == "DEADLINE_EXCEEDED"
+    assert world.copies == 0
+
+
+async def test_validate_only_tells_what_would_be_sent_and_keeps_nothing():
+    world = World()
+
+    await world.deliver(request(REQUEST | {"validate_only": True}))
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "validated"
+    assert reply["copy_model_request"] == {
+        "parent": TARGET.rpartition("/models/")[0],
+        "source_model": f"{SOURCE}@1",
+        "model_id": "target-model-260213",
+    }
+    assert world.store.jobs == {}
+    assert world.models.copies_asked == 0
+
+
+async def test_correlation_and_reply_tag_come_back():
+    world = World()
+    correlation = {"run": 7, "team": "search"}
+
+    await world.deliver(request(REQUEST | {"correlation": correlation}, reply_tag="nightly"))
+    await world.pass_time(60)
+
+    assert world.replies[0]["correlation"] == correlation
+    assert world.topics.replies[0].attributes["reply_tag"] == "nightly"
+
+
+async def test_a_letter_that_was_kept_is_not_kept_again_when_the_reply_is_late():
+    world = World()
+    world.models.dooms = [Code.PERMISSION_DENIED]
+    await world.deliver()
+    await world.pass_time(60)
+    ended = world.job
+    world.store.jobs[ended.key] = replace(ended, reply_sent=False, due_at=world.clock.at)
+
+    await world.workflow.sweep()
+
+    assert len(world.topics.letters) == 1
+    assert len(world.topics.replies) == 2
+
+
+async def test_a_due_time_in_the_year_3000_counts_as_now():
+    world = World()
+    await world.deliver()
+    job = world.job
+    assert job.due_at is not None
+    world.store.jobs[job.key] = replace(job, due_at=job.due_at.replace(year=3000))
+    world.clock.advance(60)
+
+    await world.workflow.sweep()
+
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_a_message_without_cloudevents_attributes_is_known_by_its_message_id():
+    world = World()
+    received = replace(request(), attributes={}, message_id="42")
+
+    await world.deliver(received)
+    await world.pass_time(60)
+
+    (reply,) = world.replies
+    assert reply["request_id"] == "42"
+
+
+async def test_a_structured_cloud_event_is_read_too():
+    world = World()
+    event = {
+        "specversion": "1.0",
+        "id": "structured-1",
+        "source": "//ec2",
+        "type": "dev.modelcopier.copy.requested.v1",
+        "datacontenttype": "application/json",
+        "data": REQUEST,
+    }
+    received = replace(
+        request(json.dumps(event).encode()),
+        attributes={"content-type": "application/cloudevents+json"},
+    )
+
+    await world.deliver(received)
+    await world.pass_time(60)
+
+    assert world.replies[0]["request_id"] == "structured-1"
+    assert world.replies[0]["outcome"] == "succeeded"
