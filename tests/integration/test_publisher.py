@@ -1,0 +1,571 @@
+"""The real command, in a process of its own, against a local Pub/Sub; the test plays the service.
+
+The service's part is small: take the request from a subscription, announce what the test says.
+"""
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient, types
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
+
+from local_cloud.pubsub import PubSub
+from model_copy_publisher import CopyRequest, NoReplyError, Outcome, Publisher
+from model_copy_publisher.messages import DEFAULT_SOURCE
+
+PROJECT = "projects/team-models"
+REQUESTS = f"{PROJECT}/topics/model-copy-requests"
+REPLIES = f"{PROJECT}/topics/model-copy-replies"
+WORKER = f"{PROJECT}/subscriptions/worker"
+DEADLINE_SECONDS = 30.0
+
+COPY = ["publish", "7704127342733426688@1", "faker_251230", "--project", "team-models"]
+SUCCESS = {
+    "outcome": "succeeded",
+    "resource_name": "projects/target/locations/us-central1/models/faker_251230",
+    "version": "1",
+    "verified": True,
+    "warnings": ["The service agent has no role on the key."],
+    "timings": {"copy_seconds": 0.001},
+}
+
+
+class Service:
+    """The other side of the topics, moved by the test."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.publisher = PublisherAsyncClient(
+            transport=PublisherGrpcAsyncIOTransport(channel=channel)
+        )
+        self.subscriber = SubscriberAsyncClient(
+            transport=SubscriberGrpcAsyncIOTransport(channel=channel)
+        )
+
+    async def set_up(self) -> None:
+        await self.publisher.create_topic(name=REQUESTS)
+        await self.publisher.create_topic(name=REPLIES)
+        await self.subscriber.create_subscription(name=WORKER, topic=REQUESTS)
+
+    async def request(self) -> types.PubsubMessage:
+        """Take the next request, as it came."""
+        response = await self.subscriber.pull(
+            subscription=WORKER, max_messages=1, timeout=DEADLINE_SECONDS
+        )
+        [received] = response.received_messages
+        await self.subscriber.acknowledge(subscription=WORKER, ack_ids=[received.ack_id])
+        return received.message
+
+    async def announce(
+        self,
+        request: types.PubsubMessage,
+        data: Mapping[str, Any] = SUCCESS,
+        *,
+        without: str = "",
+        **attributes: str,
+    ) -> None:
+        """Publish the outcome of ``request``; ``attributes`` replace the true ones."""
+        asked = CopyRequest(**json.loads(request.data))
+        outcome = data["outcome"]
+        told = {
+            "ce-specversion": "1.0",
+            "ce-id": f"{request.attributes['ce-id']}-outcome-1",
+            "ce-source": "//model-copier",
+            "ce-type": f"dev.modelcopier.copy.{outcome}.v1",
+            "content-type": "application/json",
+            "request_id": request.attributes["ce-id"],
+            "request_source": request.attributes["ce-source"],
+            "request_digest": asked.digest,
+            "outcome": outcome,
+            "attempt": "1",
+        } | attributes
+        told.pop(without, None)
+        message = types.PubsubMessage(data=json.dumps(data).encode(), attributes=told)
+        await self.publisher.publish(topic=REPLIES, messages=[message])
+
+    async def listeners(self) -> list[types.Subscription]:
+        """Return the subscriptions to the replies."""
+        pager = await self.publisher.list_topic_subscriptions(topic=REPLIES)
+        return [await self.subscriber.get_subscription(subscription=name) async for name in pager]
+
+
+class Command:
+    """A running ``model-copy``; its standard error is read line by line as it comes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.errors = ""
+
+    async def shows(self, text: str) -> None:
+        """Wait until standard error has shown ``text``."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while text not in self.errors:
+                line = (await self.process.stderr.readline()).decode()
+                assert line, f"ended without {text!r}: {self.errors}"
+                self.errors += line
+
+    async def ends(self) -> tuple[int, str]:
+        """Wait for the end and return the exit code and standard output."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            output, errors = await self.process.communicate()
+        self.errors += errors.decode()
+        assert self.process.returncode is not None
+        assert "Traceback" not in self.errors
+        return self.process.returncode, output.decode()
+
+    @property
+    def again(self) -> list[str]:
+        """The command that it printed last, as a shell would read it."""
+        [line] = [line for line in self.errors.splitlines() if line.startswith("  model-copy ")]
+        return shlex.split(line)[1:]
+
+
+Run = Callable[..., Awaitable[Command]]
+
+
+@pytest.fixture
+async def pubsub() -> AsyncIterator[PubSub]:
+    async with PubSub() as server:
+        yield server
+
+
+@asynccontextmanager
+async def connected(address: str) -> AsyncIterator[Service]:
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Service(channel)
+
+
+@pytest.fixture
+async def service(pubsub: PubSub) -> AsyncIterator[Service]:
+    async with connected(pubsub.address) as service:
+        await service.set_up()
+        yield service
+
+
+@pytest.fixture
+async def run(pubsub: PubSub, tmp_path: Path) -> AsyncIterator[Run]:
+    processes = []
+
+    async def start(arguments: list[str], **env: str) -> Command:
+        process = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("model-copy"),
+            *arguments,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(tmp_path),
+                "PUBSUB_EMULATOR_HOST": pubsub.address,
+                "NO_GCE_CHECK": "true",
+            }
+            | env,
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        processes.append(process)
+        return Command(process)
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def test_publish_sends_the_contract_message_and_says_how_to_wait(
+    service: Service, run: Run
+) -> None:
+    command = await run([*COPY, "--correlation", '{"run": "a b"}', "--reply-tag", "v1.0"])
+
+    request = await service.request()
+    code, output = await command.ends()
+
+    request_id = request.attributes["ce-id"]
+    assert code == 0
+    assert output.startswith(f"published  request {request_id}  message ")
+    assert json.loads(request.data) == {
+        "source_model_id": "7704127342733426688@1",
+        "destination_model_id": "faker_251230",
+        "correlation": {"run": "a b"},
+    }
+    assert dict(request.attributes) == {
+        "ce-specversion": "1.0",
+        "ce-id": request_id,
+        "ce-source": DEFAULT_SOURCE,
+        "ce-type": "dev.modelcopier.copy.requested.v1",
+        "ce-time": request.attributes["ce-time"],
+        "content-type": "application/json",
+        "reply_tag": "v1.0",
+    }
+    assert command.again == [
+        *COPY[:3],
+        *["--correlation", '{"run": "a b"}', "--reply-tag", "v1.0"],
+        *["--request-id", request_id, "--project", "team-models", "--wait"],
+    ]
+
+
+async def test_waiting_ends_with_the_outcome_for_a_person(service: Service, run: Run) -> None:
+    command = await run([*COPY, "--wait"])
+    request = await service.request()
+    await command.shows("copying    0 s")
+
+    await service.announce(request)
+    code, output = await command.ends()
+
+    first, *facts = output.splitlines()
+    assert code == 0
+    assert first == f"succeeded  {SUCCESS['resource_name']}"
+    assert "version    1" in facts
+    assert "verified   yes" in facts
+    assert "warning    The service agent has no role on the key." in facts
+    assert "copy       0.0 s" in facts
+    assert facts[-1].startswith("waited ")
+    assert facts[-1].endswith(" s ours")
+    assert command.errors.startswith(f"published  request {request.attributes['ce-id']}  message ")
+
+
+async def test_json_is_one_object_with_the_reply_as_it_came(service: Service, run: Run) -> None:
+    command = await run([*COPY, "--wait", "--output", "json", "--request-id", "r-1"])
+    request = await service.request()
+
+    await service.announce(request, SUCCESS | {"of_a_later_version": 1})
+    code, output = await command.ends()
+
+    result = json.loads(output)
+    assert code == 0
+    assert result.pop("waited_seconds") > 0
+    assert result.pop("reply") == SUCCESS | {
+        "of_a_later_version": 1,
+        "event_id": "r-1-outcome-1",
+        "type": "dev.modelcopier.copy.succeeded.v1",
+    }
+    assert result.pop("published_at") == request.attributes["ce-time"]
+    assert result == {
+        "request_id": "r-1",
+        "request_source": DEFAULT_SOURCE,
+        "request_digest": CopyRequest(**json.loads(request.data)).digest,
+        "message_id": request.message_id,
+    }
+
+
+@pytest.mark.parametrize("outcome", ["failed", "rejected"])
+async def test_a_failure_is_told_with_its_reason_and_exit_code_1(
+    service: Service, run: Run, outcome: str
+) -> None:
+    """Also a rejection without a digest: content that cannot be read has none."""
+    command = await run([*COPY, "--wait"])
+    request = await service.request()
+
+    await service.announce(
+        request,
+        {
+            "outcome": outcome,
+            "error": {"code": "NOT_FOUND", "message": "No model 7.", "hint": "Look in p."},
+            "dead_letter": "r-1-outcome-1",
+        },
+        without="request_digest" if outcome == "rejected" else "",
+    )
+    code, output = await command.ends()
+
+    assert code == 1
+    assert output.splitlines()[:3] == [
+        f"{outcome:<10} NOT_FOUND: No model 7.",
+        "hint       Look in p.",
+        "letter     r-1-outcome-1",
+    ]
+
+
+async def test_replies_to_others_are_not_ours(service: Service, run: Run) -> None:
+    """Another content or source under our id, and events that are no outcome, end no wait."""
+    command = await run([*COPY, "--wait"])
+    request = await service.request()
+
+    failure = {"outcome": "failed", "error": {"code": "INTERNAL", "message": "Not yours."}}
+    await service.announce(request, failure, request_digest="0" * 64)
+    await service.announce(request, failure, request_source="//somebody/else")
+    await service.announce(request, failure, request_id="another")
+    await service.announce(request, {"outcome": "status"})
+    await service.announce(request)
+    await service.announce(request)
+
+    assert (await command.ends())[0] == 0
+
+
+async def test_the_subscription_is_narrow_and_short_lived(service: Service, run: Run) -> None:
+    """It filters on our id, expires by itself, and is gone once the outcome is told."""
+    command = await run([*COPY, "--wait", "--request-id", "r-1"])
+    request = await service.request()
+
+    [listener] = await service.listeners()
+    assert listener.filter == 'attributes.request_id = "r-1"'
+    assert listener.expiration_policy.ttl.total_seconds() == 24 * 3600
+    assert listener.message_retention_duration < listener.expiration_policy.ttl
+
+    await service.announce(request)
+    assert (await command.ends())[0] == 0
+    assert await service.listeners() == []
+
+
+async def test_no_answer_is_exit_code_3_and_the_printed_command_asks_again(
+    service: Service, run: Run
+) -> None:
+    """An outcome that was announced while nobody listened is not lost."""
+    command = await run([*COPY, "--wait", "--timeout", "0.2", "--correlation", '{"a": "b c"}'])
+    first = await service.request()
+    code, output = await command.ends()
+    assert (code, output) == (3, "")
+    assert await service.listeners() == []
+    await service.announce(first)
+
+    command = await run([*command.again, "--timeout", "20"])
+    second = await service.request()
+    assert second.data == first.data
+    assert second.attributes["ce-id"] == first.attributes["ce-id"]
+    assert second.attributes["ce-source"] == first.attributes["ce-source"]
+    await service.announce(second)
+
+    assert (await command.ends())[0] == 0
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_interrupted_wait_detaches(
+    service: Service, run: Run, signal_number: signal.Signals
+) -> None:
+    command = await run([*COPY, "--wait", "--request-id", "r-1"])
+    await service.request()
+    await command.shows("copying")
+
+    command.process.send_signal(signal_number)
+    code, output = await command.ends()
+
+    assert (code, output) == (130, "")
+    assert "the copy goes on" in command.errors
+    assert command.again[-4:] == ["r-1", "--project", "team-models", "--wait"]
+    assert await service.listeners() == []
+
+
+async def test_an_interrupt_before_the_confirmation_says_that_nothing_is_known(run: Run) -> None:
+    """A broker that takes the connection and then is silent may have the request, or not."""
+    taken = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        command = await run(COPY, PUBSUB_EMULATOR_HOST=f"127.0.0.1:{port}")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await taken.wait()
+        command.process.send_signal(signal.SIGINT)
+        code, output = await command.ends()
+
+    assert (code, output) == (130, "")
+    assert "it is not known whether the request was published" in command.errors
+    assert "--request-id" in command.again
+
+
+async def test_an_outage_of_the_broker_does_not_end_the_wait(
+    pubsub: PubSub, service: Service, run: Run
+) -> None:
+    command = await run([*COPY, "--wait"])
+    request = await service.request()
+    await command.shows("copying")
+    port = int(pubsub.address.rpartition(":")[2])
+
+    await pubsub.stop()
+    await command.shows("Pub/Sub does not answer; trying again")
+    await pubsub.start(port=port)
+    async with connected(pubsub.address) as back:
+        await back.announce(request)
+
+    assert (await command.ends())[0] == 0
+
+
+async def test_a_lost_subscription_is_made_again_and_the_request_asked_again(
+    service: Service, run: Run
+) -> None:
+    """Whatever was announced while the subscription was gone is announced once more."""
+    command = await run([*COPY, "--wait"])
+    first = await service.request()
+    [listener] = await service.listeners()
+
+    await service.subscriber.delete_subscription(subscription=listener.name)
+    await service.announce(first)
+    second = await service.request()
+    assert (second.attributes["ce-id"], second.data) == (first.attributes["ce-id"], first.data)
+    await service.announce(second)
+
+    assert (await command.ends())[0] == 0
+    assert await service.listeners() == []
+
+
+async def test_topics_that_are_missing_for_a_while_do_not_end_the_wait(
+    pubsub: PubSub, service: Service, run: Run
+) -> None:
+    """A broker that came back empty gets its topics again, and is asked again."""
+    command = await run([*COPY, "--wait"])
+    await service.request()
+    await command.shows("copying")
+    port = int(pubsub.address.rpartition(":")[2])
+
+    await pubsub.stop()
+    empty = PubSub()
+    await empty.start(port=port)
+    try:
+        await command.shows("the subscription was lost; asking again")
+        async with connected(empty.address) as back:
+            await back.set_up()
+            await back.announce(await back.request())
+            code, _ = await command.ends()
+    finally:
+        await empty.stop()
+
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["publish", "7@1", "Faker-251230", "--project", "p"],
+            "destination_model_id: 'Faker-251230' has an upper-case letter",
+        ),
+        (["publish", "7@1", "a", "--parent-model", "b", "--project", "p"], "at most one"),
+        (["publish", "7@1", "--correlation", "[1]", "--project", "p"], "correlation: must be"),
+        (["publish", "7@1", "--correlation", "{", "--project", "p"], "correlation: is not JSON"),
+        (["publish", "7@1", "--deadline-seconds", "0", "--project", "p"], "deadline_seconds: 0"),
+        (["publish", "7@1", "--request-id", "a b", "--project", "p"], "request_id: 'a b'"),
+        (["publish", "7@1"], "project: is missing: give --project"),
+        (["publish", "7@1", "--project", "p", "--reply-topic", "a/b"], "reply_topic: 'a/b'"),
+    ],
+)
+async def test_wrong_input_is_exit_code_2_and_names_the_field(
+    run: Run, arguments: list[str], sentence: str
+) -> None:
+    command = await run(arguments, PUBSUB_EMULATOR_HOST="127.0.0.1:1")
+
+    assert await command.ends() == (2, "")
+    assert sentence in command.errors
+
+
+async def test_a_missing_topic_is_exit_code_4_with_its_name(service: Service, run: Run) -> None:
+    del service
+    publishing = await run([*COPY, "--request-topic", "nowhere"])
+    waiting = await run([*COPY, "--reply-topic", "projects/other/topics/nowhere", "--wait"])
+
+    assert await publishing.ends() == (4, "")
+    assert "the topic projects/team-models/topics/nowhere does not exist." in publishing.errors
+    assert await waiting.ends() == (4, "")
+    assert "the topic projects/other/topics/nowhere does not exist." in waiting.errors
+
+
+async def test_a_dead_broker_is_exit_code_4_within_seconds(run: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and never listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = await run(COPY, PUBSUB_EMULATOR_HOST=address)
+        code, output = await command.ends()
+
+    assert (code, output) == (4, "")
+    assert f"Pub/Sub at {address} does not answer" in command.errors
+    assert "--request-id" in command.again
+
+
+async def test_refused_credentials_are_exit_code_4_and_debug_shows_the_traceback(
+    run: Run, tmp_path: Path
+) -> None:
+    """Workload identity federation whose token service says no: nothing is retried."""
+    answer = b'{"error": "invalid_grant", "error_description": "The role is not bound."}'
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+            b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer)
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        subject = tmp_path / "subject"
+        subject.write_text("token")
+        credentials = tmp_path / "credentials.json"
+        credentials.write_text(
+            json.dumps(
+                {
+                    "type": "external_account",
+                    "audience": "//iam.googleapis.com/projects/1/locations/global/"
+                    "workloadIdentityPools/p/providers/p",
+                    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+                    "token_url": f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/token",
+                    "credential_source": {"file": str(subject)},
+                }
+            )
+        )
+        env = {
+            "PUBSUB_EMULATOR_HOST": "",
+            "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
+            "GOOGLE_CLOUD_PROJECT": "team-models",
+        }
+        plain = await run(COPY, **env)
+        assert await plain.ends() == (4, "")
+        debugging = await run([*COPY, "--debug"], **env)
+        _, errors = await debugging.process.communicate()
+
+    assert "The role is not bound." in plain.errors
+    assert b"Traceback" in errors
+
+
+async def test_the_python_api_publishes_waits_and_reads(
+    pubsub: PubSub, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+    request = CopyRequest(source_model_id="7@1", destination_model_id="faker")
+
+    def ask() -> tuple[str, Outcome]:
+        with Publisher(project="team-models") as publisher:
+            published = publisher.publish(request)
+            return published.request_digest, publisher.copy(request, timeout_seconds=20).outcome
+
+    asking = asyncio.create_task(asyncio.to_thread(ask))
+    await service.request()
+    await service.announce(await service.request())
+
+    assert await asking == (request.digest, Outcome.SUCCEEDED)
+
+
+async def test_the_python_api_raises_when_nobody_answers(
+    pubsub: PubSub, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del service
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+
+    def ask() -> None:
+        with Publisher(project="team-models") as publisher:
+            publisher.copy(CopyRequest(source_model_id="7@1"), timeout_seconds=0.1)
+
+    with pytest.raises(NoReplyError, match="No reply to the request"):
+        await asyncio.to_thread(ask)
+
+
+def test_help_does_not_import_googles_client() -> None:
+    """Half a second, for which nobody who asks for help should wait."""
+    code = "import model_copy_publisher.cli, sys; print([m for m in sys.modules if 'grpc' in m])"
+
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+
+    assert shown.stdout == "[]\n"

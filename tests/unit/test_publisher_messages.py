@@ -1,0 +1,302 @@
+"""The publisher's half of the message contract: strict when it writes, lenient when it reads."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from model_copy_publisher import CopyRequest, IfExists, InvalidRequestError, Outcome, Reply
+from model_copy_publisher.messages import DEFAULT_SOURCE
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+
+ids = st.from_regex(r"[A-Za-z0-9._~-]{1,128}", fullmatch=True)
+new_models = st.from_regex(r"[a-z_][a-z0-9_-]{0,62}", fullmatch=True)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(-(2.0**53) + 1, 2.0**53 - 1)
+    | st.text(st.characters(codec="utf-8"), max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+json_objects = st.dictionaries(
+    st.text(st.characters(codec="utf-8"), max_size=8), json_values, max_size=4
+)
+
+
+def request(**fields: Any) -> CopyRequest:
+    return CopyRequest(**{"source_model_id": "7704127342733426688@1", "request_id": "r1"} | fields)
+
+
+def reply(outcome: str = "succeeded", *, data: Any = b"{}", **attributes: str) -> Reply:
+    told = Reply.from_message(
+        data,
+        {"ce-id": "e1", "ce-type": f"dev.modelcopier.copy.{outcome}.v1"} | attributes,
+        message_id="17",
+    )
+    assert told is not None
+    return told
+
+
+# What we write
+
+
+def test_a_request_is_the_contract_message() -> None:
+    asked = request(
+        destination_model_id="faker_251230",
+        if_exists=IfExists.SKIP,
+        deadline_seconds=600,
+        validate_only=True,
+        reply_tag="nightly",
+    )
+
+    assert json.loads(asked.body) == {
+        "source_model_id": "7704127342733426688@1",
+        "destination_model_id": "faker_251230",
+        "if_exists": "skip",
+        "deadline_seconds": 600,
+        "validate_only": True,
+    }
+    assert asked.attributes(NOW.astimezone(timezone(timedelta(hours=9)))) == {
+        "ce-specversion": "1.0",
+        "ce-id": "r1",
+        "ce-source": DEFAULT_SOURCE,
+        "ce-type": "dev.modelcopier.copy.requested.v1",
+        "ce-time": "2026-01-02T03:04:05.678Z",
+        "content-type": "application/json",
+        "reply_tag": "nightly",
+    }
+
+
+def test_what_is_not_given_is_not_sent() -> None:
+    """The service's own defaults apply to absent fields, and the digest is taken without them."""
+    assert request().body == b'{"source_model_id":"7704127342733426688@1"}'
+
+
+@given(ids, new_models, json_objects)
+def test_the_digest_is_of_the_very_bytes_and_of_nothing_else(
+    request_id: str, model: str, correlation: dict[str, Any]
+) -> None:
+    one = request(request_id=request_id, destination_model_id=model, correlation=correlation)
+    same = request(
+        destination_model_id=model, correlation=dict(reversed(list(correlation.items())))
+    )
+
+    assert one.digest == hashlib.sha256(one.body).hexdigest()
+    assert one.digest == same.digest
+    assert json.loads(one.body)["correlation"] == correlation
+
+
+@given(ids)
+def test_the_filter_fits_in_what_pubsub_allows(request_id: str) -> None:
+    assert len(request(request_id=request_id).reply_filter.encode()) <= 256
+
+
+def test_a_later_change_of_the_correlation_does_not_reach_the_message() -> None:
+    correlation = {"run": 1}
+    asked = request(correlation=correlation)
+    digest = asked.digest
+
+    correlation["run"] = 2
+
+    assert asked.digest == digest
+
+
+def test_requests_without_an_id_get_different_ones() -> None:
+    assert (
+        CopyRequest(source_model_id="1").request_id != CopyRequest(source_model_id="1").request_id
+    )
+
+
+@given(st.text(max_size=70))
+@example("")
+@example("9lives")
+@example("x" * 64)
+@example("faker\n")
+@example("\udcff")
+def test_any_destination_is_sent_as_it_is_or_refused_by_name(model: str) -> None:
+    try:
+        outcome = json.loads(request(destination_model_id=model).body)["destination_model_id"]
+    except InvalidRequestError as error:
+        outcome = error.field
+
+    assert outcome in {model, "destination_model_id"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"destination_model_id": "Faker-251230"},
+            "upper-case letter; allowed are a-z, 0-9, _ and -, first a letter or _, at most 63",
+        ),
+        ({"destination_model_id": "Faker"}, "destination_model_id: 'Faker' has an upper-case"),
+        ({"destination_model_id": "9lives"}, "destination_model_id: '9lives' begins with '9'"),
+        ({"destination_model_id": "a.b"}, "destination_model_id: 'a.b' has the character '.'"),
+        ({"destination_model_id": "x" * 64}, "is 64 characters long"),
+        (
+            {"destination_model_id": "a", "destination_parent_model": "b"},
+            "destination_model_id: destination_parent_model is given too",
+        ),
+        ({"destination_parent_model": "a@1"}, "destination_parent_model: 'a@1' is not"),
+        (
+            {"destination_parent_model": "a", "if_exists": IfExists.SKIP},
+            "if_exists: has no meaning with destination_parent_model",
+        ),
+        ({"source_model_id": ""}, "source_model_id: '' is not"),
+        ({"source_model_id": "models/7"}, "source_model_id: 'models/7' is not"),
+        ({"source_model_id": "\udcff"}, "data: has no canonical JSON form"),
+        ({"request_id": "a b"}, "request_id: 'a b' is not 1 to 128 characters"),
+        ({"request_id": "x" * 129}, "request_id: "),
+        ({"request_source": "my source"}, "request_source: 'my source' is not a URI reference"),
+        ({"request_source": "x" * 1025}, "request_source: is 1025 bytes"),
+        ({"reply_tag": "x" * 65}, "reply_tag: "),
+        ({"target_project": "a/b"}, "target_project: 'a/b' is not a project"),
+        ({"target_location": "US"}, "target_location: 'US' is not a region"),
+        ({"kms_key_name": "my-key"}, "kms_key_name: 'my-key' is not projects/P/"),
+        ({"custom_service_account": "me"}, "custom_service_account: 'me' is not"),
+        ({"deadline_seconds": 0}, "deadline_seconds: 0 is not a positive number"),
+        ({"correlation": ["a"]}, "correlation: must be a JSON object, not a list"),
+        ({"correlation": {"a": "x" * 4096}}, "correlation: is 4104 bytes; at most 4096"),
+        ({"correlation": {"a": float("nan")}}, "correlation: has no canonical JSON form"),
+        ({"correlation": {"a": 2**60}}, "correlation: has no canonical JSON form"),
+        ({"correlation": {"a": 2.5e16}}, "correlation: has no canonical JSON form"),
+        ({"correlation": json.loads('{"a":' * 900 + "1" + "}" * 900)}, "correlation: "),
+        ({"source_model_id": "x" * 65536}, "data: is 65558 bytes; at most 65536"),
+    ],
+)
+def test_what_the_contract_does_not_allow_is_refused_in_its_words(
+    fields: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as refusal:
+        request(**fields)
+
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["7", "7@1", "7@default", "faker", "projects/p/locations/us-central1/models/7@2"]
+)
+def test_every_way_to_name_a_source_is_allowed(source: str) -> None:
+    assert request(source_model_id=source).source_model_id == source
+
+
+# What we read
+
+
+def test_a_reply_is_read_as_the_contract_says() -> None:
+    told = reply(
+        request_id="r1",
+        data=json.dumps(
+            {
+                "request_id": "r1",
+                "outcome": "succeeded",
+                "attempt": 2,
+                "resource_name": "projects/t/locations/l/models/faker",
+                "version": "1",
+                "verified": True,
+                "warnings": ["late"],
+                "timings": {"copy_ended_at": "2026-01-02T03:04:05Z", "copy_seconds": 41},
+                "field_of_a_later_version": 1,
+            }
+        ).encode(),
+    )
+
+    assert (told.outcome, told.ok, told.attempt) == (Outcome.SUCCEEDED, True, 2)
+    assert told.resource_name == "projects/t/locations/l/models/faker"
+    assert (told.version, told.verified, told.warnings) == ("1", True, ("late",))
+    assert told.timings.copy_seconds == 41
+    assert told.timings.copy_ended_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert told.to_json()["field_of_a_later_version"] == 1
+    assert told.to_json()["event_id"] == "e1"
+
+
+def test_a_failure_carries_its_reason_and_its_letter() -> None:
+    told = reply(
+        "failed",
+        data=b'{"error": {"code": "NOT_FOUND", "message": "no model 7"}, "dead_letter": "e1"}',
+    )
+
+    assert not told.ok
+    assert told.error is not None
+    assert (told.error.code, told.error.message, told.error.hint) == (
+        "NOT_FOUND",
+        "no model 7",
+        "",
+    )
+    assert told.dead_letter == "e1"
+
+
+@pytest.mark.parametrize(
+    "event_type",
+    ["dev.modelcopier.copy.status.v1", "dev.modelcopier.copy.succeeded.v2", "com.example", ""],
+)
+def test_what_is_no_outcome_is_no_reply(event_type: str) -> None:
+    assert Reply.from_message(b"{}", {"ce-type": event_type}, message_id="17") is None
+
+
+@given(st.sampled_from(Outcome), st.binary() | json_values.map(lambda v: json.dumps(v).encode()))
+@example(Outcome.SUCCEEDED, b"[" * 100_000)
+def test_an_outcome_is_never_lost_over_its_data(outcome: Outcome, data: bytes) -> None:
+    told = reply(outcome.value, data=data, request_id="r1")
+
+    assert told.outcome is outcome
+    assert told.answers(request())
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(
+            ["version", "verified", "warnings", "attempt", "timings", "error", "correlation"],
+            json_values,
+        ),
+    )
+)
+def test_a_known_field_of_another_type_counts_as_absent(data: dict[str, Any]) -> None:
+    told = reply(data=json.dumps(data).encode())
+
+    assert told.version is None or told.version == data["version"]
+    assert told.verified in {None, True, False}
+    assert all(isinstance(warning, str) for warning in told.warnings)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"request_id": "r1"},
+        {"request_id": "r1", "request_source": DEFAULT_SOURCE},
+        {"request_id": "r1", "request_digest": request().digest},
+    ],
+)
+def test_a_reply_that_contradicts_nothing_is_ours(attributes: dict[str, str]) -> None:
+    assert reply("rejected", **attributes).answers(request())
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"request_id": "r2", "request_digest": request().digest},
+        {"request_id": "r1", "request_source": "//somebody/else"},
+        {"request_id": "r1", "request_digest": "0" * 64},
+        {},
+    ],
+)
+def test_a_reply_to_another_content_or_source_is_not_ours(attributes: dict[str, str]) -> None:
+    assert not reply(**attributes).answers(request())
+
+
+def test_the_data_tells_whose_reply_it_is_where_the_attributes_do_not() -> None:
+    told = reply(data=b'{"request_id": "r1", "request_source": "//somebody/else"}')
+
+    assert told.request_id == "r1"
+    assert not told.answers(request())
