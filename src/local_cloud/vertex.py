@@ -1,0 +1,219 @@
+"""A Vertex AI for one machine: Google's own clients copy models against it.
+
+One registry, two faces. gRPC: ``google.cloud.aiplatform.v1.ModelService`` (GetModel,
+ListModels, ListModelVersions, CopyModel) and ``google.longrunning.Operations``. REST:
+the same calls at Google's paths, for ``aiplatform.Model.copy``, ``gcloud`` and curl.
+Everything else answers UNIMPLEMENTED. No credentials are asked for, nothing outlives
+the process, and nothing here is meant to be reached from another machine.
+
+Tests and people break it over the REST port (or through ``Vertex.faults``):
+
+``POST /control/faults``
+    JSON of ``vertex_faults.FaultOrders``, any of ``{"clear": true, "release": true,
+    "copy_fails": {"code": "PERMISSION_DENIED", "message": "...", "times": 1},
+    "refuse": [{"method": "GetModel", "code": "UNAVAILABLE", "times": 2}],
+    "take_then_fail": {"code": "UNAVAILABLE", "times": 1},
+    "hold": {"seconds": 2.5, "times": 1}}``. Without ``times``, ``copy_fails`` lasts;
+    without ``seconds``, ``hold`` lasts until ``release``.
+``POST /control/models``
+    ``{"name": "projects/p/locations/l/models/7", "version": "1", "display_name": "...",
+    "labels": {}, "aliases": ["default"]}`` adds a model, or a version to one.
+``GET /control/log``
+    ``{"copy_calls": [...], "operations": [...], "models": [...]}``: every CopyModel
+    call as received with the answer that its caller saw (``OK``, a code, ``HELD``,
+    ``GONE``), every operation with its state, every model with its versions.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Self
+
+import grpc.aio
+
+from local_cloud.registry import Registry
+from local_cloud.vertex_control import control_routes
+from local_cloud.vertex_faults import Faults
+from local_cloud.vertex_grpc import GrpcFace
+from local_cloud.vertex_records import (
+    DEFAULT_ALIAS,
+    Code,
+    CopyOperation,
+    CopyState,
+    Dialect,
+    ModelVersion,
+    Names,
+    VertexError,
+)
+from local_cloud.vertex_rest import RestServer, rest_app
+from local_cloud.vertex_service import CopyCall, Service
+
+__all__ = [
+    "Code",
+    "CopyCall",
+    "CopyOperation",
+    "CopyState",
+    "Dialect",
+    "Faults",
+    "ModelVersion",
+    "Names",
+    "Vertex",
+    "VertexError",
+]
+
+# How long calls that are being answered may take to finish when the cloud stops.
+STOP_SECONDS = 0.3
+
+
+def steady_clock() -> Callable[[], datetime]:
+    """Return a clock that starts at the wall's time and then never jumps with it."""
+    start, began = datetime.now(UTC), time.monotonic()
+    return lambda: start + timedelta(seconds=time.monotonic() - began)
+
+
+class Vertex:
+    """The local Vertex AI, from ``start`` to ``stop`` (or in ``async with``)."""
+
+    def __init__(
+        self,
+        *,
+        copy_seconds: float = 5.0,
+        dialect: Dialect | None = None,
+        faults: Faults | None = None,
+        clock: Callable[[], datetime] | None = None,
+        project_numbers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make one that is not yet serving; models can be added at once.
+
+        Args:
+            copy_seconds: how long a copy takes by ``clock``.
+            dialect: the answers that Google does not document.
+            faults: what goes wrong; also armed later, as ``self.faults``.
+            clock: an aware time that never goes back. Whoever moves it by hand calls
+                ``wake`` afterwards, for the callers of WaitOperation.
+            project_numbers: project id to number, for names spelled either way.
+        """
+        self.faults = faults or Faults()
+        self.address = ""
+        self.rest_url = ""
+        # Numbered from the time, so that names of a former run never come back.
+        self._registry = Registry(
+            dialect=dialect, project_numbers=project_numbers, first_number=time.time_ns()
+        )
+        self._service = Service(
+            registry=self._registry,
+            faults=self.faults,
+            clock=clock or steady_clock(),
+            copy_seconds=copy_seconds,
+        )
+        self._grpc: grpc.aio.Server | None = None
+        self._rest: RestServer | None = None
+
+    # What is in it
+
+    def add_model(
+        self,
+        name: str,
+        *,
+        version: str = "1",
+        display_name: str = "",
+        labels: Mapping[str, str] | None = None,
+        aliases: Iterable[str] = (DEFAULT_ALIAS,),
+    ) -> None:
+        """Add ``projects/P/locations/L/models/M``, or a version to it, as if it was trained.
+
+        Raises:
+            VertexError: the name or version is malformed or taken.
+        """
+        self._registry.add_model(
+            name,
+            version=version,
+            display_name=display_name,
+            labels=labels,
+            aliases=aliases,
+            now=self._service.settle(),
+        )
+
+    @property
+    def copy_seconds(self) -> float:
+        """How long the next copies will take; may be set at any time."""
+        return self._service.copy_seconds
+
+    @copy_seconds.setter
+    def copy_seconds(self, seconds: float) -> None:
+        self._service.copy_seconds = seconds
+
+    @property
+    def copy_calls(self) -> tuple[CopyCall, ...]:
+        """Every CopyModel call as it came in, refused ones too."""
+        return tuple(self._service.copy_calls)
+
+    @property
+    def operations(self) -> tuple[CopyOperation, ...]:
+        """Every copy that was taken (but those deleted), by the clock as it is now."""
+        self._service.settle()
+        return tuple(self._registry.operations())
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """Return every version of a model; none when there is no such model (yet)."""
+        self._service.settle()
+        try:
+            return tuple(self._registry.versions(name))
+        except VertexError as error:
+            if error.code is Code.NOT_FOUND:
+                return ()
+            raise
+
+    def wake(self) -> None:
+        """Say that the clock was moved by hand."""
+        self._service.wake()
+
+    # Serving
+
+    async def start(self, *, host: str = "127.0.0.1", port: int = 0, rest_port: int = 0) -> None:
+        """Serve until ``stop``; port 0 takes a free one. A second start is a bug.
+
+        Raises:
+            RuntimeError: the gRPC port is taken.
+            OSError: the REST port is taken.
+        """
+        assert self._grpc is None
+        try:
+            await self._start(host=host, port=port, rest_port=rest_port)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Answer what is held back and close every socket, within a second.
+
+        What happened can still be read afterwards.
+        """
+        self._service.close()
+        if self._rest:
+            await self._rest.stop(grace_seconds=STOP_SECONDS)
+        if self._grpc:
+            await self._grpc.stop(STOP_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def _start(self, *, host: str, port: int, rest_port: int) -> None:
+        # Without this, Linux lets a second server share the port and take half the calls.
+        self._grpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._grpc.add_generic_rpc_handlers((GrpcFace(self._service),))
+        self._rest = RestServer(rest_app(self._service, extra_routes=control_routes(self._service)))
+        self.address = f"{host}:{self._grpc.add_insecure_port(f'{host}:{port}')}"
+        self.rest_url = f"http://{host}:{self._rest.bind(host, rest_port)}"
+        await self._grpc.start()
+        await self._rest.start()

@@ -1,0 +1,50 @@
+"""The gRPC face of the local Vertex AI: which bytes become which call.
+
+It decides nothing. A method that the service lacks is answered UNIMPLEMENTED with a
+sentence, so that nobody takes a hole in the simulator for an outage.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from local_cloud.vertex_records import VertexError
+from local_cloud.vertex_service import SERVICES, Service
+
+
+class GrpcFace(grpc.GenericRpcHandler):
+    """Routes gRPC calls to the service, and says no to every method that it lacks."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def service(self, call: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        name, _, method = call.method.removeprefix("/").rpartition("/")
+        request_class = SERVICES.get(name, {}).get(method)
+        if request_class is None:
+            return grpc.unary_unary_rpc_method_handler(_refusing(name, method))
+        return grpc.unary_unary_rpc_method_handler(
+            self._answering(method),
+            request_deserializer=request_class.FromString,
+            response_serializer=lambda response: response.SerializeToString(),
+        )
+
+    def _answering(self, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def answer(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+            try:
+                return await self._service.call(method, request, face="grpc")
+            except VertexError as error:
+                await context.abort(grpc.StatusCode[error.code.name], error.message)
+
+        return answer
+
+
+def _refusing(name: str, method: str) -> Callable[[Any, Any], Awaitable[NoReturn]]:
+    async def refuse(_: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> NoReturn:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED, f"The local Vertex AI has no {method} of {name}."
+        )
+
+    return refuse

@@ -1,0 +1,232 @@
+"""The calls of the local Vertex AI: Google's messages in and out, whatever carries them.
+
+Both faces (gRPC and REST) come through ``Service.call``, so a fault, a log line or a
+rule is the same on each. It knows the time and waits; it opens no socket.
+"""
+
+# Google's message classes carry no types:
+# mypy: disable-error-code="no-untyped-call"
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from google.cloud.aiplatform_v1.types import model_service
+from google.longrunning import operations_pb2
+from google.protobuf import empty_pb2, json_format
+
+from local_cloud.registry import Registry
+from local_cloud.vertex_faults import Faults
+from local_cloud.vertex_lists import model_filter, operation_filter, page, refuse_order
+from local_cloud.vertex_messages import (
+    model_message,
+    models_page,
+    operation_message,
+    operations_page,
+    versions_page,
+)
+from local_cloud.vertex_records import VertexError
+
+# Google says that Wait may answer early; nobody is kept longer than this.
+WAIT_LIMIT_SECONDS = 60.0
+# A cloud left running for weeks must not fill the machine; a test never gets near.
+LOG_LIMIT = 10_000
+
+# What is served: by gRPC service, each method and the protobuf class of its request.
+SERVICES: dict[str, dict[str, Any]] = {
+    "google.cloud.aiplatform.v1.ModelService": {
+        "GetModel": model_service.GetModelRequest.pb(),
+        "ListModels": model_service.ListModelsRequest.pb(),
+        "ListModelVersions": model_service.ListModelVersionsRequest.pb(),
+        "CopyModel": model_service.CopyModelRequest.pb(),
+    },
+    "google.longrunning.Operations": {
+        "GetOperation": operations_pb2.GetOperationRequest,
+        "ListOperations": operations_pb2.ListOperationsRequest,
+        "WaitOperation": operations_pb2.WaitOperationRequest,
+        "CancelOperation": operations_pb2.CancelOperationRequest,
+        "DeleteOperation": operations_pb2.DeleteOperationRequest,
+    },
+}
+
+EMPTY: Any = empty_pb2.Empty()  # type: ignore[attr-defined]  # protobuf makes it at import
+
+
+@dataclass(slots=True, kw_only=True)
+class CopyCall:
+    """One CopyModel call as it came in; ``answer`` is what its caller got to see.
+
+    "OK", the name of an error's code, "HELD" while the answer is kept back, or "GONE"
+    when the caller went away first. ``operation`` is there whenever the copy was taken.
+    """
+
+    at: datetime
+    face: str
+    request: dict[str, Any]
+    operation: str = ""
+    answer: str = ""
+
+
+class Service:
+    """A registry with a clock, faults and a log of what was asked."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        faults: Faults,
+        clock: Callable[[], datetime],
+        copy_seconds: float,
+    ) -> None:
+        self.registry = registry
+        self.faults = faults
+        self._clock = clock
+        self._closing = False
+        self._changed = asyncio.Event()
+        self._answers: dict[str, Callable[[Any], Any]] = {
+            "GetModel": self._get_model,
+            "ListModels": self._list_models,
+            "ListModelVersions": self._list_model_versions,
+            "GetOperation": self._get_operation,
+            "ListOperations": self._list_operations,
+            "CancelOperation": self._cancel_operation,
+            "DeleteOperation": self._delete_operation,
+        }
+        self.copy_seconds = copy_seconds
+        self.copy_calls: deque[CopyCall] = deque(maxlen=LOG_LIMIT)
+
+    async def call(self, method: str, request: Any, *, face: str) -> Any:
+        """Answer one call of a method in ``SERVICES``; protobuf in, protobuf out.
+
+        Raises:
+            VertexError: the answer is this error.
+        """
+        match method:
+            case "CopyModel":
+                return await self._copy_model(request, face=face)
+            case "WaitOperation":
+                self._meet_refusal(method)
+                return await self._wait_operation(request)
+        self._meet_refusal(method)
+        self.settle()
+        return self._answers[method](request)
+
+    def settle(self) -> datetime:
+        """Bring the registry up to the clock, and return the time."""
+        now = self._clock()
+        self.registry.settle(now)
+        return now
+
+    def wake(self) -> None:
+        """Let every WaitOperation look again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def close(self) -> None:
+        """Let every call that waits answer now, and every later one not wait at all."""
+        self._closing = True
+        self.faults.clear()
+        self.wake()
+
+    def _meet_refusal(self, method: str) -> None:
+        if refusal := self.faults.refusal(method):
+            raise refusal
+
+    # ModelService
+
+    async def _copy_model(self, request: Any, *, face: str) -> Any:
+        asked = json_format.MessageToDict(request)
+        call = CopyCall(at=self._clock(), face=face, request=asked)
+        self.copy_calls.append(call)
+        try:
+            answer = await self._copy(request, call)
+        except VertexError as error:
+            call.answer = error.code.name
+            raise
+        except asyncio.CancelledError:
+            call.answer = "GONE"
+            raise
+        call.answer = "OK"
+        return answer
+
+    async def _copy(self, request: Any, call: CopyCall) -> Any:
+        self._meet_refusal("CopyModel")
+        taken = self.registry.copy(
+            parent=request.parent,
+            source_model=request.source_model,
+            model_id=request.model_id,
+            parent_model=request.parent_model,
+            kms_key_name=request.encryption_spec.kms_key_name,
+            now=self.settle(),
+            takes=timedelta(seconds=self.copy_seconds),
+        )
+        if failure := self.faults.copy_failure(request.source_model):
+            taken = self.registry.doom(taken, failure)
+        answer = operation_message(taken, spelled=self.registry.spelled)
+        call.operation = answer.name
+        if self.faults.hold_armed and not self._closing:
+            call.answer = "HELD"
+            await self.faults.held_back()
+        if lost := self.faults.lost_answer():
+            raise lost
+        return answer
+
+    def _get_model(self, request: Any) -> Any:
+        return model_message(self.registry.model(request.name), spelled=self.registry.spelled)
+
+    def _list_models(self, request: Any) -> Any:
+        refuse_order(request.order_by)
+        wanted = model_filter(request.filter)
+        found = [version for version in self.registry.models(request.parent) if wanted(version)]
+        records, token = page(found, request, key=lambda version: str(version.name.unversioned))
+        return models_page(records, token, spelled=self.registry.spelled)
+
+    def _list_model_versions(self, request: Any) -> Any:
+        refuse_order(request.order_by)
+        wanted = model_filter(request.filter)
+        found = [version for version in self.registry.versions(request.name) if wanted(version)]
+        records, token = page(found, request, key=lambda version: version.name.version)
+        return versions_page(records, token, spelled=self.registry.spelled)
+
+    # Operations
+
+    def _get_operation(self, request: Any) -> Any:
+        found = self.registry.operation(request.name)
+        return operation_message(found, spelled=self.registry.spelled)
+
+    def _list_operations(self, request: Any) -> Any:
+        wanted = operation_filter(request.filter)
+        found = [each for each in self.registry.operations(request.name) if wanted(each)]
+        records, token = page(found, request, key=lambda each: each.number)
+        return operations_page(records, token, spelled=self.registry.spelled)
+
+    def _cancel_operation(self, request: Any) -> Any:
+        self.registry.cancel(request.name, now=self.settle())
+        self.wake()
+        return EMPTY
+
+    def _delete_operation(self, request: Any) -> Any:
+        self.registry.delete(request.name)
+        self.wake()
+        return EMPTY
+
+    async def _wait_operation(self, request: Any) -> Any:
+        limit = WAIT_LIMIT_SECONDS
+        if request.HasField("timeout"):
+            limit = min(limit, request.timeout.ToTimedelta().total_seconds())
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + limit
+        while True:
+            now = self.settle()
+            found = self.registry.operation(request.name)
+            left = give_up_at - loop.time()
+            if found.done or left <= 0 or self._closing:
+                return operation_message(found, spelled=self.registry.spelled)
+            # One sleep to the end of the copy; only a cancel or a moved clock ends it before.
+            to_the_end = (found.ends_at - now).total_seconds()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), min(left, to_the_end))
