@@ -1,0 +1,219 @@
+"""What every job store promises (``ports.JobStore``), over the simulated one and SQLite."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_copier.adapters.sqlite import SqliteJobStore
+from model_copier.errors import (
+    Code,
+    DestinationTakenError,
+    JobExistsError,
+    StaleJobError,
+    UnavailableError,
+)
+from model_copier.job import CopyRequest, Failure, Job, Original, Source, Timing
+from model_copier.resource_names import ModelName
+from simulators import START, SimulatedStore
+
+TIMING = Timing()
+SOURCE = ModelName(project="source", location="us-central1", model="7", version="1")
+LATEST = START + timedelta(seconds=TIMING.longest_wait)
+
+
+def job(key: str = "a", **changes: Any) -> Job:
+    new = Job(
+        key=key,
+        request_id=f"request-{key}",
+        request_source="//ec2",
+        digests=("d",),
+        request=CopyRequest(
+            source=SOURCE, target_project="target", target_location="us-central1", destination="m"
+        ),
+        original=Original(data=b"\xff\x00 not text", attributes={"ce-id": key}),
+        accepted_at=START,
+        due_at=START,
+    )
+    return replace(new, **changes)
+
+
+def holding(stored: Job) -> Job:
+    return stored.with_source(Source(name=SOURCE, known_as=SOURCE))
+
+
+@pytest.fixture(params=["simulated", "sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
+    if request.param == "simulated":
+        yield SimulatedStore()
+        return
+    opened = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5)
+    yield opened
+    await opened.close()
+
+
+async def test_a_job_comes_back_as_it_was_stored(store):
+    failure = Failure(code=Code.NOT_FOUND, message="no such model", hint="look")
+    full = holding(job()).asked(START, ("1", "2")).failed(START, failure)
+
+    stored = await store.create(full)
+
+    assert stored == replace(full, version=1)
+    assert await store.get("a") == stored
+
+
+async def test_an_unknown_key_is_nothing(store):
+    assert await store.get("nobody") is None
+
+
+async def test_a_key_is_stored_once(store):
+    await store.create(job())
+
+    with pytest.raises(JobExistsError):
+        await store.create(job())
+
+
+async def test_of_two_saves_of_one_version_the_second_is_stale(store):
+    read = await store.create(job())
+    await store.save(replace(read, tries=1))
+
+    with pytest.raises(StaleJobError):
+        await store.save(replace(read, tries=2))
+
+    assert (await store.get("a")).tries == 1
+
+
+async def test_a_save_never_makes_a_record_anew(store):
+    gone = replace(job(), version=1)
+
+    with pytest.raises(StaleJobError):
+        await store.save(gone)
+
+    assert await store.get("a") is None
+
+
+async def test_one_unfinished_job_holds_a_destination(store):
+    first = await store.save(holding(await store.create(job("a"))))
+    second = await store.create(job("b"))
+
+    with pytest.raises(DestinationTakenError):
+        await store.save(holding(second))
+
+    assert await store.get("b") == second
+    assert first.destination is not None
+
+
+async def test_a_destination_is_free_when_its_holder_has_ended(store):
+    first = await store.save(holding(await store.create(job("a"))))
+    second = await store.create(job("b"))
+    await store.save(first.succeeded(START, model_version="1", verified=True))
+
+    taken = await store.save(holding(second))
+
+    assert taken.destination == first.destination
+
+
+async def test_due_jobs_come_longest_due_first_and_no_more_than_asked_for(store):
+    for key, seconds in (("late", -1), ("later", -2), ("not yet", 1)):
+        await store.create(job(key, due_at=START + timedelta(seconds=seconds)))
+    await store.create(job("never", due_at=None))
+
+    assert [found.key for found in await store.due(START, LATEST, 10)] == ["later", "late"]
+    assert [found.key for found in await store.due(START, LATEST, 1)] == ["later"]
+    assert await store.next_due_at() == START - timedelta(seconds=2)
+
+
+async def test_a_due_time_that_no_clock_of_ours_wrote_counts_as_due(store):
+    await store.create(job(due_at=START.replace(year=3000)))
+
+    (found,) = await store.due(START, LATEST, 10)
+
+    assert found.key == "a"
+
+
+async def test_with_nothing_left_to_do_nothing_is_due(store):
+    await store.create(job(due_at=None))
+
+    assert await store.due(START, LATEST, 10) == []
+    assert await store.next_due_at() is None
+
+
+async def test_expired_records_are_forgotten(store):
+    await store.create(job("old", expires_at=START))
+    await store.create(job("young", expires_at=START + timedelta(days=1)))
+    await store.create(job("open"))
+
+    assert await store.delete_expired(START) == 1
+    assert await store.get("old") is None
+    assert await store.get("young") is not None
+
+
+async def test_of_many_savers_one_wins_each_version(store):
+    await store.create(job())
+
+    async def add_one() -> None:
+        while True:
+            read = await store.get("a")
+            try:
+                await store.save(replace(read, tries=read.tries + 1))
+            except StaleJobError:
+                continue
+            return
+
+    await asyncio.gather(*(add_one() for _ in range(20)))
+
+    assert (await store.get("a")).tries == 20
+
+
+# SQLite alone.
+
+
+async def test_two_openers_of_one_file_share_its_jobs(tmp_path: Path):
+    """As two worker processes do; SQLite's locks are between connections."""
+    one, other = [await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5) for _ in range(2)]
+    stored = await one.create(job())
+
+    await other.save(replace(stored, tries=1))
+
+    with pytest.raises(StaleJobError):
+        await one.save(stored)
+    await one.close()
+    await other.close()
+
+
+async def test_a_file_that_is_no_database_is_an_outage_that_says_so(tmp_path: Path):
+    (tmp_path / "jobs.db").write_text("something else entirely, and long enough to be read")
+
+    with pytest.raises(UnavailableError, match="job store"):
+        await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+
+
+async def test_a_locked_file_is_an_outage_not_a_hang(tmp_path: Path):
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=0.05)
+    blocker = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(UnavailableError, match="locked"):
+        await store.create(job())
+
+    blocker.close()
+    assert await store.create(job())
+    await store.close()
+
+
+async def test_the_due_query_reads_an_index_and_not_all_jobs(tmp_path: Path):
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    with sqlite3.connect(tmp_path / "jobs.db") as look:
+        plan = look.execute(
+            "EXPLAIN QUERY PLAN SELECT record FROM jobs WHERE due_at IS NOT NULL"
+            " AND (due_at <= 1 OR due_at > 2) ORDER BY due_at LIMIT 3"
+        ).fetchall()
+    look.close()
+
+    assert "USING INDEX jobs_due" in str(plan)
+    await store.close()
