@@ -26,7 +26,7 @@ DEFAULTS = Defaults(
     service_accounts=frozenset(),
 )
 CONTRACT = Contract(request_topic=TOPIC, defaults=DEFAULTS)
-REQUEST: Mapping[str, Any] = {
+REQUEST: dict[str, Any] = {
     "source_model_id": "7704127342733426688",
     "destination_model_id": "target-model-260213",
 }

@@ -51,6 +51,7 @@ async def build_workflow(settings: Settings) -> Workflow:
         call=settings.call_timeout_seconds,
         max_skew=settings.max_skew_seconds,
         copy_deadline=settings.copy_deadline_seconds,
+        poll_shortest=settings.poll_seconds,
     )
     request_topic = settings.topic(settings.request_topic)
     store = await SqliteJobStore.open(

@@ -65,8 +65,6 @@ class Timing:
     max_skew: float = 10
     # Budget of a copy that names none, from the first ask: an hour is the longest heard of.
     copy_deadline: float = 7200
-    # Vertex AI allows 600 reads a minute for a project and region; 5 s keeps 50 young
-    # copies a minute below that.
     poll_shortest: float = 5
     poll_longest: float = 60
     backoff_shortest: float = 2

@@ -114,6 +114,11 @@ class Settings:
     copy_deadline_seconds: float = _setting(
         "budget of a copy whose request names none", _seconds(1, 604_800), 7200.0
     )
+    # Vertex AI allows 600 reads a minute for each project and region; 5 s keeps fifty copies
+    # that were started within a minute below that.
+    poll_seconds: float = _setting(
+        "shortest wait between two looks at a copy", _seconds(0.05, 60), 5.0
+    )
     # Below the shortest push deadline that our set-up gives (60 s), well above a slow answer.
     call_timeout_seconds: float = _setting(
         "longest that one call to Google may take", _seconds(0.1, 120), 30.0

@@ -96,6 +96,11 @@ def _lost(models: SimulatedModels) -> None:
     models.lost_answers = 1
 
 
+def _lost_with_parent(models: SimulatedModels) -> None:
+    _lost(models)
+    _parent(models)
+
+
 def _quota(models: SimulatedModels) -> None:
     models.refusals = [Code.RESOURCE_EXHAUSTED]
 
@@ -112,7 +117,7 @@ PATHS = [
     Path("copy fails", REQUEST, _fails, "failed", 0),
     Path("copy fails and is tried again", REQUEST, _fails_twice, "succeeded", 1),
     Path("answer lost", REQUEST, _lost, "succeeded", 1),
-    Path("answer lost, new version", VERSION, lambda m: (_lost(m), _parent(m))[1], "succeeded", 2),
+    Path("answer lost, new version", VERSION, _lost_with_parent, "succeeded", 2),
     Path("quota", REQUEST, _quota, "succeeded", 1),
     Path("rejected", {"source_model_id": 7}, _nothing, "rejected", 0),
 ]

@@ -1,0 +1,287 @@
+"""Everything on one machine: the local cloud, its topics, and a worker that is pushed to.
+
+The worker is a process of its own, started exactly as Cloud Run starts it and told about
+the local cloud by its environment only. Whatever was started here is stopped on leaving.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from google.api_core.exceptions import DeadlineExceeded
+from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
+from google.pubsub_v1.types import PubsubMessage, PushConfig, RetryPolicy, Subscription, Topic
+
+from local_cloud.pubsub import PubSub
+from local_cloud.vertex import Vertex
+
+ROOT = Path(__file__).parents[2]
+SOURCE_PROJECT = "gemini-fine-tuning-source"
+TARGET_PROJECT = "gemini-fine-tuning-target"
+LOCATION = "us-central1"
+SOURCE_MODEL = "7704127342733426688"
+# One project holds topics, subscriptions and worker.
+PROJECT = TARGET_PROJECT
+REQUESTS = "model-copy-requests"
+REPLIES = "model-copy-replies"
+DEAD_LETTERS = "model-copy-dead-letters"
+TICKS = "model-copy-ticks"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 5.0
+
+
+class StackError(Exception):
+    """Something would not start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """0 takes a free one."""
+
+    pubsub: int = 0
+    vertex: int = 0
+    vertex_rest: int = 0
+    worker: int = 0
+
+
+@dataclass(kw_only=True)
+class Stack:
+    """``async with Stack(...) as stack``: all of it, running."""
+
+    folder: Path  # the worker's store and log
+    ports: Ports = field(default_factory=Ports)
+    copy_seconds: float = 5.0
+    tick_seconds: float = 60.0  # Cloud Scheduler's shortest is a minute
+    # How soon a push that was refused comes again.
+    backoff_seconds: float = 10.0
+    worker_env: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pubsub = PubSub()
+        self.vertex = Vertex(copy_seconds=self.copy_seconds)
+        self.vertex.add_model(
+            f"projects/{SOURCE_PROJECT}/locations/{LOCATION}/models/{SOURCE_MODEL}",
+            display_name="gemini-tuned",
+        )
+        self.worker: asyncio.subprocess.Process | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._worker_port = self.ports.worker or _free_port()
+
+    @property
+    def worker_url(self) -> str:
+        return f"http://127.0.0.1:{self._worker_port}"
+
+    @property
+    def worker_log(self) -> Path:
+        return self.folder / "worker.log"
+
+    async def __aenter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            await self.pubsub.start(port=self.ports.pubsub)
+            await self.vertex.start(port=self.ports.vertex, rest_port=self.ports.vertex_rest)
+            self._publisher, self._subscriber = _clients(self.pubsub.address)
+            await self._create_topics()
+            await self.start_worker()
+        except BaseException:
+            await self._stop()
+            raise
+        # The first one at once: it has the worker build its application.
+        await self.tick()
+        self._ticking = asyncio.create_task(self._schedule())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        if self._ticking is not None:
+            self._ticking.cancel()
+        await self.stop_worker()
+        for client in (getattr(self, "_publisher", None), getattr(self, "_subscriber", None)):
+            if client is not None:
+                await client.transport.close()
+        await self.vertex.stop()
+        await self.pubsub.stop()
+
+    # The worker
+
+    async def start_worker(self) -> None:
+        """Start the worker, or start it again after a kill, and wait until it listens."""
+        env = {
+            **os.environ,
+            "PORT": str(self._worker_port),
+            "HOST": "127.0.0.1",
+            "PUBSUB_EMULATOR_HOST": self.pubsub.address,
+            "VERTEX_ENDPOINT": f"http://{self.vertex.address}",
+            "SOURCE_PROJECT": SOURCE_PROJECT,
+            "TARGET_PROJECT": TARGET_PROJECT,
+            "LOCATION": LOCATION,
+            "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
+            **self.worker_env,
+        }
+        with self.worker_log.open("ab") as out:
+            self.worker = await asyncio.create_subprocess_exec(
+                str(Path(sys.executable).parent / "functions-framework"),
+                "--target=worker",
+                f"--source={ROOT / 'main.py'}",
+                env=env,
+                stdout=out,
+                stderr=out,
+                # Ctrl-C is for us; we stop the worker ourselves, last things last.
+                start_new_session=True,
+            )
+        await self._listening()
+
+    async def _listening(self) -> None:
+        assert self.worker is not None
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            if self.worker.returncode is not None:
+                raise StackError(
+                    f"the worker ended with {self.worker.returncode}; its last words:\n"
+                    + self.worker_log.read_text()[-2000:]
+                )
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self._worker_port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+        raise StackError(f"the worker does not listen after {_START_SECONDS:g} s")
+
+    async def stop_worker(self) -> None:
+        """Ask it to go, as Cloud Run does; kill it when it does not."""
+        if self.worker is None or self.worker.returncode is not None:
+            return
+        self.worker.terminate()
+        try:
+            await asyncio.wait_for(self.worker.wait(), _STOP_SECONDS)
+        except TimeoutError:
+            await self.kill_worker()
+
+    async def kill_worker(self) -> None:
+        """End all of its processes at once, as a crash would."""
+        assert self.worker is not None
+        os.killpg(self.worker.pid, signal.SIGKILL)
+        await self.worker.wait()
+
+    # Topics, subscriptions, ticks
+
+    async def _create_topics(self) -> None:
+        for topic in (REQUESTS, REPLIES, DEAD_LETTERS, TICKS):
+            await self._publisher.create_topic(request=Topic(name=topic_path(topic)))
+        backoff = RetryPolicy(
+            minimum_backoff=timedelta(seconds=self.backoff_seconds),
+            maximum_backoff=timedelta(seconds=600),
+        )
+        await self._push(REQUESTS, "/pubsub/requests", ack_deadline_seconds=60, retry=backoff)
+        await self._push(TICKS, "/pubsub/ticks", ack_deadline_seconds=600, retry=backoff)
+        # What a person pulls from to see failed requests.
+        await self._subscriber.create_subscription(
+            request=Subscription(
+                name=subscription_path(DEAD_LETTERS),
+                topic=topic_path(DEAD_LETTERS),
+                ack_deadline_seconds=60,
+            )
+        )
+
+    async def _push(
+        self, name: str, path: str, *, ack_deadline_seconds: int, retry: RetryPolicy
+    ) -> None:
+        await self._subscriber.create_subscription(
+            request=Subscription(
+                name=subscription_path(name),
+                topic=topic_path(name),
+                push_config=PushConfig(push_endpoint=self.worker_url + path),
+                ack_deadline_seconds=ack_deadline_seconds,
+                retry_policy=retry,
+            )
+        )
+
+    async def tick(self) -> None:
+        await self._publisher.publish(
+            topic=topic_path(TICKS), messages=[PubsubMessage(data=b"{}")], timeout=5
+        )
+
+    async def _schedule(self) -> None:
+        """Stand in for Cloud Scheduler."""
+        while True:
+            await asyncio.sleep(self.tick_seconds)
+            await self.tick()
+
+    async def letters(self) -> Sequence[Mapping[str, str]]:
+        """Attributes of the dead letters that are there now; none is settled."""
+        try:
+            pulled = await self._subscriber.pull(
+                subscription=subscription_path(DEAD_LETTERS), max_messages=100, timeout=2
+            )
+        except DeadlineExceeded:  # there are none
+            return []
+        ids = [message.ack_id for message in pulled.received_messages]
+        if ids:
+            await self._subscriber.modify_ack_deadline(
+                subscription=subscription_path(DEAD_LETTERS), ack_ids=ids, ack_deadline_seconds=0
+            )
+        return [dict(message.message.attributes) for message in pulled.received_messages]
+
+    def exports(self) -> dict[str, str]:
+        """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
+        return {
+            "PUBSUB_EMULATOR_HOST": self.pubsub.address,
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{self.pubsub.address}/",
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": f"{self.vertex.rest_url}/",
+            "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+            "CLOUDSDK_CORE_PROJECT": PROJECT,
+            "VERTEX_GRPC": self.vertex.address,
+            "VERTEX_REST": self.vertex.rest_url,
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            "MODEL_COPY_PROJECT": PROJECT,
+            "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),
+            "MODEL_COPY_REPLY_TOPIC": topic_path(REPLIES),
+            "MODEL_COPY_DEAD_LETTER_SUBSCRIPTION": subscription_path(DEAD_LETTERS),
+            "WORKER_URL": self.worker_url,
+        }
+
+
+def topic_path(name: str) -> str:
+    return f"projects/{PROJECT}/topics/{name}"
+
+
+def subscription_path(name: str) -> str:
+    return f"projects/{PROJECT}/subscriptions/{name}"
+
+
+def _clients(address: str) -> tuple[PublisherAsyncClient, SubscriberAsyncClient]:
+    return (
+        PublisherAsyncClient(
+            transport=PublisherGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(address))
+        ),
+        SubscriberAsyncClient(
+            transport=SubscriberGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(address))
+        ),
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
