@@ -41,3 +41,15 @@ def _service(target: str) -> "Service":
 async def worker(_request: "Request") -> "ASGIApp":
     """Pub/Sub push: requests and ticks."""
     return await _service("worker").app()
+
+
+@functions_framework.aio.http  # type: ignore[arg-type]
+async def api(_request: "Request") -> "ASGIApp":
+    """REST."""
+    return await _service("api").app()
+
+
+@functions_framework.aio.http  # type: ignore[arg-type]
+async def all(_request: "Request") -> "ASGIApp":  # noqa: A001  the target's name
+    """Both, for one process on one machine."""
+    return await _service("all").app()

@@ -13,15 +13,14 @@ from typing import Any
 
 import click
 
+from local_cloud.process import ROOT, ProcessError
 from local_cloud.stack import (
     LOCATION,
-    ROOT,
     SOURCE_MODEL,
     SOURCE_PROJECT,
     TARGET_PROJECT,
     Ports,
     Stack,
-    StackError,
 )
 
 DESTINATION = "target-model-260213"
@@ -62,6 +61,7 @@ def demo(copy_seconds: float, fault: str | None) -> None:
 @click.option("--vertex-port", default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC")
 @click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
 @click.option("--worker-port", default=8080, show_default=True, envvar="WORKER_PORT")
+@click.option("--api-port", default=8081, show_default=True, envvar="API_PORT")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -79,6 +79,7 @@ def up(
         folder=folder.absolute(),
         copy_seconds=copy_seconds,
         tick_seconds=tick_seconds,
+        with_api=True,
         ports=Ports(**{name.removesuffix("_port"): port for name, port in ports.items()}),
     )
     _run(_up(stack))
@@ -90,12 +91,11 @@ async def _up(stack: Stack) -> int:
         (stack.folder / "env").write_text("\n".join(lines) + "\n")
         click.echo("\n".join(lines))
         click.echo(f"\n# the same: source {_short(stack.folder / 'env')}")
-        click.echo(f"# the worker's log: {_short(stack.worker_log)}")
+        click.echo(f"# logs: {_short(stack.worker.log)} {_short(stack.api.log)}")
         click.echo(f"# try: model-copy publish {SOURCE_MODEL} {DESTINATION} --wait")
         click.echo("# Ctrl-C stops everything")
-        assert stack.worker is not None
-        code = await stack.worker.wait()
-        raise StackError(f"the worker ended by itself with {code}; see {stack.worker_log}")
+        await asyncio.gather(stack.worker.ended(), stack.api.ended())
+    return 0
 
 
 async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
@@ -107,7 +107,7 @@ async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
     async with stack:
         click.echo(f"Pub/Sub     {stack.pubsub.address}  (local)")
         click.echo(f"Vertex AI   {stack.vertex.address}  (local; a copy takes {copy_seconds:g} s)")
-        click.echo(f"worker      {stack.worker_url}  (functions-framework --target worker)")
+        click.echo(f"worker      {stack.worker.url}  (functions-framework --target worker)")
         click.echo(f"from        {SOURCE_PROJECT}  to  {TARGET_PROJECT}, {LOCATION}")
         if fault:
             click.echo(f"fault       {fault}: {FAULTS[fault]}")
@@ -172,7 +172,7 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("\nstopped     everything that was started here", err=True)
         sys.exit(130)
-    except (StackError, RuntimeError, OSError) as error:
+    except (ProcessError, RuntimeError, OSError) as error:
         click.echo(f"local cloud: {error}", err=True)
         sys.exit(1)
 

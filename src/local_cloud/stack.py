@@ -1,14 +1,11 @@
-"""Everything on one machine: the local cloud, its topics, and a worker that is pushed to.
+"""Everything on one machine: the local cloud, its topics, and the copier's own processes.
 
-The worker is a process of its own, started exactly as Cloud Run starts it and told about
-the local cloud by its environment only. Whatever was started here is stopped on leaving.
+The worker is pushed to and the api is called; both share one file of jobs. Whatever was
+started here is stopped on leaving.
 """
 
 import asyncio
-import os
-import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,10 +20,10 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOT
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 from google.pubsub_v1.types import PubsubMessage, PushConfig, RetryPolicy, Subscription, Topic
 
+from local_cloud.process import Process
 from local_cloud.pubsub import PubSub
 from local_cloud.vertex import Vertex
 
-ROOT = Path(__file__).parents[2]
 SOURCE_PROJECT = "gemini-fine-tuning-source"
 TARGET_PROJECT = "gemini-fine-tuning-target"
 LOCATION = "us-central1"
@@ -37,12 +34,6 @@ REQUESTS = "model-copy-requests"
 REPLIES = "model-copy-replies"
 DEAD_LETTERS = "model-copy-dead-letters"
 TICKS = "model-copy-ticks"
-_START_SECONDS = 30.0
-_STOP_SECONDS = 5.0
-
-
-class StackError(Exception):
-    """Something would not start; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +44,21 @@ class Ports:
     vertex: int = 0
     vertex_rest: int = 0
     worker: int = 0
+    api: int = 0
 
 
 @dataclass(kw_only=True)
 class Stack:
     """``async with Stack(...) as stack``: all of it, running."""
 
-    folder: Path  # the worker's store and log
+    folder: Path  # the jobs, and the logs of the processes
     ports: Ports = field(default_factory=Ports)
     copy_seconds: float = 5.0
     tick_seconds: float = 60.0  # Cloud Scheduler's shortest is a minute
     # How soon a push that was refused comes again.
     backoff_seconds: float = 10.0
-    worker_env: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)  # of worker and api
+    with_api: bool = False
 
     def __post_init__(self) -> None:
         self.pubsub = PubSub()
@@ -74,17 +67,12 @@ class Stack:
             f"projects/{SOURCE_PROJECT}/locations/{LOCATION}/models/{SOURCE_MODEL}",
             display_name="gemini-tuned",
         )
-        self.worker: asyncio.subprocess.Process | None = None
+        self.worker = self._process("worker", self.ports.worker)
+        self.api = self._process("api", self.ports.api)
         self._ticking: asyncio.Task[None] | None = None
-        self._worker_port = self.ports.worker or _free_port()
 
-    @property
-    def worker_url(self) -> str:
-        return f"http://127.0.0.1:{self._worker_port}"
-
-    @property
-    def worker_log(self) -> Path:
-        return self.folder / "worker.log"
+    def _process(self, target: str, port: int) -> Process:
+        return Process(target=target, port=port or _free_port(), log=self.folder / f"{target}.log")
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +81,9 @@ class Stack:
             await self.vertex.start(port=self.ports.vertex, rest_port=self.ports.vertex_rest)
             self._publisher, self._subscriber = _clients(self.pubsub.address)
             await self._create_topics()
-            await self.start_worker()
+            await self.worker.start(self.env)
+            if self.with_api:
+                await self.api.start(self.env)
         except BaseException:
             await self._stop()
             raise
@@ -113,75 +103,25 @@ class Stack:
     async def _stop(self) -> None:
         if self._ticking is not None:
             self._ticking.cancel()
-        await self.stop_worker()
+        await asyncio.gather(self.worker.stop(), self.api.stop())
         for client in (getattr(self, "_publisher", None), getattr(self, "_subscriber", None)):
             if client is not None:
                 await client.transport.close()
         await self.vertex.stop()
         await self.pubsub.stop()
 
-    # The worker
-
-    async def start_worker(self) -> None:
-        """Start the worker, or start it again after a kill, and wait until it listens."""
-        env = {
-            **os.environ,
-            "PORT": str(self._worker_port),
-            "HOST": "127.0.0.1",
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The settings of the copier's processes."""
+        return {
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
             "VERTEX_ENDPOINT": f"http://{self.vertex.address}",
             "SOURCE_PROJECT": SOURCE_PROJECT,
             "TARGET_PROJECT": TARGET_PROJECT,
             "LOCATION": LOCATION,
             "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
-            **self.worker_env,
+            **self.settings,
         }
-        with self.worker_log.open("ab") as out:
-            self.worker = await asyncio.create_subprocess_exec(
-                str(Path(sys.executable).parent / "functions-framework"),
-                "--target=worker",
-                f"--source={ROOT / 'main.py'}",
-                env=env,
-                stdout=out,
-                stderr=out,
-                # Ctrl-C is for us; we stop the worker ourselves, last things last.
-                start_new_session=True,
-            )
-        await self._listening()
-
-    async def _listening(self) -> None:
-        assert self.worker is not None
-        deadline = asyncio.get_running_loop().time() + _START_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
-            if self.worker.returncode is not None:
-                raise StackError(
-                    f"the worker ended with {self.worker.returncode}; its last words:\n"
-                    + self.worker_log.read_text()[-2000:]
-                )
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", self._worker_port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
-        raise StackError(f"the worker does not listen after {_START_SECONDS:g} s")
-
-    async def stop_worker(self) -> None:
-        """Ask it to go, as Cloud Run does; kill it when it does not."""
-        if self.worker is None or self.worker.returncode is not None:
-            return
-        self.worker.terminate()
-        try:
-            await asyncio.wait_for(self.worker.wait(), _STOP_SECONDS)
-        except TimeoutError:
-            await self.kill_worker()
-
-    async def kill_worker(self) -> None:
-        """End all of its processes at once, as a crash would."""
-        assert self.worker is not None
-        os.killpg(self.worker.pid, signal.SIGKILL)
-        await self.worker.wait()
 
     # Topics, subscriptions, ticks
 
@@ -210,7 +150,7 @@ class Stack:
             request=Subscription(
                 name=subscription_path(name),
                 topic=topic_path(name),
-                push_config=PushConfig(push_endpoint=self.worker_url + path),
+                push_config=PushConfig(push_endpoint=self.worker.url + path),
                 ack_deadline_seconds=ack_deadline_seconds,
                 retry_policy=retry,
             )
@@ -246,7 +186,6 @@ class Stack:
         """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
         return {
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"http://{self.pubsub.address}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": f"{self.vertex.rest_url}/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "CLOUDSDK_CORE_PROJECT": PROJECT,
@@ -257,7 +196,8 @@ class Stack:
             "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),
             "MODEL_COPY_REPLY_TOPIC": topic_path(REPLIES),
             "MODEL_COPY_DEAD_LETTER_SUBSCRIPTION": subscription_path(DEAD_LETTERS),
-            "WORKER_URL": self.worker_url,
+            "WORKER_URL": self.worker.url,
+            "API_URL": self.api.url,
         }
 
 

@@ -28,6 +28,8 @@ from model_copier.messages import Contract
 from model_copier.request_data import Defaults
 from model_copier.settings import Settings
 from model_copier.web import push
+from model_copier.web.problems import HANDLERS, unavailable
+from model_copier.web.rest import Rest
 from model_copier.workflow import Workflow
 
 
@@ -76,8 +78,10 @@ async def build_workflow(settings: Settings) -> Workflow:
 
 def build_app(target: str, workflow: Workflow, settings: Settings) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
-    del target  # one so far
-    app = Starlette(routes=push.routes(workflow, follow_seconds=settings.follow_seconds))
+    pushed = push.routes(workflow, follow_seconds=settings.follow_seconds)
+    called = Rest(workflow=workflow, wait_seconds=settings.wait_seconds).routes()
+    routes = {"worker": pushed, "api": called, "all": [*called, *pushed]}
+    app = Starlette(routes=routes[target], exception_handlers=HANDLERS)
 
     async def contained(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -105,7 +109,7 @@ class Service:
                     workflow = await build_workflow(self._settings)
                 except UnavailableError as error:
                     log("unavailable", severity="ERROR", why=str(error))
-                    return push.try_again(error)
+                    return unavailable(error)
                 self._app = build_app(self._target, workflow, self._settings)
                 _on_sigterm(workflow.close)
             return self._app

@@ -86,7 +86,7 @@ class Workflow:
         try:
             asked = self.contract.read(received)
             if asked.copy.validate_only:
-                return await self._validate(asked)
+                return await self._answer_validation(asked)
         except RejectedError as error:
             failure = Failure(code=error.code, message=str(error))
             return await self._reject(received, self.contract.identity(received), failure)
@@ -120,8 +120,9 @@ class Workflow:
             raise UnavailableError("the job was there a moment ago and is gone")
         told = Accepted(verdict="duplicate", key=job.key, request_id=job.request_id)
         if asked.digest not in job.digests:
-            await self._reject(received, asked.identity, messages.conflict(job))
-            return replace(told, verdict="conflict")
+            failure = messages.conflict(job)
+            await self._reject(received, asked.identity, failure)
+            return replace(told, verdict="conflict", reason=failure.message)
         if not (job.state.final and job.reply_sent):
             return told
         try:
@@ -149,9 +150,13 @@ class Workflow:
             reason=failure.message,
         )
 
-    async def _validate(self, asked: Asked) -> Accepted:
-        """Check everything, change and store nothing, and reply with what would be sent."""
-        request = asked.copy
+    async def validate(self, request: CopyRequest) -> CopyCall | Model:
+        """Find out what a request would ask of Vertex AI now; change and store nothing.
+
+        Raises:
+            RejectedError: it would fail, and why.
+            UnavailableError: that cannot be told now.
+        """
         try:
             source = await self._resolve(request.source)
             versions = await self.models.list_versions(request.target(source.name))
@@ -160,9 +165,12 @@ class Workflow:
         planned = plan(request, source, versions)
         if isinstance(planned, Failure):
             raise RejectedError(planned.message, code=planned.code)
-        await self.topics.publish_reply(
-            messages.validated(asked, planned, self.service_name, self.clock.now())
-        )
+        return planned
+
+    async def _answer_validation(self, asked: Asked) -> Accepted:
+        planned = await self.validate(asked.copy)
+        reply = messages.validated(asked, planned, self.service_name, self.clock.now())
+        await self.topics.publish_reply(reply)
         return Accepted(
             verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
         )

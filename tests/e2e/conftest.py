@@ -19,7 +19,7 @@ QUICK = {
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A local cloud with a worker of its own, for tests that harm it."""
     made = Stack(
-        folder=tmp_path, copy_seconds=0.5, tick_seconds=0.5, backoff_seconds=0.2, worker_env=QUICK
+        folder=tmp_path, copy_seconds=0.5, tick_seconds=0.5, backoff_seconds=0.2, settings=QUICK
     )
     async with made as running:
         yield running

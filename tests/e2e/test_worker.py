@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from pathlib import Path
 
 import httpx
@@ -148,7 +147,7 @@ async def test_a_push_that_is_not_base64_is_acknowledged_and_kept_whole(stack, r
     push = {"message": {"data": "***", "messageId": "77"}, "subscription": "s"}
 
     async with httpx.AsyncClient() as http:
-        answer = await http.post(f"{stack.worker_url}/pubsub/requests", json=push)
+        answer = await http.post(f"{stack.worker.url}/pubsub/requests", json=push)
 
     assert answer.status_code == 204
     reply = await replies.reply("77")
@@ -159,7 +158,7 @@ async def test_a_push_that_is_not_base64_is_acknowledged_and_kept_whole(stack, r
 
 async def test_a_body_that_is_no_push_at_all_is_acknowledged_and_kept(stack, letters):
     async with httpx.AsyncClient() as http:
-        answer = await http.post(f"{stack.worker_url}/pubsub/requests", content=b"\xff\x00")
+        answer = await http.post(f"{stack.worker.url}/pubsub/requests", content=b"\xff\x00")
 
     assert answer.status_code == 204
     letter = await letters.until(lambda _message: True)
@@ -183,7 +182,7 @@ async def test_eventarcs_form_is_read_too(stack, replies):
     }
 
     async with httpx.AsyncClient() as http:
-        answer = await http.post(f"{stack.worker_url}/", json=push, headers=headers)
+        answer = await http.post(f"{stack.worker.url}/", json=push, headers=headers)
 
     assert answer.status_code == 204
     reply = await replies.reply("eventarc-1")
@@ -195,7 +194,7 @@ async def test_other_paths_and_methods_are_the_applications_own_answers(
     stack, method, path, status
 ):
     async with httpx.AsyncClient() as http:
-        answer = await http.request(method, stack.worker_url + path)
+        answer = await http.request(method, stack.worker.url + path)
 
     assert answer.status_code == status
 
@@ -206,9 +205,9 @@ async def test_killed_after_copymodel_was_taken_and_before_its_answer_was_saved(
     async with asyncio.timeout(20):
         await stack.vertex.faults.until_held()
 
-    await stack.kill_worker()
+    await stack.worker.kill()
     stack.vertex.faults.release()
-    await stack.start_worker()
+    await stack.worker.start(stack.env)
 
     reply = await replies.reply("request-1", seconds=40)
     assert reply["outcome"] == "succeeded"
@@ -220,8 +219,8 @@ async def test_killed_while_copying(stack, replies):
     await ask(stack)
     await wait_for_copies(stack, 1)
 
-    await stack.kill_worker()
-    await stack.start_worker()
+    await stack.worker.kill()
+    await stack.worker.start(stack.env)
 
     reply = await replies.reply("request-1", seconds=40)
     assert reply["outcome"] == "succeeded"
@@ -235,22 +234,17 @@ async def test_sigterm_ends_follows_at_once_and_loses_nothing(tmp_path: Path):
         copy_seconds=4,
         tick_seconds=60,
         backoff_seconds=0.2,
-        worker_env={"POLL_SECONDS": "5", "FOLLOW_SECONDS": "120"},
+        settings={"POLL_SECONDS": "5", "FOLLOW_SECONDS": "120"},
     )
     async with slow as stack:
         inbox = await Inbox.open(stack.pubsub.address, topic_path("model-copy-replies"), "replies")
         await ask(stack)
         await wait_for_copies(stack, 1)
-        assert stack.worker is not None
-        stack.worker.terminate()
-        started = time.monotonic()
-        code = await asyncio.wait_for(stack.worker.wait(), 10)
-        left_after = time.monotonic() - started
+        left_after = await stack.worker.stop()
 
-        await stack.start_worker()
+        await stack.worker.start(stack.env)
         await stack.tick()
 
-        assert code == 0
         assert left_after < 5
         reply = await inbox.reply("request-1", seconds=30)
         assert reply["outcome"] == "succeeded"
@@ -259,15 +253,15 @@ async def test_sigterm_ends_follows_at_once_and_loses_nothing(tmp_path: Path):
 
 
 async def test_a_store_that_is_down_sends_the_message_back_and_loses_nothing(stack, replies):
-    await stack.kill_worker()
+    await stack.worker.kill()
     store = stack.folder / "jobs.db"
     for file in stack.folder.glob("jobs.db*"):
         file.unlink()
     store.write_bytes(b"this is no database, but long enough to be taken for one")
-    await stack.start_worker()
+    await stack.worker.start(stack.env)
     push = {"message": {"data": "e30=", "messageId": "1"}}
     async with httpx.AsyncClient() as http:
-        answer = await http.post(f"{stack.worker_url}/pubsub/requests", json=push)
+        answer = await http.post(f"{stack.worker.url}/pubsub/requests", json=push)
     await ask(stack)
 
     store.unlink()

@@ -10,14 +10,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from model_copier.errors import UnavailableError
 from model_copier.logs import log
 from model_copier.messages import Received
+from model_copier.web.bodies import read_body
 from model_copier.workflow import Workflow
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
@@ -30,11 +29,7 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
     async def take_request(request: Request) -> Response:
         started = time.monotonic()
         received = await _received(request)
-        try:
-            told = await workflow.accept(received)
-        except UnavailableError as error:
-            log("delivery", verdict="unavailable", message_id=received.message_id, why=str(error))
-            return try_again(error)
+        told = await workflow.accept(received)
         log(
             "delivery",
             verdict=told.verdict,
@@ -48,13 +43,10 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
         return Response(status_code=204)
 
     async def take_tick(request: Request) -> Response:
-        await _body(request)  # what woke us does not matter: a tick says "look", not what for
+        # Read, but not looked at: a tick says "look", not what for.
+        await read_body(request, MAX_BODY_BYTES)
         started = time.monotonic()
-        try:
-            advanced = await workflow.tick(follow_seconds)
-        except UnavailableError as error:
-            log("tick", verdict="unavailable", why=str(error))
-            return try_again(error)
+        advanced = await workflow.tick(follow_seconds)
         log("tick", advanced=advanced, seconds=round(time.monotonic() - started, 3))
         return Response(status_code=204)
 
@@ -65,18 +57,9 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
     ]
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"a push has at most {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
 async def _received(request: Request) -> Received:
     """Unwrap a push, or Eventarc's form of one: the envelope is the same."""
-    body = await _body(request)
+    body = await read_body(request, MAX_BODY_BYTES)
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):
@@ -115,11 +98,3 @@ def _is_text(attributes: object) -> TypeGuard[dict[str, str]]:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) else 0
-
-
-def try_again(error: UnavailableError) -> Response:
-    return JSONResponse(
-        {"status": 503, "title": "Service Unavailable", "detail": str(error)},
-        status_code=503,
-        media_type="application/problem+json",
-    )

@@ -1,0 +1,93 @@
+"""One target of the copier as a process of its own, started the way Cloud Run starts it.
+
+It learns of the cloud around it by its environment alone.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_START_SECONDS = 30.0
+_STOP_SECONDS = 10.0  # Cloud Run's own patience after SIGTERM
+
+
+class ProcessError(Exception):
+    """A process would not start, or ended by itself; the message holds its last words."""
+
+
+@dataclass(kw_only=True)
+class Process:
+    """``functions-framework --target TARGET``."""
+
+    target: str
+    port: int
+    log: Path
+    running: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, env: Mapping[str, str]) -> None:
+        """Start it, or start it again after its end, and return once it listens."""
+        with self.log.open("ab") as out:
+            self.running = await asyncio.create_subprocess_exec(
+                str(Path(sys.executable).parent / "functions-framework"),
+                f"--target={self.target}",
+                f"--source={ROOT / 'main.py'}",
+                env={**os.environ, **env, "HOST": "127.0.0.1", "PORT": str(self.port)},
+                stdout=out,
+                stderr=out,
+                # Ctrl-C is for whoever started us; the end of this process is theirs to choose.
+                start_new_session=True,
+            )
+        deadline = asyncio.get_running_loop().time() + _START_SECONDS
+        while not await self._listens():
+            if self.running.returncode is not None:
+                raise ProcessError(f"{self.target} would not start; it said:\n{self._last_words()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise ProcessError(f"{self.target} does not listen after {_START_SECONDS:g} s")
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> float:
+        """Ask it to go, and kill it when it does not; return how long it took, in seconds."""
+        started = asyncio.get_running_loop().time()
+        if self.running is not None and self.running.returncode is None:
+            self.running.terminate()
+            try:
+                await asyncio.wait_for(self.running.wait(), _STOP_SECONDS)
+            except TimeoutError:
+                await self.kill()
+        return asyncio.get_running_loop().time() - started
+
+    async def kill(self) -> None:
+        """End all of its processes at once, as a crash would."""
+        assert self.running is not None
+        os.killpg(self.running.pid, signal.SIGKILL)
+        await self.running.wait()
+
+    async def ended(self) -> None:
+        """Return never: raise when it has ended by itself.
+
+        Raises:
+            ProcessError: with its last words.
+        """
+        assert self.running is not None
+        code = await self.running.wait()
+        raise ProcessError(f"{self.target} ended by itself with {code}:\n{self._last_words()}")
+
+    async def _listens(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    def _last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-2000:]

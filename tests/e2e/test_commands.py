@@ -1,0 +1,123 @@
+"""``python -m local_cloud`` as a person runs it."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+MODEL = "projects/gemini-fine-tuning-target/locations/us-central1/models/target-model-260213"
+BIN = Path(sys.executable).parent
+
+
+def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local_cloud", *arguments],
+        env={**os.environ, **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running():
+    """Whatever a command started has ended with it."""
+    before = {process.pid for process in psutil.process_iter()}
+    yield
+    left = [
+        process.cmdline()
+        for process in psutil.process_iter()
+        if process.pid not in before
+        and any("functions-framework" in part or "model-copy" in part for part in process.cmdline())
+    ]
+    assert left == []
+
+
+def test_the_demo_copies_a_model_and_reads_it_back():
+    ended = run("demo", "--copy-seconds", "0.5")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "$ model-copy publish 7704127342733426688 target-model-260213 --wait" in ended.stdout
+    assert f"read back   {MODEL}  version 1" in ended.stdout
+    assert "ours" in ended.stdout
+
+
+def test_the_demo_of_a_failure_shows_reply_and_letter_and_exits_with_1():
+    ended = run("demo", "--copy-seconds", "0.5", "--fault", "copy-fails")
+
+    assert ended.returncode == 1
+    assert "failed     PERMISSION_DENIED" in ended.stdout
+    assert "letter      " in ended.stdout
+    assert "reason      Vertex AI gave up the copy" in ended.stdout
+
+
+def test_the_demo_of_a_lost_answer_still_makes_one_model():
+    ended = run("demo", "--copy-seconds", "0.5", "--fault", "lost-answer")
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"read back   {MODEL}  version 1" in ended.stdout
+
+
+@pytest.mark.parametrize("ends_by", [signal.SIGINT, signal.SIGTERM])
+def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
+    ports = [
+        part
+        for option in ("pubsub", "pubsub-rest", "vertex", "vertex-rest", "worker", "api")
+        for part in (f"--{option}-port", str(free_port()))
+    ]
+    up = subprocess.Popen(
+        [sys.executable, "-m", "local_cloud", "up", f"--folder={tmp_path}", *ports],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert up.stdout is not None
+    printed = []
+    while (line := up.stdout.readline()) and not line.startswith("# Ctrl-C"):
+        printed.append(line)
+    exports = dict(
+        shlex.split(line.removeprefix("export "))[0].split("=", 1)
+        for line in (tmp_path / "env").read_text().splitlines()
+    )
+    published = subprocess.run(
+        [BIN / "model-copy", "publish", "7704127342733426688", "up-model"],
+        env={**os.environ, **exports},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    up.send_signal(ends_by)
+    rest, _ = up.communicate(timeout=30)
+
+    assert published.returncode == 0, published.stderr
+    assert up.returncode == 130
+    assert "stopped" in rest
+    assert {f"export {name}={shlex.quote(value)}\n" for name, value in exports.items()} <= set(
+        printed
+    )
+    assert {"PUBSUB_EMULATOR_HOST", "WORKER_URL", "API_URL"} <= set(exports)
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        ended = run("up", "--pubsub-port", port, "--folder", str(tmp_path))
+
+    assert ended.returncode == 1
+    assert port in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,94 @@
+"""The api as callers with only curl or requests meet it: a process of its own, on the same jobs."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import QUICK
+from local_cloud.stack import Stack
+
+from world import TARGET
+
+ASK = {
+    "source_model_id": "7704127342733426688",
+    "destination_model_id": "target-model-260213",
+}
+
+
+@pytest.fixture
+async def cloud(tmp_path: Path) -> AsyncIterator[Stack]:
+    made = Stack(
+        folder=tmp_path, copy_seconds=0.5, tick_seconds=0.5, settings=QUICK, with_api=True
+    )
+    async with made as running:
+        yield running
+
+
+@pytest.fixture
+async def http(cloud: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=cloud.api.url, timeout=30) as client:
+        yield client
+
+
+async def test_the_seeds_call_waits_and_gets_the_name_of_the_copy(cloud, http):
+    answer = await http.post("/v1/models/copy", params=ASK)
+
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "success"
+    assert answer.json()["resource_name"] == TARGET
+    assert len(cloud.vertex.versions(TARGET)) == 1
+
+
+async def test_the_same_key_again_is_the_same_copy(cloud, http):
+    key = {"Idempotency-Key": "nightly-1"}
+
+    first = await http.post("/v1/models/copy", json=ASK, headers=key)
+    second = await http.post("/v1/models/copy", json=ASK, headers=key)
+
+    assert first.json() == second.json()
+    assert len(cloud.vertex.copy_calls) == 1
+
+
+async def test_who_does_not_wait_is_told_where_to_look(cloud, http):
+    headers = {"Prefer": "respond-async", "Idempotency-Key": "later"}
+
+    answer = await http.post("/v1/models/copy", json=ASK, headers=headers)
+    shown = await http.get(answer.headers["Location"])
+    unknown = await http.get("/v1/copies/nobody")
+
+    assert answer.status_code == 202
+    assert shown.json()["request_id"] == "later"
+    assert shown.json()["done"] is False
+    assert unknown.status_code == 404
+    assert cloud.vertex.versions(TARGET) == ()
+
+
+async def test_what_is_wrong_is_a_problem_that_names_the_field(cloud, http):
+    params = ASK | {"destination_model_id": "Faker-251230"}
+
+    answer = await http.post("/v1/models/copy", params=params)
+
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"].startswith("destination_model_id: 'Faker-251230'")
+    assert cloud.vertex.copy_calls == ()
+
+
+async def test_a_copy_that_fails_is_a_problem_with_its_reason(cloud, http):
+    cloud.vertex.faults.copy_fails()
+
+    answer = await http.post("/v1/models/copy", params=ASK)
+
+    assert answer.status_code == 403
+    assert "roles/aiplatform.serviceAgent" in answer.json()["detail"]
+    assert answer.json()["copy"]["outcome"] == "failed"
+
+
+async def test_only_the_contracts_paths_are_there(http):
+    health = await http.get("/health")
+    lost = await http.get("/pubsub/requests")
+    wrong = await http.get("/v1/models/copy")
+
+    assert (health.status_code, lost.status_code, wrong.status_code) == (200, 404, 405)
+    assert lost.headers["content-type"] == "application/problem+json"
