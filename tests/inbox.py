@@ -45,6 +45,10 @@ class Inbox:
             await self._pull(left)
         return matches[0]
 
+    def of(self, request_id: str) -> list[PubsubMessage]:
+        """What has come so far for one request."""
+        return [m for m in self.messages if m.attributes.get("request_id") == request_id]
+
     async def drain(self, *, seconds: float = 0.3) -> list[PubsubMessage]:
         """Return everything there is, once nothing more comes for a while."""
         while await self._pull(seconds):

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from inbox import Inbox
 from local_cloud.stack import DEAD_LETTERS, REPLIES, Stack, topic_path
@@ -15,25 +16,47 @@ QUICK = {
 }
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    """A local cloud with a worker of its own, for tests that harm it."""
-    made = Stack(
-        folder=tmp_path, copy_seconds=0.5, tick_seconds=0.5, backoff_seconds=0.2, settings=QUICK
+def quick_stack(folder: Path, **more: bool) -> Stack:
+    return Stack(
+        folder=folder,
+        copy_seconds=0.5,
+        tick_seconds=0.5,
+        backoff_seconds=0.2,
+        settings=QUICK,
+        **more,
     )
-    async with made as running:
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A local cloud with worker and api, shared by the tests of a file."""
+    async with quick_stack(tmp_path_factory.mktemp("stack"), with_api=True) as running:
         yield running
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replies(stack: Stack) -> AsyncIterator[Inbox]:
     inbox = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "test-replies")
     yield inbox
     await inbox.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def letters(stack: Stack) -> AsyncIterator[Inbox]:
     inbox = await Inbox.open(stack.pubsub.address, topic_path(DEAD_LETTERS), "test-letters")
+    yield inbox
+    await inbox.close()
+
+
+@pytest.fixture
+async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A local cloud for a test that harms it."""
+    async with quick_stack(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+async def own_replies(own_stack: Stack) -> AsyncIterator[Inbox]:
+    inbox = await Inbox.open(own_stack.pubsub.address, topic_path(REPLIES), "test-replies")
     yield inbox
     await inbox.close()

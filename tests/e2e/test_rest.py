@@ -1,13 +1,13 @@
 """The api as callers with only curl or requests meet it: a process of its own, on the same jobs."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
-from conftest import QUICK
-from local_cloud.stack import Stack
+import pytest_asyncio
 
+from asking import copies_asked
+from local_cloud.stack import Stack
 from world import TARGET
 
 ASK = {
@@ -16,44 +16,42 @@ ASK = {
 }
 
 
-@pytest.fixture
-async def cloud(tmp_path: Path) -> AsyncIterator[Stack]:
-    made = Stack(
-        folder=tmp_path, copy_seconds=0.5, tick_seconds=0.5, settings=QUICK, with_api=True
-    )
-    async with made as running:
-        yield running
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.fixture
-async def http(cloud: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=cloud.api.url, timeout=30) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=stack.api.url, timeout=30) as client:
         yield client
 
 
-async def test_the_seeds_call_waits_and_gets_the_name_of_the_copy(cloud, http):
+def copying_to(model_id: str) -> dict[str, str]:
+    return ASK | {"destination_model_id": model_id}
+
+
+async def test_the_seeds_call_waits_and_gets_the_name_of_the_copy(stack, http):
     answer = await http.post("/v1/models/copy", params=ASK)
 
     assert answer.status_code == 200
     assert answer.json()["status"] == "success"
     assert answer.json()["resource_name"] == TARGET
-    assert len(cloud.vertex.versions(TARGET)) == 1
+    assert len(stack.vertex.versions(TARGET)) == 1
 
 
-async def test_the_same_key_again_is_the_same_copy(cloud, http):
+async def test_the_same_key_again_is_the_same_copy(stack, http):
     key = {"Idempotency-Key": "nightly-1"}
 
-    first = await http.post("/v1/models/copy", json=ASK, headers=key)
-    second = await http.post("/v1/models/copy", json=ASK, headers=key)
+    first = await http.post("/v1/models/copy", json=copying_to("twice"), headers=key)
+    second = await http.post("/v1/models/copy", json=copying_to("twice"), headers=key)
 
     assert first.json() == second.json()
-    assert len(cloud.vertex.copy_calls) == 1
+    assert copies_asked(stack, "twice") == 1
 
 
-async def test_who_does_not_wait_is_told_where_to_look(cloud, http):
+async def test_who_does_not_wait_is_told_where_to_look(http):
     headers = {"Prefer": "respond-async", "Idempotency-Key": "later"}
 
-    answer = await http.post("/v1/models/copy", json=ASK, headers=headers)
+    answer = await http.post("/v1/models/copy", json=copying_to("later"), headers=headers)
     shown = await http.get(answer.headers["Location"])
     unknown = await http.get("/v1/copies/nobody")
 
@@ -61,24 +59,20 @@ async def test_who_does_not_wait_is_told_where_to_look(cloud, http):
     assert shown.json()["request_id"] == "later"
     assert shown.json()["done"] is False
     assert unknown.status_code == 404
-    assert cloud.vertex.versions(TARGET) == ()
 
 
-async def test_what_is_wrong_is_a_problem_that_names_the_field(cloud, http):
-    params = ASK | {"destination_model_id": "Faker-251230"}
-
-    answer = await http.post("/v1/models/copy", params=params)
+async def test_what_is_wrong_is_a_problem_that_names_the_field(http):
+    answer = await http.post("/v1/models/copy", params=copying_to("Faker-251230"))
 
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"].startswith("destination_model_id: 'Faker-251230'")
-    assert cloud.vertex.copy_calls == ()
 
 
-async def test_a_copy_that_fails_is_a_problem_with_its_reason(cloud, http):
-    cloud.vertex.faults.copy_fails()
+async def test_a_copy_that_fails_is_a_problem_with_its_reason(stack, http):
+    stack.vertex.faults.copy_fails(times=1)
 
-    answer = await http.post("/v1/models/copy", params=ASK)
+    answer = await http.post("/v1/models/copy", params=copying_to("fails"))
 
     assert answer.status_code == 403
     assert "roles/aiplatform.serviceAgent" in answer.json()["detail"]

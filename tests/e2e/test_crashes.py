@@ -1,0 +1,81 @@
+"""The worker's process killed, told to go, or robbed of its store; each test harms its own."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from asking import ask, wait_for_copies
+from inbox import Inbox
+from local_cloud.stack import REPLIES, Stack, topic_path
+
+
+async def test_killed_after_a_copy_was_taken_and_before_it_was_saved(own_stack, own_replies):
+    own_stack.vertex.faults.hold()
+    await ask(own_stack)
+    async with asyncio.timeout(20):
+        await own_stack.vertex.faults.until_held()
+
+    await own_stack.worker.kill()
+    own_stack.vertex.faults.release()
+    await own_stack.worker.start(own_stack.env)
+
+    reply = await own_replies.reply("request-1", seconds=40)
+    assert reply["outcome"] == "succeeded"
+    assert reply["version"] == "1"
+    assert len(own_stack.vertex.copy_calls) == 1
+
+
+async def test_killed_while_copying(own_stack, own_replies):
+    await ask(own_stack)
+    await wait_for_copies(own_stack, 1)
+
+    await own_stack.worker.kill()
+    await own_stack.worker.start(own_stack.env)
+
+    reply = await own_replies.reply("request-1", seconds=40)
+    assert reply["outcome"] == "succeeded"
+    assert len(own_stack.vertex.copy_calls) == 1
+
+
+async def test_sigterm_ends_follows_at_once_and_loses_nothing(tmp_path: Path):
+    """A follow holds its push open for long; the process leaves in under 5 s all the same."""
+    slow = Stack(
+        folder=tmp_path,
+        copy_seconds=4,
+        tick_seconds=60,
+        backoff_seconds=0.2,
+        settings={"POLL_SECONDS": "5", "FOLLOW_SECONDS": "120"},
+    )
+    async with slow as stack:
+        inbox = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "replies")
+        await ask(stack)
+        await wait_for_copies(stack, 1)
+        left_after = await stack.worker.stop()
+
+        await stack.worker.start(stack.env)
+        await stack.tick()
+
+        assert left_after < 5
+        reply = await inbox.reply("request-1", seconds=30)
+        assert reply["outcome"] == "succeeded"
+        assert len(stack.vertex.copy_calls) == 1
+        await inbox.close()
+
+
+async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replies):
+    await own_stack.worker.kill()
+    store = own_stack.folder / "jobs.db"
+    for file in own_stack.folder.glob("jobs.db*"):
+        file.unlink()
+    store.write_bytes(b"this is no database, but long enough to be taken for one")
+    await own_stack.worker.start(own_stack.env)
+    push = {"message": {"data": "e30=", "messageId": "1"}}
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{own_stack.worker.url}/pubsub/requests", json=push)
+    await ask(own_stack)
+
+    store.unlink()
+
+    assert answer.status_code == 503
+    assert (await own_replies.reply("request-1"))["outcome"] == "succeeded"
