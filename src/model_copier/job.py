@@ -120,6 +120,20 @@ class CopyRequest:
     reply_tag: str = ""
     validate_only: bool = False  # never becomes a job
 
+    def goes_elsewhere(self, other: Self) -> bool:
+        """Tell whether source or destination differ."""
+
+        def way(asked: CopyRequest) -> tuple[object, ...]:
+            return (
+                asked.source,
+                asked.target_project,
+                asked.target_location,
+                asked.destination,
+                asked.new_version,
+            )
+
+        return way(self) != way(other)
+
     def target(self, source: ModelName) -> ModelName:
         """Name the destination model; ``source`` has its version resolved to a number."""
         return ModelName(
@@ -146,6 +160,8 @@ class Source:
     name: ModelName  # as requested, with the version's number
     known_as: ModelName  # as GetModel gave it: the project may be a number
     copy_of: ModelName | None = None  # the source's own original, when it is a copy itself
+    kind: str = ""  # GENIE, CUSTOM, BQML, ...
+    container_image: str = ""
 
     def is_origin(self, original: ModelName | None) -> bool:
         """Tell whether a model whose `original_model_info` says ``original`` is our copy."""
@@ -186,7 +202,11 @@ class Job:
     due_at: datetime | None
     tries: int = 0  # of the present step, without success
     attempt: int = 1  # number of the outcome that is being worked on
+    attempt_at: datetime  # when work on it began: at acceptance, or at the replay
     copy_attempts: int = 0  # how often Vertex AI was asked
+    cancel_requested: bool = False
+    # Known only from Pub/Sub's own dead letter: nobody has tried it yet.
+    untried: bool = False
 
     source: Source | None = None
     holds_destination: bool = False
@@ -234,11 +254,21 @@ class Job:
 
     def deadline(self, timing: Timing) -> datetime:
         """When the copy's time is over; before the first ask it has not begun to run."""
-        begun = self.first_asked_at or self.accepted_at
+        begun = self.first_asked_at or self.attempt_at
         return begun + timedelta(seconds=self.budget_seconds(timing))
 
     def is_hopeless(self, now: datetime, timing: Timing) -> bool:
         return now > self.deadline(timing) + HARD_LIMIT_AFTER_DEADLINE
+
+    def awaits_replay(self, *, replay_of: str, digest: str) -> bool:
+        """Tell whether a request that comes again is to be worked on again.
+
+        It must name the present outcome. A letter that Pub/Sub forwarded names none: it
+        is published as it is, and nobody has tried it yet.
+        """
+        return self.state is State.FAILED and (
+            self.outcome_id == replay_of or (self.untried and digest in self.digests)
+        )
 
     # Moves. Each is one save.
 
@@ -334,6 +364,47 @@ class Job:
             ended_at=now,
             letter_kept=False,
             reply_sent=False,
+        )
+
+    def cancelled(self, now: datetime) -> Self:
+        return self._ended(State.CANCELLED, now)
+
+    def with_cancel_requested(self) -> Self:
+        assert not self.state.final
+        return replace(self, cancel_requested=True)
+
+    def replayed(
+        self, now: datetime, *, request: CopyRequest, digest: str, original: Original
+    ) -> Self:
+        """Work on a failed request once more, for a further outcome.
+
+        What was asked of Vertex AI with an unknown outcome is not forgotten: then the
+        replay looks first.
+        """
+        assert self.state is State.FAILED
+        return replace(
+            self,
+            state=State.ACCEPTED,
+            attempt=self.attempt + 1,
+            attempt_at=now,
+            first_asked_at=None,
+            request=request,
+            original=original,
+            digests=(*(known for known in self.digests if known != digest), digest),
+            # With nothing asked, an alias may be resolved anew.
+            source=self.source if self.asked_at else None,
+            operation=self.operation if self.asked_at else "",
+            copy_started_at=self.copy_started_at if self.asked_at else None,
+            due_at=now,
+            tries=0,
+            failure=None,
+            untried=False,
+            cancel_requested=False,
+            ended_at=None,
+            copy_ended_at=None,
+            letter_kept=False,
+            reply_sent=False,
+            expires_at=None,
         )
 
     def with_letter_kept(self) -> Self:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from model_copier import hints
 from model_copier.errors import Code
+from model_copier.failures import failure
 from model_copier.job import CopyRequest, Failure, IfExists, Job, Source, Timing
 from model_copier.registry import CopyCall, Model, Operation
 
@@ -40,10 +40,8 @@ def plan(
     same = [model for model in versions if source.is_origin(model.copy_of)]
     if same or request.if_exists is IfExists.SKIP:
         return (same or versions)[-1]
-    return Failure(
-        code=Code.ALREADY_EXISTS,
-        message=f"destination_model_id: {target} is there already",
-        hint=hints.hint(Code.ALREADY_EXISTS, request),
+    return failure(
+        Code.ALREADY_EXISTS, f"destination_model_id: {target} is there already", request, source
     )
 
 

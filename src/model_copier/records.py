@@ -6,8 +6,10 @@ older service could no longer carry such a job on safely.
 
 from typing import Final, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
+from model_copier.errors import StoreError
 from model_copier.job import Job
 
 RECORD_VERSION: Final = 1
@@ -22,4 +24,23 @@ def to_record(job: Job) -> bytes:
 
 
 def from_record(record: bytes) -> Job:
-    return _RECORD.validate_json(record)[1]
+    """Read a job back.
+
+    Raises:
+        StoreError: this service cannot read the record.
+    """
+    try:
+        return _RECORD.validate_json(record)[1]
+    except ValidationError as error:
+        raise StoreError(_what_is_wrong(record, error)) from error
+
+
+def _what_is_wrong(record: bytes, error: ValidationError) -> str:
+    try:
+        match from_json(record):
+            case [int(version), *_] if version != RECORD_VERSION:
+                return f"a record of version {version}; this service reads version {RECORD_VERSION}"
+    except ValueError:
+        return f"not a record: {record[:80]!r}"
+    problem = error.errors()[0]
+    return f"a broken record: {'.'.join(map(str, problem['loc']))}: {problem['msg']}"

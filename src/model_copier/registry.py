@@ -13,6 +13,8 @@ class Model:
 
     name: ModelName  # as Vertex AI gave it, with the version's number
     copy_of: ModelName | None  # `original_model_info.model`
+    kind: str = ""  # `model_source_info.source_type`: GENIE, CUSTOM, BQML, ...
+    container_image: str = ""  # `container_spec.image_uri`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

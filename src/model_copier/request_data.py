@@ -4,21 +4,26 @@ JSON comes in here and leaves as a ``CopyRequest`` that cannot be wrong. Refusal
 every field that is wrong, what was found and what would be right.
 """
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from model_copier.errors import RejectedError
 from model_copier.job import CopyRequest, IfExists
-from model_copier.resource_names import ModelName, explain_bad_model_id
+from model_copier.resource_names import ModelName, explain_bad_location, explain_bad_model_id
 from model_copier.settings import Settings
 
 MAX_CORRELATION_BYTES = 4096
 # A week: the longest that anybody may want a stuck copy to be waited for.
 MAX_DEADLINE_SECONDS = 604_800
+MAX_SOURCE_CHARACTERS = 512
+# No form goes deeper; the JSON reader of the stored records stops at 200.
+MAX_DEPTH = 32
 
 _VERSIONED_ID = re.compile(r"(?P<model>[A-Za-z0-9_-]{1,63})(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?")
 _EXISTING_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -27,20 +32,62 @@ _KMS_KEY = re.compile(
 )
 
 
+def _explain_bad_source(text: str) -> str | None:
+    if "/" in text:
+        return _explain_bad_name(text)
+    if _VERSIONED_ID.fullmatch(text):
+        return None
+    return f"{_shown(text)} is neither an id, id@version, id@alias nor a full resource name"
+
+
+def _explain_bad_parent(text: str) -> str | None:
+    if "/" in text:
+        return _explain_bad_name(text)
+    return None if _EXISTING_ID.fullmatch(text) else f"{_shown(text)} is no model id"
+
+
+def _explain_bad_name(text: str) -> str | None:
+    try:
+        ModelName.parse(text)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _explain_bad_key(text: str) -> str | None:
+    if _KMS_KEY.fullmatch(text):
+        return None
+    return f"{_shown(text)} should read projects/P/locations/L/keyRings/R/cryptoKeys/K"
+
+
+def _rule(explain: Callable[[str], str | None]) -> AfterValidator:
+    """Make pydantic collect our own sentence with the other fields' errors."""
+
+    def check(text: str) -> str:
+        if bad := explain(text):
+            raise ValueError(bad)
+        return text
+
+    return AfterValidator(check)
+
+
+_Location = Annotated[str, _rule(explain_bad_location)]
+
+
 class CopyData(BaseModel):
     """The data of `dev.modelcopier.copy.requested.v1`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    source_model_id: str = Field(
+    source_model_id: Annotated[str, _rule(_explain_bad_source)] = Field(
         min_length=1,
-        max_length=512,
+        max_length=MAX_SOURCE_CHARACTERS,
         description="id, id@version, id@alias, or a full resource name",
     )
-    destination_model_id: str | None = Field(
+    destination_model_id: Annotated[str, _rule(explain_bad_model_id)] | None = Field(
         None, description="id of the model to make: [a-z_][a-z0-9_-]{0,62}"
     )
-    destination_parent_model: str | None = Field(
+    destination_parent_model: Annotated[str, _rule(_explain_bad_parent)] | None = Field(
         None, description="existing model in the target that gets a new version: id or full name"
     )
     if_exists: IfExists | None = Field(
@@ -49,10 +96,12 @@ class CopyData(BaseModel):
         description="with destination_model_id, when it is there already; default: fail",
     )
     source_project: str | None = None
-    source_location: str | None = None
+    source_location: _Location | None = None
     target_project: str | None = None
-    target_location: str | None = None
-    kms_key_name: str | None = Field(None, description="key in the target's region")
+    target_location: _Location | None = None
+    kms_key_name: Annotated[str, _rule(_explain_bad_key)] | None = Field(
+        None, description="key in the target's region"
+    )
     custom_service_account: str | None = None
     deadline_seconds: int | None = Field(
         None, gt=0, le=MAX_DEADLINE_SECONDS, description="budget of the copy, from the first ask"
@@ -64,15 +113,21 @@ class CopyData(BaseModel):
         default=False, description="check, change nothing, reply with what would be sent"
     )
 
-    @model_validator(mode="after")
-    def _one_destination(self) -> Self:
-        if self.destination_model_id is not None and self.destination_parent_model is not None:
-            raise ValueError(
-                "destination_model_id and destination_parent_model: give one of them, not both"
-            )
-        if self.if_exists is not None and self.destination_model_id is None:
-            raise ValueError("if_exists: goes with destination_model_id only")
-        return self
+
+class NamedRequest(BaseModel):
+    """The data of `dev.modelcopier.copy.cancel.requested.v1` and `...status.requested.v1`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    request_id: str = Field(min_length=1, description="CloudEvent id of the copy request")
+    request_source: str | None = Field(
+        None,
+        min_length=1,
+        description="CloudEvent source of the copy request; default: this message's own",
+    )
+
+
+_Form = TypeVar("_Form", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,28 +159,23 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
     Raises:
         RejectedError: naming each field that is wrong.
     """
-    if not isinstance(data, dict):
-        raise RejectedError(f"data: should be a JSON object, not {_kind(data)}")
-    try:
-        asked = CopyData.model_validate(data)
-    except ValidationError as error:
-        raise RejectedError("; ".join(_in_our_words(error))) from None
-    wrong: list[str] = []
-    source = _source(asked, defaults, wrong)
-    target_project = asked.target_project or defaults.target_project
-    target_location = asked.target_location or defaults.location
-    destination = _destination(asked, target_project, target_location, wrong)
-    wrong += _not_allowed(asked, source, target_project, defaults)
-    wrong += _wrong_key(asked.kms_key_name, target_location)
-    if wrong:
+    asked = _parsed(CopyData, data)
+    source = _source(asked, defaults)
+    target_project = _given(asked.target_project, defaults.target_project)
+    target_location = _given(asked.target_location, defaults.location)
+    if wrong := [
+        *_wrong_together(asked),
+        *_wrong_place(asked, target_project, target_location),
+        *_not_allowed(asked, source, target_project, defaults),
+    ]:
         raise RejectedError("; ".join(wrong))
-    assert source is not None
+    parent = asked.destination_parent_model
     return CopyRequest(
         source=source,
         target_project=target_project,
         target_location=target_location,
-        destination=destination,
-        new_version=asked.destination_parent_model is not None,
+        destination=asked.destination_model_id if parent is None else _parent_id(parent),
+        new_version=parent is not None,
         if_exists=asked.if_exists or IfExists.FAIL,
         kms_key_name=asked.kms_key_name or "",
         custom_service_account=asked.custom_service_account or "",
@@ -136,125 +186,160 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
     )
 
 
-def _source(asked: CopyData, defaults: Defaults, wrong: list[str]) -> ModelName | None:
+def read_named_request(data: object) -> NamedRequest:
+    """Turn parsed JSON into whom a cancel or status request is about.
+
+    Raises:
+        RejectedError: naming each field that is wrong.
+    """
+    return _parsed(NamedRequest, data)
+
+
+def _parsed(form: type[_Form], data: object) -> _Form:
+    if not isinstance(data, dict):
+        raise RejectedError(f"data: should be a JSON object, not {_kind(data)}")
+    if _is_deeper(data, MAX_DEPTH):
+        raise RejectedError(f"data: is nested deeper than {MAX_DEPTH} levels")
+    try:
+        return form.model_validate(data)
+    except ValidationError as error:
+        raise RejectedError("; ".join(_in_our_words(error, form))) from None
+
+
+def _source(asked: CopyData, defaults: Defaults) -> ModelName:
     text = asked.source_model_id
     if "/" in text:
-        try:
-            name = ModelName.parse(text)
-        except ValueError as error:
-            wrong.append(f"source_model_id: {error}")
-            return None
+        return ModelName.parse(text)
+    model, _, version = text.partition("@")
+    return ModelName(
+        project=_given(asked.source_project, defaults.source_project),
+        location=_given(asked.source_location, defaults.location),
+        model=model,
+        version=version or None,
+    )
+
+
+def _given(asked: str | None, default: str) -> str:
+    return default if asked is None else asked
+
+
+def _parent_id(parent: str) -> str:
+    return ModelName.parse(parent).model if "/" in parent else parent
+
+
+def _wrong_together(asked: CopyData) -> Iterator[str]:
+    """Fields that are right by themselves and contradict each other."""
+    if asked.destination_model_id is not None and asked.destination_parent_model is not None:
+        yield "destination_model_id and destination_parent_model: give one of them, not both"
+    if asked.if_exists is not None and asked.destination_model_id is None:
+        yield "if_exists: goes with destination_model_id only"
+    if "/" in asked.source_model_id:
+        name = ModelName.parse(asked.source_model_id)
         for field, given, named in (
             ("source_project", asked.source_project, name.project),
             ("source_location", asked.source_location, name.location),
         ):
             if given is not None and given != named:
-                wrong.append(f"{field}: {given!r}, but source_model_id names {named!r}")
-        return name
-    found = _VERSIONED_ID.fullmatch(text)
-    if found is None:
-        wrong.append(
-            f"source_model_id: {text[:80]!r} is neither an id, id@version, id@alias"
-            " nor a full resource name"
-        )
-        return None
-    return ModelName(
-        project=asked.source_project or defaults.source_project,
-        location=asked.source_location or defaults.location,
-        model=found["model"],
-        version=found["version"],
-    )
+                yield f"{field}: {_shown(given)}, but source_model_id names {named!r}"
 
 
-def _destination(asked: CopyData, project: str, location: str, wrong: list[str]) -> str | None:
-    if asked.destination_model_id is not None:
-        if bad := explain_bad_model_id(asked.destination_model_id):
-            wrong.append(f"destination_model_id: {bad}")
-        return asked.destination_model_id
-    parent = asked.destination_parent_model
-    if parent is None:
-        return None
-    if "/" not in parent:
-        if not _EXISTING_ID.fullmatch(parent):
-            wrong.append(f"destination_parent_model: {parent[:80]!r} is no model id")
-        return parent
-    try:
-        name = ModelName.parse(parent)
-    except ValueError as error:
-        wrong.append(f"destination_parent_model: {error}")
-        return None
-    if name.version:
-        wrong.append("destination_parent_model: name the model, without a version")
-    if (name.project, name.location) != (project, location):
-        wrong.append(
-            f"destination_parent_model: lies in {name.location_name}, but the target is"
-            f" projects/{project}/locations/{location}"
-        )
-    return name.model
+def _wrong_place(asked: CopyData, project: str, location: str) -> Iterator[str]:
+    """A parent and a key must be where the copy goes.
 
-
-def _not_allowed(
-    asked: CopyData, source: ModelName | None, target_project: str, defaults: Defaults
-) -> Iterable[str]:
-    if source is not None and source.project not in defaults.source_projects:
-        yield (
-            f"source_project: {source.project!r} is not allowed;"
-            f" allowed are {_listed(defaults.source_projects)}"
-        )
-    if target_project not in defaults.target_projects:
-        yield (
-            f"target_project: {target_project!r} is not allowed;"
-            f" allowed are {_listed(defaults.target_projects)}"
-        )
-    account = asked.custom_service_account
-    if account is not None and account not in defaults.service_accounts:
-        yield (
-            f"custom_service_account: {account!r} is not allowed;"
-            f" allowed are {_listed(defaults.service_accounts)}"
-        )
-
-
-def _wrong_key(key: str | None, location: str) -> Iterable[str]:
-    """A key must be in the region of the copy:
-    https://docs.cloud.google.com/vertex-ai/docs/general/cmek
+    For keys see https://docs.cloud.google.com/vertex-ai/docs/general/cmek
     """
-    if key is None:
-        return
-    found = _KMS_KEY.fullmatch(key)
-    if found is None:
+    parent = asked.destination_parent_model
+    if parent and "/" in parent:
+        name = ModelName.parse(parent)
+        if name.version:
+            yield "destination_parent_model: name the model, without a version"
+        if (name.project, name.location) != (project, location):
+            yield (
+                f"destination_parent_model: lies in {name.location_name}, but the target is"
+                f" projects/{project[:80]}/locations/{location}"
+            )
+    key = _KMS_KEY.fullmatch(asked.kms_key_name or "")
+    if key and key["location"] != location:
         yield (
-            f"kms_key_name: {key[:120]!r} should read"
-            " projects/P/locations/L/keyRings/R/cryptoKeys/K"
-        )
-    elif found["location"] != location:
-        yield (
-            f"kms_key_name: the key is in {found['location']!r},"
+            f"kms_key_name: the key is in {_shown(key['location'])},"
             f" but the copy goes to {location!r}; name a key in {location!r}"
         )
 
 
-def _in_our_words(error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        field = ".".join(str(part) for part in problem["loc"])
-        match problem["type"]:
-            case "extra_forbidden":
-                known = ", ".join(CopyData.model_fields)
-                yield f"{field[:80]}: unknown field; known are {known}"
-            case "missing":
-                yield f"{field}: is required"
-            case "value_error":
-                yield str(problem["ctx"]["error"])
-            case _:
-                yield f"{field}: {_lower(problem['msg'])}, not {_shown(problem['input'])}"
+def _not_allowed(
+    asked: CopyData, source: ModelName, target_project: str, defaults: Defaults
+) -> Iterator[str]:
+    account = asked.custom_service_account
+    for field, given, allowed in (
+        ("source_project", source.project, defaults.source_projects),
+        ("target_project", target_project, defaults.target_projects),
+        ("custom_service_account", account, defaults.service_accounts),
+    ):
+        if given is not None and given not in allowed:
+            listed = ", ".join(sorted(allowed)) or "none"
+            yield f"{field}: {_shown(given)} is not allowed; allowed are {listed}"
 
 
-def _lower(text: str) -> str:
-    return text.removeprefix("Input ")
+_EXPECTED = {
+    "if_exists": f"{', '.join(list(IfExists)[:-1])} or {list(IfExists)[-1]}",
+    "deadline_seconds": f"a whole number from 1 to {MAX_DEADLINE_SECONDS}",
+    "correlation": "an object",
+    "validate_only": "true or false",
+}
+
+
+def _in_our_words(error: ValidationError, form: type[BaseModel]) -> Iterator[str]:
+    """One sentence for each wrong field, and one for all fields that are unknown."""
+    problems = error.errors(include_url=False)
+    for problem in problems:
+        if problem["type"] != "extra_forbidden":
+            # No place: it is the name of a field that is no text.
+            field = str(problem["loc"][0]) if problem["loc"] else "data"
+            yield f"{field}: {_what_is_wrong(field, problem)}"
+    if unknown := [p for p in problems if p["type"] == "extra_forbidden"]:
+        names = [str(problem["loc"][0])[:80] for problem in unknown]
+        listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" * (len(names) > 10))
+        known = ", ".join(form.model_fields)
+        yield f"{listed}: unknown field{'s' * (len(names) > 1)}; known are {known}"
+
+
+def _what_is_wrong(field: str, problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "missing":
+            return "is required"
+        case "value_error":
+            return str(problem["ctx"]["error"])
+        case "string_too_short":
+            return "is empty"
+        case "string_too_long":
+            found = len(problem["input"])
+            return f"has {found} characters; at most {MAX_SOURCE_CHARACTERS} are allowed"
+        case "string_unicode":
+            return f"{_shown(problem['input'])} holds half of a surrogate pair"
+        case _:
+            expected = _EXPECTED.get(field, "a string")
+            return f"should be {expected}, not {_shown(problem['input'])}"
+
+
+def _is_deeper(data: object, levels: int) -> bool:
+    """Look level by level: whatever calls itself would fail on the very data it looks for."""
+    inside = [data]
+    for _ in range(levels):
+        inside = [
+            value
+            for outer in inside
+            if isinstance(outer, dict | list)
+            for value in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(value, dict | list) for value in inside)
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{_kind(value)} of {len(text)} characters"
+    """Name a value as JSON would; a long one by its kind."""
+    if isinstance(value, str):
+        return repr(value if len(value) <= 80 else value[:77] + "...")
+    text = json.dumps(value)
+    return text if len(text) <= 80 else _kind(value)
 
 
 def _kind(value: object) -> str:
@@ -267,7 +352,3 @@ def _kind(value: object) -> str:
         bytes: "bytes",
     }
     return names.get(type(value), "a number")
-
-
-def _listed(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

@@ -16,6 +16,7 @@ _MODEL_NAME = re.compile(
     r"(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?"
 )
 _CHOSEN_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
 MODEL_ID_RULE = "allowed are a-z, 0-9, _ and -, first a letter or _, at most 63"
 
 
@@ -42,7 +43,7 @@ class ModelName:
         found = _MODEL_NAME.fullmatch(text)
         if found is None:
             raise ValueError(
-                f"{text!r} is not a model name;"
+                f"{_shown(text)} is not a model name;"
                 " it should read projects/PROJECT/locations/LOCATION/models/MODEL[@VERSION]"
             )
         return cls(**found.groupdict())
@@ -91,6 +92,16 @@ def explain_bad_model_id(text: str) -> str | None:
     else:
         found = f"begins with {text[0]!r}"
     return f"{_shown(text)} {found}; {MODEL_ID_RULE}"
+
+
+def explain_bad_location(text: str) -> str | None:
+    """Say what is wrong with a location, or None when nothing is.
+
+    Whoever calls Vertex AI makes a host name of it, so it must hold nothing else.
+    """
+    if _LOCATION.fullmatch(text):
+        return None
+    return f"{_shown(text)} is no region such as us-central1"
 
 
 def _shown(text: str) -> str:

@@ -123,9 +123,10 @@ class Settings:
     call_timeout_seconds: float = _setting(
         "longest that one call to Google may take", _seconds(0.1, 120), 30.0
     )
-    # Cloud clocks agree within milliseconds; an unattended machine may drift by seconds.
+    # Cloud clocks agree within milliseconds; an unattended machine may drift by seconds. Not 0:
+    # it is also the margin between noting in the store that Vertex AI is asked, and asking.
     max_skew_seconds: float = _setting(
-        "how far apart the clocks of two machines may be", _seconds(0, 60), 10.0
+        "how far apart the clocks of two machines may be", _seconds(0.1, 60), 10.0
     )
     # The seed's callers expect an answer within Cloud Run's default of 300 s.
     wait_seconds: float = _setting(

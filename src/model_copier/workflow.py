@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from model_copier import hints, messages
+from model_copier import failures, replies
 from model_copier.errors import (
     RETRYABLE_OPERATION,
     Code,
@@ -36,7 +36,16 @@ from model_copier.job import (
     next_step,
     step_of,
 )
-from model_copier.messages import Asked, Contract, Identity, Received, Rejection
+from model_copier.letters import letter_of_job, letter_of_rejection
+from model_copier.messages import (
+    Asked,
+    CancelAsked,
+    Contract,
+    Identity,
+    Received,
+    Rejection,
+    StatusAsked,
+)
 from model_copier.plan import Absent, Made, Unclear, plan, what_came_of
 from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.registry import CopyCall, Model, Operation
@@ -44,13 +53,16 @@ from model_copier.resource_names import ModelName
 
 SWEEP_LIMIT = 200  # jobs looked at in one round
 SWEEP_CONCURRENCY = 16  # calls to Google at a time
+BUGS_UNTIL_FAILED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
     """What became of a delivery, for the log."""
 
-    verdict: str  # accepted, duplicate, announced_again, conflict, rejected, validated
+    # accepted, duplicate, announced_again, replayed, conflict, rejected, validated, status,
+    # cancelling, forwarded
+    verdict: str
     key: str = ""
     request_id: str = ""
     reason: str = ""
@@ -85,70 +97,161 @@ class Workflow:
         """
         try:
             asked = self.contract.read(received)
-            if asked.copy.validate_only:
-                return await self._answer_validation(asked)
+        except RejectedError as error:
+            return await self.reject(received, Failure(code=error.code, message=str(error)))
+        try:
+            match asked:
+                case CancelAsked(of=identity):
+                    return await self.cancel(identity)
+                case StatusAsked():
+                    return await self._answer_status(asked)
+                case Asked() if asked.copy.validate_only:
+                    return await self._answer_validation(asked)
+                case Asked():
+                    return await self._store(asked, received)
+        except RejectedError as error:
+            # They asked and changed nothing: an answer is enough, there is nothing to keep.
+            failure = Failure(code=error.code, message=str(error))
+            return await self.reject(received, failure, keep=False)
+
+    async def accept_forwarded(self, received: Received) -> Accepted:
+        """Take a letter that Pub/Sub wrote itself: a request that nobody could record in time.
+
+        It lies in the dead-letter topic already; what is missing is its answer.
+        """
+        failure = failures.given_up(received.forwarded_after)
+        try:
+            asked = self.contract.read(received)
         except RejectedError as error:
             failure = Failure(code=error.code, message=str(error))
-            return await self._reject(received, self.contract.identity(received), failure)
-        return await self._store(asked, received)
+            return await self.reject(received, failure, keep=False)
+        if not isinstance(asked, Asked) or asked.copy.validate_only:
+            return await self.reject(received, failure, keep=False)
+        now = self.clock.now()
+        job = replace(
+            _new_job(asked, received, now).failed(now, failure), untried=True, letter_kept=True
+        )
+        told = Accepted(verdict="forwarded", key=job.key, request_id=job.request_id)
+        try:
+            await self._act(await self.store.create(job.leased(now, self.timing)))
+        except JobExistsError:
+            return replace(told, verdict="duplicate")  # recorded after all: the job tells
+        return told
 
     async def _store(self, asked: Asked, received: Received) -> Accepted:
         now = self.clock.now()
-        job = Job(
-            key=asked.identity.key,
-            request_id=asked.identity.request_id,
-            request_source=asked.identity.source,
-            digests=(asked.digest,),
-            request=asked.copy,
-            original=received.original,
-            accepted_at=now,
-            due_at=now,
-        ).leased(now, self.timing)
+        job = _new_job(asked, received, now).leased(now, self.timing)
         told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
         try:
             job = await self.store.create(job)
         except JobExistsError:
-            return await self._meet_again(asked, received)
+            return await self._meet_again(asked, received, told)
         # From here on the request is safe: what fails below, the next tick takes up.
         await self._act(job)
         return told
 
-    async def _meet_again(self, asked: Asked, received: Received) -> Accepted:
+    async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:
         """Take a delivery of a request whose job is stored already."""
-        job = await self.store.get(asked.identity.key)
+        job = await self._stored(asked.identity)
         if job is None:
             raise UnavailableError("the job was there a moment ago and is gone")
-        told = Accepted(verdict="duplicate", key=job.key, request_id=job.request_id)
+        if job.awaits_replay(replay_of=received.replay_of, digest=asked.digest):
+            return await self._replay(job, asked, received, told)
         if asked.digest not in job.digests:
-            failure = messages.conflict(job)
-            await self._reject(received, asked.identity, failure)
+            failure = failures.conflict(job)
+            await self.reject(received, failure)
             return replace(told, verdict="conflict", reason=failure.message)
+        return replace(told, verdict=await self._announce_again(job))
+
+    async def _announce_again(self, job: Job) -> str:
+        """Tell an outcome that was told before; what is not over yet will be told anyway."""
         if not (job.state.final and job.reply_sent):
-            return told
+            return "duplicate"
+        now = self.clock.now()
         try:
             # Leased at once: the reply goes out in this very delivery.
-            now = self.clock.now()
             job = await self.store.save(job.announced_again(now).leased(now, self.timing))
         except StaleJobError:
-            return told  # somebody else announces it again
+            return "duplicate"  # somebody else does
         await self._act(job)
-        return replace(told, verdict="announced_again")
+        return "announced_again"
 
-    async def _reject(
-        self, received: Received, identity: Identity | None, failure: Failure
-    ) -> Accepted:
-        """Keep a message that never becomes a job: the letter first, then the reply."""
-        rejection = Rejection(
-            identity=identity, received=received, failure=failure, at=self.clock.now()
+    async def _replay(self, job: Job, asked: Asked, received: Received, told: Accepted) -> Accepted:
+        """Work on a failed request once more, perhaps with repaired content."""
+        if job.asked_at and asked.copy.goes_elsewhere(job.request):
+            failure = failures.cannot_go_elsewhere(job)
+            await self.reject(received, failure)
+            return replace(told, verdict="rejected", reason=failure.message)
+        now = self.clock.now()
+        again = job.replayed(
+            now, request=asked.copy, digest=asked.digest, original=received.original
         )
-        await self.topics.publish_letter(messages.letter_of_rejection(rejection))
+        try:
+            job = await self.store.save(again.leased(now, self.timing))
+        except StaleJobError:
+            return replace(told, verdict="duplicate")  # the same replay, a moment earlier
+        await self._act(job)
+        return replace(told, verdict="replayed")
+
+    async def reject(self, received: Received, failure: Failure, *, keep: bool = True) -> Accepted:
+        """Answer a message that never becomes a job; keep it in a letter first."""
+        identity = self.contract.identity(received)
+        rejection = Rejection(
+            identity=identity,
+            received=received,
+            failure=failure,
+            at=self.clock.now(),
+            kept=keep,
+        )
+        if keep:
+            await self.topics.publish_letter(letter_of_rejection(rejection))
         if identity is not None:
-            await self.topics.publish_reply(messages.rejected(rejection, self.service_name))
+            await self.topics.publish_reply(replies.rejected(rejection, self.service_name))
         return Accepted(
             verdict="rejected",
             request_id=identity.request_id if identity else "",
             reason=failure.message,
         )
+
+    async def cancel(self, identity: Identity) -> Accepted:
+        """Ask for the end of a copy. Whether it came in time, the outcome tells.
+
+        Raises:
+            RejectedError: there is no such request.
+        """
+        told = Accepted(verdict="cancelling", key=identity.key, request_id=identity.request_id)
+        for _ in range(10):
+            job = await self._named(identity)
+            if job.state.final:
+                return replace(told, verdict=await self._announce_again(job))
+            now = self.clock.now()
+            try:
+                # Taken up at once, whoever holds it: every step of theirs either has been
+                # saved, or loses to this save, or is a fact that is written onto it.
+                job = await self.store.save(job.with_cancel_requested().leased(now, self.timing))
+            except StaleJobError:
+                continue  # somebody moved it on just now
+            await self._act(job)
+            return told
+        raise UnavailableError("the job is moving on too fast to be cancelled")
+
+    async def _answer_status(self, asked: StatusAsked) -> Accepted:
+        job = await self._named(asked.of)
+        reply = replies.status(job, asked.identity, self.service_name, self.clock.now())
+        await self.topics.publish_reply(reply)
+        return Accepted(verdict="status", key=job.key, request_id=job.request_id)
+
+    async def _named(self, identity: Identity) -> Job:
+        job = await self._stored(identity)
+        if job is None:
+            raise RejectedError(
+                f"request_id: no request {identity.request_id!r} of {identity.source!r} is known",
+                code=Code.NOT_FOUND,
+            )
+        return job
+
+    async def _stored(self, identity: Identity) -> Job | None:
+        return await self.store.get(identity.key)
 
     async def validate(self, request: CopyRequest) -> CopyCall | Model:
         """Find out what a request would ask of Vertex AI now; change and store nothing.
@@ -161,7 +264,8 @@ class Workflow:
             source = await self._resolve(request.source)
             versions = await self.models.list_versions(request.target(source.name))
         except RefusedError as error:
-            raise RejectedError(_about_source(request, error), code=error.code) from error
+            found = failures.source_failure(error.code, error.message, request)
+            raise RejectedError(found.message, code=found.code) from error
         planned = plan(request, source, versions)
         if isinstance(planned, Failure):
             raise RejectedError(planned.message, code=planned.code)
@@ -169,7 +273,7 @@ class Workflow:
 
     async def _answer_validation(self, asked: Asked) -> Accepted:
         planned = await self.validate(asked.copy)
-        reply = messages.validated(asked, planned, self.service_name, self.clock.now())
+        reply = replies.validated(asked, planned, self.service_name, self.clock.now())
         await self.topics.publish_reply(reply)
         return Accepted(
             verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
@@ -241,6 +345,9 @@ class Workflow:
 
     async def _start(self, job: Job) -> None:
         """Find the source, take the destination, and see what to ask; then ask."""
+        if job.cancel_requested:
+            await self._end(job.cancelled(self.clock.now()))
+            return
         if not job.holds_destination:
             await self._prepare(job)
             return
@@ -273,7 +380,8 @@ class Workflow:
         try:
             source = job.source or await self._resolve(job.request.source)
         except RefusedError as error:
-            await self._fail(job, error.code, _about_source(job.request, error))
+            failure = failures.source_failure(error.code, error.message, job.request)
+            await self._end(job.failed(self.clock.now(), failure))
             return
         now = self.clock.now()
         try:
@@ -345,6 +453,8 @@ class Workflow:
         elif operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
             wait = self.timing.backoff(job.copy_attempts, self.jitter())
             await self.store.save(job.not_asked().snoozed(now, wait))
+        elif operation.code is Code.CANCELLED and job.cancel_requested:
+            await self._end(job.with_nothing_made().cancelled(now))
         elif operation.code is Code.CANCELLED and now > job.deadline(self.timing):
             message = f"cancelled: the copy did not end in {job.budget_seconds(self.timing):g} s"
             await self._fail(job.with_nothing_made(), Code.DEADLINE_EXCEEDED, message)
@@ -357,10 +467,10 @@ class Workflow:
         if job.is_hopeless(now, self.timing):
             await self._give_up(job, "a cancel was asked for and did not come through")
             return
-        if now > job.deadline(self.timing):
+        if job.cancel_requested or now > job.deadline(self.timing):
             with suppress(RefusedError):  # no cancel there: all that is left is to watch
                 await self.models.cancel_operation(job.operation)
-        copying_for = (now - (job.copy_started_at or job.accepted_at)).total_seconds()
+        copying_for = (now - (job.copy_started_at or job.attempt_at)).total_seconds()
         wait = self.timing.poll_wait(copying_for, self.jitter())
         await self.store.save(job.waiting(now, wait))
 
@@ -426,7 +536,7 @@ class Workflow:
                 await self.store.save(job.waiting(now, wait))
 
     async def _fail(self, job: Job, code: Code, message: str) -> None:
-        failure = Failure(code=code, message=message, hint=hints.hint(code, job.request))
+        failure = failures.failure(code, message, job.request, job.source)
         await self._end(job.failed(self.clock.now(), failure))
 
     async def _end(self, job: Job) -> None:
@@ -438,9 +548,9 @@ class Workflow:
         """Keep the letter, then send the reply; a crash in between repeats, never skips."""
         try:
             if job.failure and not job.letter_kept:
-                await self.topics.publish_letter(messages.letter_of_job(job))
+                await self.topics.publish_letter(letter_of_job(job))
                 job = await self.store.save(job.with_letter_kept())
-            await self.topics.publish_reply(messages.reply(job, self.service_name))
+            await self.topics.publish_reply(replies.outcome(job, self.service_name))
             await self.store.save(job.announced())
         except UnavailableError as error:
             await self._put_off(job, error)
@@ -448,7 +558,13 @@ class Workflow:
     async def _resolve(self, name: ModelName) -> Source:
         """Fix an alias or the default version to a number."""
         model = await self.models.get_model(name)
-        return Source(name=name.at(model.name.version), known_as=model.name, copy_of=model.copy_of)
+        return Source(
+            name=name.at(model.name.version),
+            known_as=model.name,
+            copy_of=model.copy_of,
+            kind=model.kind,
+            container_image=model.container_image,
+        )
 
     # Around: everything that is due.
 
@@ -461,13 +577,31 @@ class Workflow:
 
         async def one(job: Job) -> None:
             async with turn:
-                await self.advance(job)
+                try:
+                    await self.advance(job)
+                except Exception as bug:
+                    await self._stumble(job, bug)
+                    raise
 
         # One job that meets a bug must not keep the others from moving.
         ended = await asyncio.gather(*(one(job) for job in jobs), return_exceptions=True)
         if bugs := [error for error in ended if isinstance(error, Exception)]:
             raise ExceptionGroup("some jobs could not be advanced", bugs)
         return len(jobs)
+
+    async def _stumble(self, job: Job, bug: Exception) -> None:
+        """Put off a job that met a bug, and answer it when it does so again and again."""
+        with suppress(StaleJobError, UnavailableError):
+            newest = await self.store.get(job.key)
+            if newest is None:
+                return
+            now = self.clock.now()
+            if newest.state.final or newest.tries + 1 < BUGS_UNTIL_FAILED:
+                wait = self.timing.backoff(newest.tries, self.jitter())
+                await self.store.save(newest.snoozed(now, wait))
+            else:
+                met = failures.bug(bug)
+                await self.store.save(newest.failed(now, met))
 
     async def tick(self, follow_seconds: float) -> int:
         """Sweep, then follow young copies for at most ``follow_seconds``.
@@ -514,7 +648,15 @@ class Workflow:
         self._stirred.set()
 
 
-def _about_source(request: CopyRequest, error: RefusedError) -> str:
-    if error.code is Code.NOT_FOUND:
-        return f"source_model_id: {request.source} does not exist"
-    return f"source_model_id: {request.source} cannot be read: {error.message}"
+def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
+    return Job(
+        key=asked.identity.key,
+        request_id=asked.identity.request_id,
+        request_source=asked.identity.source,
+        digests=(asked.digest,),
+        request=asked.copy,
+        original=received.original,
+        accepted_at=now,
+        attempt_at=now,
+        due_at=now,
+    )

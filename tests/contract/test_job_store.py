@@ -38,6 +38,7 @@ def job(key: str = "a", **changes: Any) -> Job:
         ),
         original=Original(data=b"\xff\x00 not text", attributes={"ce-id": key}),
         accepted_at=START,
+        attempt_at=START,
         due_at=START,
     )
     return replace(new, **changes)

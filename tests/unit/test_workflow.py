@@ -132,7 +132,7 @@ async def test_a_missing_source_fails_before_vertex_is_asked_for_a_copy():
     assert reply["error"]["message"] == (
         f"source_model_id: projects/{SOURCE_PROJECT}/locations/us-central1/models/1 does not exist"
     )
-    assert "gcloud ai models describe 1" in reply["error"]["hint"]
+    assert "gcloud ai models list --project=gemini-fine-tuning-source" in reply["error"]["hint"]
     assert world.models.copies_asked == 0
 
 

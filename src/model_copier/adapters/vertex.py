@@ -194,6 +194,8 @@ def _model(found: types.Model) -> Model:
     return Model(
         name=name.at(found.version_id or name.version),
         copy_of=_parsed(original) if original else None,
+        kind=found.model_source_info.source_type.name,
+        container_image=found.container_spec.image_uri,
     )
 
 

@@ -7,6 +7,7 @@ with its reason: delivering it again would not mend it.
 import base64
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -14,13 +15,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from model_copier import failures
+from model_copier.errors import CopierError
 from model_copier.logs import log
 from model_copier.messages import Received
 from model_copier.web.bodies import read_body
-from model_copier.workflow import Workflow
+from model_copier.workflow import Accepted, Workflow
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
 MAX_BODY_BYTES = 16 * 1024 * 1024
+# By then it is no accident: what meets a bug again is kept in a letter of ours, which says why.
+BURY_FROM_ATTEMPT = 5
 
 
 def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
@@ -29,17 +34,22 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
     async def take_request(request: Request) -> Response:
         started = time.monotonic()
         received = await _received(request)
-        told = await workflow.accept(received)
-        log(
-            "delivery",
-            verdict=told.verdict,
-            request_id=told.request_id,
-            key=told.key,
-            reason=told.reason,
-            message_id=received.message_id,
-            delivery_attempt=received.delivery_attempt,
-            seconds=round(time.monotonic() - started, 3),
-        )
+        try:
+            told = await workflow.accept(received)
+        except CopierError:
+            raise
+        except Exception as error:
+            if received.delivery_attempt < BURY_FROM_ATTEMPT:
+                raise
+            log("bug", severity="ERROR", traceback=traceback.format_exc())
+            told = await workflow.reject(received, failures.bug(error))
+        _tell(started, received, told)
+        return Response(status_code=204)
+
+    async def take_forwarded(request: Request) -> Response:
+        started = time.monotonic()
+        received = await _received(request)
+        _tell(started, received, await workflow.accept_forwarded(received))
         return Response(status_code=204)
 
     async def take_tick(request: Request) -> Response:
@@ -53,8 +63,23 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
     return [
         Route("/", take_request, methods=["POST"]),
         Route("/pubsub/requests", take_request, methods=["POST"]),
+        Route("/pubsub/dead-letters", take_forwarded, methods=["POST"]),
         Route("/pubsub/ticks", take_tick, methods=["POST"]),
     ]
+
+
+def _tell(started: float, received: Received, told: Accepted) -> None:
+    """One line for each delivery, with its whole story."""
+    log(
+        "delivery",
+        verdict=told.verdict,
+        request_id=told.request_id,
+        key=told.key,
+        reason=told.reason,
+        message_id=received.message_id,
+        delivery_attempt=received.delivery_attempt,
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 async def _received(request: Request) -> Received:

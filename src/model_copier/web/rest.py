@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from model_copier import messages
+from model_copier import messages, replies
 from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.job import Job, State
 from model_copier.logs import log
-from model_copier.messages import REQUESTED, Identity, Received
+from model_copier.messages import REQUESTED, Asked, Identity, Received
 from model_copier.web.bodies import read_body
 from model_copier.web.problems import problem
 from model_copier.workflow import Workflow
@@ -50,9 +50,11 @@ class Rest:
         identity = Identity(source=SOURCE, request_id=request_id)
         received = await _received(request, identity)
         asked = self.workflow.contract.read(received)
+        assert isinstance(asked, Asked)
         if asked.copy.validate_only:
             planned = await self.workflow.validate(asked.copy)
-            return JSONResponse({"outcome": "validated", **messages.would_be(planned)})
+            reply = replies.validated_of(asked, planned)
+            return JSONResponse(reply.model_dump(mode="json", exclude_none=True))
         told = await self.workflow.accept(received)
         if told.verdict == "conflict":
             return problem(told.reason, code=Code.ALREADY_EXISTS)
@@ -134,4 +136,9 @@ def _answer(job: Job) -> Response:
 
 
 def _view(job: Job) -> dict[str, object]:
-    return messages.outcome_data(job) | {"state": job.state, "done": job.state.final}
+    """How the copy stands; once it has ended, all that its reply tells."""
+    reply = replies.outcome_of(job) if job.state.final else replies.known_of(job)
+    return reply.model_dump(mode="json", exclude_none=True) | {
+        "state": job.state,
+        "done": job.state.final,
+    }

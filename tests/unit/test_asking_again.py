@@ -1,0 +1,342 @@
+"""What comes after the first request: cancel, status, replay, and what Pub/Sub gave up."""
+
+from dataclasses import replace
+
+import pytest
+
+from model_copier.errors import Code
+from model_copier.job import State
+from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
+from world import REQUEST, World, request
+
+
+def about(kind: str, request_id: str = "request-1", **fields: str) -> Received:
+    """A cancel or status request."""
+    data = {"request_id": request_id, **fields}
+    return request(data, request_id="question-1", **{"ce-type": kind})
+
+
+def replay_of(letter, data: object = None) -> Received:
+    """The letter's message published again, as the replay command does it."""
+    kept = {
+        name: value
+        for name, value in letter.attributes.items()
+        if not name.startswith(("dead_letter_", "CloudPubSub"))
+    }
+    replay = {"replay_of": kept.pop("outcome_id")} if "outcome_id" in kept else {}
+    kept.pop("attempts", None)
+    again = request(REQUEST if data is None else data)
+    return replace(again, attributes={**kept, **replay}, message_id="another")
+
+
+# Cancel
+
+
+async def test_a_running_copy_is_cancelled_and_told_so():
+    world = World()
+    await world.deliver()
+
+    await world.deliver(about(CANCEL_REQUESTED))
+    await world.pass_time(60)
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "cancelled"
+    assert reply["request_id"] == "request-1"
+    assert world.copies == 0
+    assert world.topics.letters == []
+
+
+async def test_a_copy_that_ended_first_is_told_as_it_ended():
+    world = World()
+    await world.deliver()
+    await world.pass_time(60)
+
+    told = await world.deliver(about(CANCEL_REQUESTED))
+
+    assert told.verdict == "announced_again"
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded", "succeeded"]
+
+
+async def test_a_request_that_waits_for_its_destination_is_cancelled_at_once():
+    world = World()
+    await world.deliver(request(request_id="first"))
+    await world.deliver(request(request_id="second"))
+
+    await world.deliver(about(CANCEL_REQUESTED, "second"))
+
+    assert [(reply["request_id"], reply["outcome"]) for reply in world.replies] == [
+        ("second", "cancelled")
+    ]
+    assert world.models.copies_asked == 1
+
+
+async def test_an_ask_with_an_unknown_outcome_is_not_cancelled_by_guessing():
+    """Another operation on the destination may not be ours; it is never cancelled."""
+    world = World()
+    world.models.lost_answers = 1
+    await world.deliver()
+
+    await world.deliver(about(CANCEL_REQUESTED))
+    await world.pass_time(300)
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "succeeded"
+    assert world.copies == 1
+
+
+@pytest.mark.parametrize("kind", [CANCEL_REQUESTED, STATUS_REQUESTED])
+async def test_a_question_about_nobody_is_rejected_and_leaves_no_letter(kind):
+    world = World()
+
+    await world.deliver(about(kind, "nobody"))
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "rejected"
+    assert reply["request_id"] == "question-1"
+    assert reply["error"]["code"] == "NOT_FOUND"
+    assert "dead_letter" not in reply
+    assert world.topics.letters == []
+
+
+async def test_another_asker_names_the_source_of_the_request():
+    world = World()
+    await world.deliver(request(**{"ce-source": "//ci"}))
+
+    await world.deliver(about(STATUS_REQUESTED, request_source="//ci"))
+
+    (reply,) = world.replies
+    assert reply["request_source"] == "//ci"
+
+
+async def test_a_question_that_breaks_the_contract_is_kept():
+    world = World()
+
+    await world.deliver(request({"request": "x"}, **{"ce-type": STATUS_REQUESTED}))
+
+    (reply,) = world.replies
+    assert reply["error"]["message"] == (
+        "request_id: is required; request: unknown field; known are request_id, request_source"
+    )
+    assert len(world.topics.letters) == 1
+
+
+# Status
+
+
+async def test_status_tells_how_a_request_stands_and_changes_nothing():
+    world = World()
+    await world.deliver()
+    before = world.job
+
+    await world.deliver(about(STATUS_REQUESTED))
+
+    (reply,) = world.replies
+    assert reply["type"] == "dev.modelcopier.copy.status.v1"
+    assert reply["state"] == "COPYING"
+    assert reply["in_reply_to"] == "question-1"
+    assert "outcome" not in reply
+    assert world.job == before
+
+
+# Replay
+
+
+async def failed_world() -> World:
+    world = World()
+    world.models.dooms = [Code.PERMISSION_DENIED]
+    await world.deliver()
+    await world.pass_time(60)
+    return world
+
+
+async def test_a_replayed_letter_brings_a_second_outcome_with_the_next_number():
+    world = await failed_world()
+
+    told = await world.deliver(replay_of(world.topics.letters[0]))
+    await world.pass_time(60)
+
+    assert told.verdict == "replayed"
+    first, second = world.replies
+    assert (first["outcome"], first["attempt"]) == ("failed", 1)
+    assert (second["outcome"], second["attempt"]) == ("succeeded", 2)
+    assert first["id"] != second["id"]
+    assert world.job.expires_at is not None
+
+
+async def test_a_letter_replayed_twice_is_applied_once():
+    world = await failed_world()
+    replay = replay_of(world.topics.letters[0])
+
+    await world.deliver(replay)
+    await world.deliver(replay)
+    await world.pass_time(60)
+    again = await world.deliver(replay)
+
+    assert again.verdict == "announced_again"
+    assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
+    assert world.copies == 1
+
+
+async def test_an_old_letter_after_a_new_failure_only_asks_for_the_newest_outcome():
+    world = await failed_world()
+    world.models.dooms = [Code.PERMISSION_DENIED]
+    old = world.topics.letters[0]
+    await world.deliver(replay_of(old))
+    await world.pass_time(60)
+
+    told = await world.deliver(replay_of(old))
+
+    assert told.verdict == "announced_again"
+    assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
+    assert len(world.topics.letters) == 2
+
+
+async def test_a_failed_request_published_again_without_its_letter_is_only_told_again():
+    world = await failed_world()
+
+    told = await world.deliver()
+
+    assert told.verdict == "announced_again"
+    assert world.models.copies_asked == 1
+
+
+async def test_repaired_content_replaces_the_request_of_a_failed_job():
+    world = await failed_world()
+    repaired = REQUEST | {"destination_model_id": "mended"}
+
+    await world.deliver(replay_of(world.topics.letters[0], repaired))
+    await world.pass_time(60)
+
+    reply = world.replies[-1]
+    assert reply["outcome"] == "succeeded"
+    assert reply["resource_name"].endswith("/models/mended")
+    assert reply["request_digest"] != world.replies[0]["request_digest"]
+
+
+async def test_a_replay_of_an_unknown_outcome_looks_before_it_asks():
+    """The copy never ended within its time; it does while the letter waits."""
+    world = World()
+    world.models.copy_seconds = 5000
+
+    async def no_cancel(_name: str) -> None:
+        """Vertex AI takes the cancel, and nothing comes of it."""
+
+    world.models.cancel_operation = no_cancel
+    await world.deliver(request(REQUEST | {"deadline_seconds": 60}))
+    await world.pass_time(1200)
+    assert world.replies[0]["error"]["code"] == "DEADLINE_EXCEEDED"
+    world.clock.advance(5000)
+
+    await world.deliver(replay_of(world.topics.letters[0], REQUEST | {"deadline_seconds": 60}))
+    await world.pass_time(60)
+
+    assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
+    assert world.models.copies_asked == 1
+
+
+async def test_a_replay_cannot_go_elsewhere_while_an_ask_may_still_come_true():
+    world = await failed_world()
+    ended = world.job
+    world.store.jobs[ended.key] = replace(ended, asked_at=ended.accepted_at)
+    repaired = REQUEST | {"destination_model_id": "mended"}
+
+    told = await world.deliver(replay_of(world.topics.letters[0], repaired))
+
+    assert told.verdict == "rejected"
+    assert world.replies[-1]["error"]["code"] == "FAILED_PRECONDITION"
+    assert world.job.state is State.FAILED
+    assert len(world.topics.letters) == 2
+
+
+async def test_a_rejected_letter_that_was_mended_is_a_request_like_any_other():
+    world = World()
+    await world.deliver(request(REQUEST | {"destination_model_id": "BAD"}))
+
+    told = await world.deliver(replay_of(world.topics.letters[0]))
+    await world.pass_time(60)
+
+    assert told.verdict == "accepted"
+    assert world.replies[-1]["outcome"] == "succeeded"
+
+
+# What Pub/Sub forwarded itself
+
+
+def forwarded(received: Received) -> Received:
+    marks = {
+        "CloudPubSubDeadLetterSourceDeliveryCount": "100",
+        "CloudPubSubDeadLetterSourceSubscription": "model-copy-requests",
+    }
+    return replace(received, attributes={**received.attributes, **marks}, message_id="forwarded")
+
+
+async def test_a_request_that_pubsub_gave_up_is_told_and_no_second_letter_is_written():
+    world = World()
+
+    told = await world.workflow.accept_forwarded(forwarded(request()))
+
+    assert told.verdict == "forwarded"
+    (reply,) = world.replies
+    assert reply["outcome"] == "failed"
+    assert "in 100 deliveries" in reply["error"]["message"]
+    assert world.topics.letters == []
+    assert world.models.copies_asked == 0
+
+
+async def test_a_forwarded_letter_of_a_request_that_was_recorded_changes_nothing():
+    world = World()
+    await world.deliver()
+
+    told = await world.workflow.accept_forwarded(forwarded(request()))
+    await world.pass_time(60)
+
+    assert told.verdict == "duplicate"
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_a_forwarded_letter_that_is_published_as_it_is_is_worked_on():
+    world = World()
+    await world.workflow.accept_forwarded(forwarded(request()))
+
+    told = await world.deliver(request())
+    await world.pass_time(60)
+
+    assert told.verdict == "replayed"
+    assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
+
+
+async def test_a_forwarded_message_that_nobody_can_read_is_told_too():
+    world = World()
+
+    await world.workflow.accept_forwarded(forwarded(request(b"{")))
+
+    (reply,) = world.replies
+    assert reply["outcome"] == "rejected"
+    assert world.topics.letters == []
+
+
+# Bugs
+
+
+async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
+    """Each sweep still raises: the bug is seen, and the other jobs move on."""
+    world = World()
+
+    async def broken(_name: str) -> None:
+        raise ZeroDivisionError
+
+    await world.deliver()
+    world.models.get_operation = broken
+    met = 0
+    while world.job.due_at is not None:
+        world.clock.advance(400)
+        try:
+            await world.workflow.sweep()
+        except ExceptionGroup:
+            met += 1
+
+    assert met == 5
+    (reply,) = world.replies
+    assert reply["error"]["code"] == "INTERNAL"
+    assert "ZeroDivisionError" in reply["error"]["message"]
+    assert world.job.asked_at is not None
