@@ -58,6 +58,7 @@ def demo(copy_seconds: float, fault: str | None) -> None:
 @click.option("--copy-seconds", default=10.0, show_default=True, help="How long a copy takes.")
 @click.option("--tick-seconds", default=60.0, show_default=True, help="Cloud Scheduler's period.")
 @click.option("--pubsub-port", default=8085, show_default=True, envvar="PUBSUB_PORT")
+@click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
 @click.option("--vertex-port", default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC")
 @click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
 @click.option("--worker-port", default=8080, show_default=True, envvar="WORKER_PORT")

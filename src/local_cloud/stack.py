@@ -18,7 +18,14 @@ from google.api_core.exceptions import DeadlineExceeded
 from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
-from google.pubsub_v1.types import PubsubMessage, PushConfig, RetryPolicy, Subscription, Topic
+from google.pubsub_v1.types import (
+    DeadLetterPolicy,
+    PubsubMessage,
+    PushConfig,
+    RetryPolicy,
+    Subscription,
+    Topic,
+)
 
 from local_cloud.process import Process
 from local_cloud.pubsub import PubSub
@@ -34,6 +41,7 @@ REQUESTS = "model-copy-requests"
 REPLIES = "model-copy-replies"
 DEAD_LETTERS = "model-copy-dead-letters"
 TICKS = "model-copy-ticks"
+FORWARDED = "model-copy-forwarded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +49,7 @@ class Ports:
     """0 takes a free one."""
 
     pubsub: int = 0
+    pubsub_rest: int = 0
     vertex: int = 0
     vertex_rest: int = 0
     worker: int = 0
@@ -57,6 +66,8 @@ class Stack:
     tick_seconds: float = 60.0  # Cloud Scheduler's shortest is a minute
     # How soon a push that was refused comes again.
     backoff_seconds: float = 10.0
+    # After how many Pub/Sub gives a request up; 100 with backoff last about 15 hours.
+    max_delivery_attempts: int = 100
     settings: Mapping[str, str] = field(default_factory=dict)  # of worker and api
     with_api: bool = False
 
@@ -77,7 +88,7 @@ class Stack:
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            await self.pubsub.start(port=self.ports.pubsub)
+            await self.pubsub.start(port=self.ports.pubsub, rest_port=self.ports.pubsub_rest)
             await self.vertex.start(port=self.ports.vertex, rest_port=self.ports.vertex_rest)
             self._publisher, self._subscriber = _clients(self.pubsub.address)
             await self._create_topics()
@@ -132,8 +143,39 @@ class Stack:
             minimum_backoff=timedelta(seconds=self.backoff_seconds),
             maximum_backoff=timedelta(seconds=600),
         )
-        await self._push(REQUESTS, "/pubsub/requests", ack_deadline_seconds=60, retry=backoff)
-        await self._push(TICKS, "/pubsub/ticks", ack_deadline_seconds=600, retry=backoff)
+        await self._push(
+            Subscription(
+                name=subscription_path(REQUESTS),
+                topic=topic_path(REQUESTS),
+                ack_deadline_seconds=60,
+                retry_policy=backoff,
+                dead_letter_policy=DeadLetterPolicy(
+                    dead_letter_topic=topic_path(DEAD_LETTERS),
+                    max_delivery_attempts=self.max_delivery_attempts,
+                ),
+            ),
+            "/pubsub/requests",
+        )
+        await self._push(
+            Subscription(
+                name=subscription_path(TICKS),
+                topic=topic_path(TICKS),
+                ack_deadline_seconds=600,
+                retry_policy=backoff,
+            ),
+            "/pubsub/ticks",
+        )
+        # What Pub/Sub forwards itself: nobody has answered it yet.
+        await self._push(
+            Subscription(
+                name=subscription_path(FORWARDED),
+                topic=topic_path(DEAD_LETTERS),
+                ack_deadline_seconds=60,
+                retry_policy=backoff,
+                filter="attributes:CloudPubSubDeadLetterSourceSubscription",
+            ),
+            "/pubsub/dead-letters",
+        )
         # What a person pulls from to see failed requests.
         await self._subscriber.create_subscription(
             request=Subscription(
@@ -143,18 +185,9 @@ class Stack:
             )
         )
 
-    async def _push(
-        self, name: str, path: str, *, ack_deadline_seconds: int, retry: RetryPolicy
-    ) -> None:
-        await self._subscriber.create_subscription(
-            request=Subscription(
-                name=subscription_path(name),
-                topic=topic_path(name),
-                push_config=PushConfig(push_endpoint=self.worker.url + path),
-                ack_deadline_seconds=ack_deadline_seconds,
-                retry_policy=retry,
-            )
-        )
+    async def _push(self, subscription: Subscription, path: str) -> None:
+        subscription.push_config = PushConfig(push_endpoint=self.worker.url + path)
+        await self._subscriber.create_subscription(request=subscription)
 
     async def tick(self) -> None:
         await self._publisher.publish(
@@ -186,6 +219,7 @@ class Stack:
         """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
         return {
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
+            "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"{self.pubsub.rest_url}/",
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": f"{self.vertex.rest_url}/",
             "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
             "CLOUDSDK_CORE_PROJECT": PROJECT,

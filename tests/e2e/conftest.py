@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,7 +17,7 @@ QUICK = {
 }
 
 
-def quick_stack(folder: Path, **more: bool) -> Stack:
+def quick_stack(folder: Path, **more: Any) -> Stack:
     return Stack(
         folder=folder,
         copy_seconds=0.5,
@@ -51,7 +52,7 @@ async def letters(stack: Stack) -> AsyncIterator[Inbox]:
 @pytest.fixture
 async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """A local cloud for a test that harms it."""
-    async with quick_stack(tmp_path) as running:
+    async with quick_stack(tmp_path, max_delivery_attempts=5) as running:
         yield running
 
 

@@ -69,7 +69,7 @@ def test_the_demo_of_a_lost_answer_still_makes_one_model():
 def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
     ports = [
         part
-        for option in ("pubsub", "vertex", "vertex-rest", "worker", "api")
+        for option in ("pubsub", "pubsub-rest", "vertex", "vertex-rest", "worker", "api")
         for part in (f"--{option}-port", str(free_port()))
     ]
     up = subprocess.Popen(

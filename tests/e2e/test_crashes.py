@@ -7,7 +7,7 @@ import httpx
 
 from asking import ask, wait_for_copies
 from inbox import Inbox
-from local_cloud.stack import REPLIES, Stack, topic_path
+from local_cloud.stack import DEAD_LETTERS, REPLIES, Stack, topic_path
 
 
 async def test_killed_after_a_copy_was_taken_and_before_it_was_saved(own_stack, own_replies):
@@ -63,12 +63,18 @@ async def test_sigterm_ends_follows_at_once_and_loses_nothing(tmp_path: Path):
         await inbox.close()
 
 
-async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replies):
-    await own_stack.worker.kill()
-    store = own_stack.folder / "jobs.db"
-    for file in own_stack.folder.glob("jobs.db*"):
+def break_store(stack: Stack) -> Path:
+    """Leave something in the place of the jobs that is no job store."""
+    store = stack.folder / "jobs.db"
+    for file in stack.folder.glob("jobs.db*"):
         file.unlink()
     store.write_bytes(b"this is no database, but long enough to be taken for one")
+    return store
+
+
+async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replies):
+    await own_stack.worker.kill()
+    store = break_store(own_stack)
     await own_stack.worker.start(own_stack.env)
     push = {"message": {"data": "e30=", "messageId": "1"}}
     async with httpx.AsyncClient() as http:
@@ -79,3 +85,24 @@ async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replie
 
     assert answer.status_code == 503
     assert (await own_replies.reply("request-1"))["outcome"] == "succeeded"
+
+
+async def test_a_request_that_pubsub_gave_up_is_answered_and_can_be_replayed(
+    own_stack, own_replies
+):
+    await own_stack.worker.kill()
+    store = break_store(own_stack)
+    letters = await Inbox.open(own_stack.pubsub.address, topic_path(DEAD_LETTERS), "test-letters")
+    await own_stack.worker.start(own_stack.env)
+    await ask(own_stack)
+    letter = await letters.until(lambda _letter: True)
+    store.unlink()
+    told = await own_replies.reply("request-1")
+
+    await ask(own_stack)
+
+    assert letter.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "5"
+    assert told["outcome"] == "failed"
+    assert "in 5 deliveries" in told["error"]["message"]
+    await own_replies.until(lambda message: message.attributes["outcome"] == "succeeded")
+    await letters.close()
