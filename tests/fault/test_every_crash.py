@@ -6,13 +6,14 @@ after. What survives is the store, Vertex AI and the topics; Pub/Sub delivers ag
 was not acknowledged. Then the invariants must hold as if nothing had happened.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from model_copier.errors import Code
+from model_copier.messages import CANCEL_REQUESTED
 from simulators import SimulatedModels
 from world import PARENT, REQUEST, SOURCE, TARGET, World, request
 
@@ -57,15 +58,23 @@ class _Guarded:
         return call
 
 
+Story = Callable[[World], Awaitable[None]]
+
+
 @dataclass(frozen=True)
 class Path:
-    """A way that a request can go, and what must have come of it."""
+    """A way that a request can go, and what must have come of it.
+
+    ``outcomes``: what may be told of each attempt; ``copies``: how many versions may be in
+    the target in the end. More than one where a crash may rightly decide a race.
+    """
 
     name: str
     data: Any
     prepare: Callable[[SimulatedModels], None]
-    outcome: str
-    copies: int  # versions in the target in the end
+    outcomes: Sequence[str]
+    copies: Collection[int]
+    goes_on: Story | None = None  # after the first delivery
 
     def __str__(self) -> str:
         return self.name
@@ -92,6 +101,27 @@ def _fails_twice(models: SimulatedModels) -> None:
     models.dooms = [Code.INTERNAL, Code.INTERNAL]
 
 
+def _fails_once(models: SimulatedModels) -> None:
+    models.dooms = [Code.PERMISSION_DENIED]
+
+
+async def _cancel(world: World) -> None:
+    """After the first step or in the middle of the copy, wherever a crash left it."""
+    cancel = request({"request_id": "request-1"}, request_id="c", **{"ce-type": CANCEL_REQUESTED})
+    await world.deliver(cancel)
+
+
+async def _replay(world: World) -> None:
+    """Replay whatever letter there is, twice, as an impatient person would."""
+    await world.pass_time(400)
+    for letter in list(world.topics.letters)[:1]:
+        again = replace(
+            request(), attributes=letter.attributes | {"replay_of": letter.attributes["outcome_id"]}
+        )
+        await world.deliver(again)
+        await world.deliver(again)
+
+
 def _lost(models: SimulatedModels) -> None:
     models.lost_answers = 1
 
@@ -107,19 +137,25 @@ def _quota(models: SimulatedModels) -> None:
 
 VERSION = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
 PATHS = [
-    Path("new model", REQUEST, _nothing, "succeeded", 1),
-    Path("new version", VERSION, _parent, "succeeded", 2),
-    Path("derived id", {"source_model_id": "7704127342733426688"}, _nothing, "succeeded", 1),
-    Path("if_exists new_version", REQUEST | {"if_exists": "new_version"}, _target, "succeeded", 2),
-    Path("if_exists skip", REQUEST | {"if_exists": "skip"}, _target, "succeeded", 1),
-    Path("destination taken", REQUEST, _target, "failed", 1),
-    Path("source missing", REQUEST | {"source_model_id": "1"}, _nothing, "failed", 0),
-    Path("copy fails", REQUEST, _fails, "failed", 0),
-    Path("copy fails and is tried again", REQUEST, _fails_twice, "succeeded", 1),
-    Path("answer lost", REQUEST, _lost, "succeeded", 1),
-    Path("answer lost, new version", VERSION, _lost_with_parent, "succeeded", 2),
-    Path("quota", REQUEST, _quota, "succeeded", 1),
-    Path("rejected", {"source_model_id": 7}, _nothing, "rejected", 0),
+    Path("new model", REQUEST, _nothing, ["succeeded"], [1]),
+    Path("new version", VERSION, _parent, ["succeeded"], [2]),
+    Path("derived id", {"source_model_id": "7704127342733426688"}, _nothing, ["succeeded"], [1]),
+    Path(
+        "if_exists new_version", REQUEST | {"if_exists": "new_version"}, _target, ["succeeded"], [2]
+    ),
+    Path("if_exists skip", REQUEST | {"if_exists": "skip"}, _target, ["succeeded"], [1]),
+    Path("destination taken", REQUEST, _target, ["failed"], [1]),
+    Path("source missing", REQUEST | {"source_model_id": "1"}, _nothing, ["failed"], [0]),
+    Path("copy fails", REQUEST, _fails, ["failed"], [0]),
+    Path("copy fails and is tried again", REQUEST, _fails_twice, ["succeeded"], [1]),
+    Path("answer lost", REQUEST, _lost, ["succeeded"], [1]),
+    Path("answer lost, new version", VERSION, _lost_with_parent, ["succeeded"], [2]),
+    Path("quota", REQUEST, _quota, ["succeeded"], [1]),
+    Path("rejected", {"source_model_id": 7}, _nothing, ["rejected"], [0]),
+    Path("cancelled", REQUEST, _nothing, ["cancelled|succeeded"], [0, 1], _cancel),
+    Path("cancelled while unknown", REQUEST, _lost, ["cancelled|succeeded"], [0, 1], _cancel),
+    Path("replayed", REQUEST, _fails_once, ["failed|succeeded", "succeeded"], [1], _replay),
+    Path("replayed and failed", REQUEST, _fails, ["failed", "failed"], [0], _replay),
 ]
 
 
@@ -132,6 +168,8 @@ async def run(path: Path, peril: Peril) -> World:
     async def worker_lives() -> None:
         world.start_worker()
         await world.deliver(request(path.data))
+        if path.goes_on:
+            await path.goes_on(world)
         await world.pass_time(400)
 
     world.store, world.models, world.topics = (peril.guard(port) for port in real)
@@ -151,12 +189,17 @@ def check(world: World, path: Path) -> None:
         for model in world.models.registry.models()
         if str(model.name.unversioned) != SOURCE
     )
-    assert copies == path.copies
-    outcomes = {reply["id"]: reply["outcome"] for reply in world.replies}
-    assert list(outcomes.values()) == [path.outcome]
-    assert len({message.data for message in world.topics.replies}) == 1
+    assert copies in path.copies
+    told = {(reply["id"], reply["outcome"]) for reply in world.replies}
+    by_number = {reply.get("attempt", 1): reply for reply in world.replies}
+    assert len(told) == len(by_number), "each outcome has one id and one content"
+    assert len({message.data for message in world.topics.replies}) == len(told)
+    assert sorted(by_number) == list(range(1, len(by_number) + 1))
+    for number, reply in by_number.items():
+        assert reply["outcome"] in path.outcomes[number - 1].split("|")
+    assert by_number[max(by_number)]["outcome"] in path.outcomes[-1].split("|")
     kept = {letter.attributes["outcome_id"] for letter in world.topics.letters}
-    assert kept == (set() if path.outcome == "succeeded" else set(outcomes))
+    assert kept == {event_id for event_id, how in told if how in {"failed", "rejected"}}
     assert all(letter.data == request(path.data).data for letter in world.topics.letters)
     assert all(job.due_at is None for job in world.store.jobs.values())
 
