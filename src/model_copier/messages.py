@@ -20,6 +20,7 @@ from model_copier.errors import RejectedError
 from model_copier.job import CopyRequest, Failure, Original
 from model_copier.request_data import (
     MAX_CORRELATION_BYTES,
+    MAX_REQUEST_ID,
     Defaults,
     read_copy_data,
     read_named_request,
@@ -45,7 +46,7 @@ LETTER_ATTRIBUTES = (
     "attempts",
     "dead_letter_reason",
 )
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{MAX_REQUEST_ID}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +245,8 @@ def _check_attributes(received: Received) -> None:
         name
         for name in received.attributes
         if not name.startswith(("ce-", "CloudPubSub", "goog"))
-        and name != "content-type"
-        and name not in LETTER_ATTRIBUTES  # a letter that is replayed was within the limit once
+        # What is replayed was within the limit when it came first.
+        and name not in {"content-type", "replay_of", *LETTER_ATTRIBUTES}
     ]
     if len(own) > MAX_OWN_ATTRIBUTES:
         raise RejectedError(

@@ -1,7 +1,8 @@
 """What the data of a copy request may hold: each field, its limits, and the words of a refusal.
 
 JSON comes in here and leaves as a ``CopyRequest`` that cannot be wrong. Refusals name
-every field that is wrong, what was found and what would be right.
+every field that is wrong, what was found and what would be right. The types are the
+contract: ``docs/schemas`` is written from them, with as much as JSON Schema can say.
 """
 
 import json
@@ -15,13 +16,21 @@ from pydantic_core import ErrorDetails
 
 from model_copier.errors import RejectedError
 from model_copier.job import CopyRequest, IfExists
-from model_copier.resource_names import ModelName, explain_bad_location, explain_bad_model_id
+from model_copier.resource_names import (
+    CHOSEN_ID,
+    LOCATION,
+    MODEL_NAME,
+    ModelName,
+    explain_bad_location,
+    explain_bad_model_id,
+)
 from model_copier.settings import Settings
 
 MAX_CORRELATION_BYTES = 4096
 # A week: the longest that anybody may want a stuck copy to be waited for.
 MAX_DEADLINE_SECONDS = 604_800
 MAX_SOURCE_CHARACTERS = 512
+MAX_REQUEST_ID = 128
 # No form goes deeper; the JSON reader of the stored records stops at 200.
 MAX_DEPTH = 32
 
@@ -71,43 +80,93 @@ def _rule(explain: Callable[[str], str | None]) -> AfterValidator:
     return AfterValidator(check)
 
 
-_Location = Annotated[str, _rule(explain_bad_location)]
+def _shape(*patterns: re.Pattern[str]) -> Any:
+    """Let the schema tell the rule too: one pattern for all, without Python's named groups."""
+    plain = (re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern in patterns)
+    return Field(json_schema_extra={"pattern": f"^(?:{'|'.join(plain)})$"})
+
+
+_Location = Annotated[str, _rule(explain_bad_location), _shape(LOCATION)]
+
+
+def _given_as_text(field: str) -> dict[str, Any]:
+    """In JSON Schema: the field is there, and not null, which would be the same as left out."""
+    return {"properties": {field: {"type": "string"}}, "required": [field]}
 
 
 class CopyData(BaseModel):
-    """The data of `dev.modelcopier.copy.requested.v1`."""
+    """dev.modelcopier.copy.requested.v1: copy one model. What is null counts as left out."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra={
+            "if": _given_as_text("destination_parent_model"),
+            "then": {"not": _given_as_text("destination_model_id")},
+            "dependentSchemas": {
+                "if_exists": {
+                    "anyOf": [
+                        {"properties": {"if_exists": {"type": "null"}}},
+                        _given_as_text("destination_model_id"),
+                    ]
+                }
+            },
+        },
+    )
 
-    source_model_id: Annotated[str, _rule(_explain_bad_source)] = Field(
+    source_model_id: Annotated[
+        str, _rule(_explain_bad_source), _shape(_VERSIONED_ID, MODEL_NAME)
+    ] = Field(
         min_length=1,
         max_length=MAX_SOURCE_CHARACTERS,
         description="id, id@version, id@alias, or a full resource name",
     )
-    destination_model_id: Annotated[str, _rule(explain_bad_model_id)] | None = Field(
-        None, description="id of the model to make: [a-z_][a-z0-9_-]{0,62}"
+    destination_model_id: Annotated[str, _rule(explain_bad_model_id), _shape(CHOSEN_ID)] | None = (
+        Field(
+            None,
+            description="id of the model to make; default: m-ID-vVERSION, from the source's",
+        )
     )
-    destination_parent_model: Annotated[str, _rule(_explain_bad_parent)] | None = Field(
-        None, description="existing model in the target that gets a new version: id or full name"
+    destination_parent_model: (
+        Annotated[str, _rule(_explain_bad_parent), _shape(_EXISTING_ID, MODEL_NAME)] | None
+    ) = Field(
+        None,
+        description=(
+            "existing model in the target that gets a new version: id or full name, without a"
+            " version; not together with destination_model_id"
+        ),
     )
     if_exists: IfExists | None = Field(
         None,
         strict=False,
-        description="with destination_model_id, when it is there already; default: fail",
+        description=(
+            "with destination_model_id, when it is there already; default: fail, unless what is"
+            " there is a copy of this very source"
+        ),
     )
-    source_project: str | None = None
-    source_location: _Location | None = None
-    target_project: str | None = None
-    target_location: _Location | None = None
-    kms_key_name: Annotated[str, _rule(_explain_bad_key)] | None = Field(
-        None, description="key in the target's region"
+    source_project: str | None = Field(
+        None, description="project that the model is in, one that the service allows"
     )
-    custom_service_account: str | None = None
+    source_location: _Location | None = Field(None, description="region that the model is in")
+    target_project: str | None = Field(
+        None, description="project that the copy goes to, one that the service allows"
+    )
+    target_location: _Location | None = Field(None, description="region that the copy goes to")
+    kms_key_name: Annotated[str, _rule(_explain_bad_key), _shape(_KMS_KEY)] | None = Field(
+        None, description="key that the copy is encrypted with, in the region it goes to"
+    )
+    custom_service_account: str | None = Field(
+        None, description="account that Vertex AI copies as, one that the service allows"
+    )
     deadline_seconds: int | None = Field(
         None, gt=0, le=MAX_DEADLINE_SECONDS, description="budget of the copy, from the first ask"
     )
     correlation: dict[str, Any] | None = Field(
-        None, description=f"any object up to {MAX_CORRELATION_BYTES} bytes, echoed in the reply"
+        None,
+        description=(
+            f"any object up to {MAX_CORRELATION_BYTES} bytes as canonical JSON, echoed in the reply"
+        ),
     )
     validate_only: bool = Field(
         default=False, description="check, change nothing, reply with what would be sent"
@@ -115,11 +174,15 @@ class CopyData(BaseModel):
 
 
 class NamedRequest(BaseModel):
-    """The data of `dev.modelcopier.copy.cancel.requested.v1` and `...status.requested.v1`."""
+    """dev.modelcopier.copy.cancel.requested.v1 and ...status.requested.v1: which request."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    request_id: str = Field(min_length=1, description="CloudEvent id of the copy request")
+    request_id: str = Field(
+        min_length=1,
+        max_length=MAX_REQUEST_ID,
+        description="CloudEvent id of the copy request; of bare JSON, its message id",
+    )
     request_source: str | None = Field(
         None,
         min_length=1,
@@ -313,7 +376,7 @@ def _what_is_wrong(field: str, problem: ErrorDetails) -> str:
             return "is empty"
         case "string_too_long":
             found = len(problem["input"])
-            return f"has {found} characters; at most {MAX_SOURCE_CHARACTERS} are allowed"
+            return f"has {found} characters; at most {problem['ctx']['max_length']} are allowed"
         case "string_unicode":
             return f"{_shown(problem['input'])} holds half of a surrogate pair"
         case _:

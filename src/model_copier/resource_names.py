@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 # A model id that Google generated is a number; one that a caller chose follows MODEL_ID_RULE.
-_MODEL_NAME = re.compile(
+MODEL_NAME = re.compile(
     r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,62})"
     r"/locations/(?P<location>[a-z][a-z0-9-]{0,30})"
     r"/models/(?P<model>[A-Za-z0-9_-]{1,63})"
     r"(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?"
 )
-_CHOSEN_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
+CHOSEN_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
+LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
 MODEL_ID_RULE = "allowed are a-z, 0-9, _ and -, first a letter or _, at most 63"
 
 
@@ -40,7 +40,7 @@ class ModelName:
         Raises:
             ValueError: the text is not of the form above.
         """
-        found = _MODEL_NAME.fullmatch(text)
+        found = MODEL_NAME.fullmatch(text)
         if found is None:
             raise ValueError(
                 f"{_shown(text)} is not a model name;"
@@ -79,7 +79,7 @@ def explain_bad_model_id(text: str) -> str | None:
 
     The rule is CopyModel's: https://docs.cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations.models/copy
     """
-    if _CHOSEN_ID.fullmatch(text):
+    if CHOSEN_ID.fullmatch(text):
         return None
     if not text:
         found = "is empty"
@@ -99,7 +99,7 @@ def explain_bad_location(text: str) -> str | None:
 
     Whoever calls Vertex AI makes a host name of it, so it must hold nothing else.
     """
-    if _LOCATION.fullmatch(text):
+    if LOCATION.fullmatch(text):
         return None
     return f"{_shown(text)} is no region such as us-central1"
 

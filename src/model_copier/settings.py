@@ -168,6 +168,14 @@ class Settings:
                 f"STORE={values['store']!r} will not do on Cloud Run: a file there is the memory"
                 " of one instance, and jobs would be lost with it"
             )
+        for kind in ("source", "target"):
+            allowed = values.get(f"allowed_{kind}_projects")
+            default = values.get(f"{kind}_project")
+            if allowed and default and default not in allowed:
+                wrong.append(
+                    f"ALLOWED_{kind.upper()}_PROJECTS leaves out {kind.upper()}_PROJECT"
+                    f" ({default!r}): every request that names no project would be refused"
+                )
         if wrong:
             raise SettingsError("settings to mend:\n" + "\n".join(f"  - {w}" for w in wrong))
         return cls(**values)

@@ -629,8 +629,10 @@ class Workflow:
             # Young copies are looked at often; for an old one the next tick is soon enough.
             if wait > min(left, 2 * self.timing.poll_shortest):
                 break
-            if wait > 0 or not (moved := await self.sweep()):
-                await self._rest(max(wait, 0.1))
+            if wait > 0:
+                await self._rest(wait)
+            elif not (moved := await self.sweep()):
+                await self._rest(1)  # due, but nobody here can move it
             else:
                 swept += moved
         return swept

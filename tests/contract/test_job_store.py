@@ -16,6 +16,7 @@ from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
+    StoreError,
     UnavailableError,
 )
 from model_copier.job import CopyRequest, Failure, Job, Original, Source, Timing
@@ -217,4 +218,19 @@ async def test_the_due_query_reads_an_index_and_not_all_jobs(tmp_path: Path):
     look.close()
 
     assert "USING INDEX jobs_due" in str(plan)
+    await store.close()
+
+
+async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(tmp_path: Path, capsys):
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    await store.create(job("newer"))
+    await store.create(job("ours"))
+    with sqlite3.connect(tmp_path / "jobs.db") as other:
+        other.execute("UPDATE jobs SET record = '[2, {}]' WHERE key = 'newer'")
+    other.close()
+
+    assert [found.key for found in await store.due(START, LATEST, 10)] == ["ours"]
+    assert "a record of version 2" in capsys.readouterr().out
+    with pytest.raises(StoreError, match="version 2"):
+        await store.get("newer")
     await store.close()

@@ -9,7 +9,7 @@ is the memory of one instance.
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,9 +20,11 @@ from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
+    StoreError,
     UnavailableError,
 )
 from model_copier.job import Job
+from model_copier.logs import log
 from model_copier.records import from_record, to_record
 
 # `destination` is set while the job holds it: the index is the lock.
@@ -101,7 +103,7 @@ class SqliteJobStore:
             " ORDER BY due_at LIMIT ?",
             (now.timestamp(), latest.timestamp(), limit),
         )
-        return [from_record(row[0]) for row in found]
+        return list(_readable(row[0] for row in found))
 
     async def next_due_at(self) -> datetime | None:
         found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
@@ -151,6 +153,15 @@ def _outages() -> Iterator[None]:
         raise
     except (sqlite3.Error, OSError) as error:
         raise UnavailableError(f"job store: {error}") from error
+
+
+def _readable(records: Iterable[bytes]) -> Iterator[Job]:
+    """Leave alone what this service cannot read: a newer one may have written it."""
+    for record in records:
+        try:
+            yield from_record(record)
+        except StoreError as error:
+            log("unreadable_record", severity="ERROR", why=str(error))
 
 
 def _columns(job: Job) -> tuple[int, float | None, str | None, float | None, bytes]:

@@ -1,0 +1,143 @@
+"""Dead letters: the request as it came, within Pub/Sub's limits, and why it failed."""
+
+from dataclasses import replace
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from model_copier import replies
+from model_copier.errors import Code
+from model_copier.job import Failure, Job, Original
+from model_copier.letters import letter_of_job
+from model_copier.messages import (
+    LETTER_ATTRIBUTES,
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTES,
+    MAX_MESSAGE_BYTES,
+    MAX_OWN_ATTRIBUTES,
+    Asked,
+    Message,
+    Received,
+)
+from simulators import START
+from world import CONTRACT, read, request
+
+FAILURE = Failure(code=Code.PERMISSION_DENIED, message="no", hint="ask for it")
+
+
+def accepted(received: Received | None = None) -> Job:
+    received = received or request()
+    asked = CONTRACT.read(received)
+    assert isinstance(asked, Asked)
+    return Job(
+        key=asked.identity.key,
+        request_id=asked.identity.request_id,
+        request_source=asked.identity.source,
+        digests=(asked.digest,),
+        request=asked.copy,
+        original=received.original,
+        accepted_at=START,
+        attempt_at=START,
+        due_at=START,
+    )
+
+
+def failed(received: Received | None = None, failure: Failure = FAILURE) -> Job:
+    return accepted(received).failed(START, failure)
+
+
+def size_of(message: Message | Original) -> int:
+    return len(message.data) + sum(
+        len(key.encode()) + len(value.encode()) for key, value in message.attributes.items()
+    )
+
+
+# Whatever Pub/Sub let in: at most 100 attributes of at most 256 and 1024 bytes, 10 MB in all.
+originals = st.builds(
+    lambda attributes, room: Original(
+        attributes=attributes,
+        data=bytes(
+            max(0, MAX_MESSAGE_BYTES - size_of(Original(data=b"", attributes=attributes)) - room)
+        ),
+    ),
+    st.dictionaries(
+        st.sampled_from(
+            [
+                *LETTER_ATTRIBUTES,
+                "googclient_schemaencoding",
+                "CloudPubSubDeadLetterSourceDeliveryCount",
+                "é" * 128,
+            ]
+        )
+        | st.text("abc", min_size=1, max_size=6),
+        st.integers(0, MAX_ATTRIBUTE_BYTES).map("x".__mul__),
+        max_size=MAX_ATTRIBUTES,
+    )
+    | st.integers(MAX_ATTRIBUTES - 7, MAX_ATTRIBUTES).map(
+        lambda count: {f"own{number}": "x" for number in range(count)}
+    ),
+    st.integers(0, 5000) | st.just(MAX_MESSAGE_BYTES),
+)
+
+
+@given(originals, st.integers(0, 2000))
+@example(Original(data=bytes(MAX_MESSAGE_BYTES - 18), attributes={"dead_letter_reason": ""}), 2000)
+def test_a_letter_keeps_what_came_and_fits_into_pubsub(original: Original, reason: int):
+    job = replace(failed(failure=replace(FAILURE, message="r" * reason)), original=original)
+
+    letter = letter_of_job(job)
+
+    assert letter.data is original.data
+    theirs = {
+        key: value
+        for key, value in original.attributes.items()
+        if key not in LETTER_ATTRIBUTES and not key.startswith(("goog", "CloudPubSub"))
+    }
+    assert theirs.items() <= letter.attributes.items()
+    assert letter.attributes.keys() - theirs.keys() <= set(LETTER_ATTRIBUTES)
+    assert letter.attributes.get("outcome_id", job.outcome_id) == job.outcome_id
+    assert len(letter.attributes) <= MAX_ATTRIBUTES
+    assert all(len(value.encode()) <= MAX_ATTRIBUTE_BYTES for value in letter.attributes.values())
+    assert size_of(letter) <= MAX_MESSAGE_BYTES
+
+
+def test_a_letter_says_what_failed_why_and_when():
+    letter = letter_of_job(failed())
+
+    assert letter.attributes == dict(request().attributes) | {
+        "dead_letter_code": "PERMISSION_DENIED",
+        "dead_letter_reason": "no ask for it",
+        "dead_letter_at": "2026-02-13T09:00:00.000Z",
+        "outcome_id": failed().outcome_id,
+        "attempts": "0",
+    }
+
+
+def test_a_letter_that_fails_again_tells_the_newer_reason():
+    first = letter_of_job(failed())
+    replayed = Received(data=first.data, attributes=first.attributes, message_id="43")
+
+    second = letter_of_job(failed(replayed, replace(FAILURE, message="still no")))
+
+    assert second.attributes["dead_letter_reason"] == "still no ask for it"
+    assert second.attributes.keys() == first.attributes.keys()
+
+
+def test_a_letter_is_a_request_again_when_it_is_replayed():
+    """Even one that came with as many attributes as it may."""
+    own = {f"own{number}": "" for number in range(MAX_OWN_ATTRIBUTES)}
+    letter = letter_of_job(failed(request(**own)))
+    attributes = {**letter.attributes, "replay_of": letter.attributes["outcome_id"]}
+    replayed = Received(data=letter.data, attributes=attributes, message_id="43")
+
+    assert CONTRACT.read(replayed) == CONTRACT.read(request())
+    assert replayed.replay_of == failed().outcome_id
+
+
+def test_a_long_reason_is_cut_in_the_letter_and_whole_in_the_reply():
+    job = failed(failure=replace(FAILURE, message="€" * 2000))
+
+    letter, reply = letter_of_job(job), replies.outcome(job, "//s")
+
+    assert letter.attributes["dead_letter_reason"] == "€" * (MAX_ATTRIBUTE_BYTES // 3)
+    assert read(reply)["error"]["message"] == "€" * 2000

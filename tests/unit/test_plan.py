@@ -1,0 +1,239 @@
+"""What to ask of Vertex AI, and what came of an ask."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from model_copier.errors import Code
+from model_copier.job import CopyRequest, Failure, IfExists, Job, Original, Source, Timing
+from model_copier.plan import Absent, Made, Unclear, plan, what_came_of
+from model_copier.registry import CopyCall, Model, Operation
+from model_copier.resource_names import ModelName
+from simulators import START
+
+PLACE = "projects/target/locations/us-central1"
+TARGET = ModelName.parse(f"{PLACE}/models/copied")
+SOURCE = ModelName.parse("projects/source/locations/us-central1/models/7@1")
+OTHER_SOURCE = ModelName.parse("projects/source/locations/us-central1/models/8@1")
+KNOWN_SOURCE = Source(name=SOURCE, known_as=SOURCE)
+REQUEST = CopyRequest(
+    source=SOURCE.at("prod"),
+    target_project="target",
+    target_location="us-central1",
+    destination="copied",
+)
+TO_PARENT = replace(REQUEST, new_version=True)
+TIMING = Timing()
+SOON = START + timedelta(seconds=5)
+AFTER_GRACE = START + timedelta(seconds=TIMING.grace + 1)
+AFTER_BUDGET = START + timedelta(seconds=TIMING.copy_deadline + 1)
+
+
+def version(number: int, copy_of: ModelName | None = SOURCE) -> Model:
+    return Model(name=TARGET.at(str(number)), copy_of=copy_of)
+
+
+def operation(*, done: bool, started: float | None = 0, made: int | None = None) -> Operation:
+    """An operation that started so many seconds after the ask."""
+    return Operation(
+        name="operations/1",
+        done=done,
+        model=TARGET.at(str(made)) if made else None,
+        started_at=None if started is None else START + timedelta(seconds=started),
+    )
+
+
+def asked(*known_versions: str, request: CopyRequest = REQUEST) -> Job:
+    job = Job(
+        key="key",
+        request_id="request-1",
+        request_source="//ec2/pipeline",
+        digests=("digest",),
+        request=request,
+        original=Original(data=b"{}", attributes={}),
+        accepted_at=START,
+        attempt_at=START,
+        due_at=START,
+    )
+    return job.with_source(KNOWN_SOURCE).asked(START, known_versions)
+
+
+# What to ask
+
+
+def test_a_new_model_is_asked_for_by_its_id():
+    asked_for = plan(
+        replace(REQUEST, kms_key_name="key", custom_service_account="account"), KNOWN_SOURCE, ()
+    )
+
+    assert asked_for == CopyCall(
+        source=SOURCE,
+        target_location=PLACE,
+        model_id="copied",
+        kms_key_name="key",
+        custom_service_account="account",
+    )
+
+
+def test_a_new_model_without_a_name_gets_one_that_names_its_source():
+    asked_for = plan(replace(REQUEST, destination=None), KNOWN_SOURCE, ())
+
+    assert asked_for == CopyCall(source=SOURCE, target_location=PLACE, model_id="m-7-v1")
+
+
+@pytest.mark.parametrize("if_exists", IfExists)
+def test_a_model_that_is_not_there_is_made_whatever_was_to_be_done_if_it_were(if_exists: IfExists):
+    asked_for = plan(replace(REQUEST, if_exists=if_exists), KNOWN_SOURCE, ())
+
+    assert asked_for == CopyCall(source=SOURCE, target_location=PLACE, model_id="copied")
+
+
+@pytest.mark.parametrize("there", [version(1), version(1, OTHER_SOURCE), version(1, None)])
+@pytest.mark.parametrize("request_", [TO_PARENT, replace(REQUEST, if_exists=IfExists.NEW_VERSION)])
+def test_a_parent_gets_a_new_version_whatever_it_holds(request_: CopyRequest, there: Model):
+    asked_for = plan(request_, KNOWN_SOURCE, [there])
+
+    assert asked_for == CopyCall(source=SOURCE, target_location=PLACE, parent_model=str(TARGET))
+
+
+def test_a_parent_that_is_not_there_is_a_failure():
+    failure = plan(TO_PARENT, KNOWN_SOURCE, ())
+
+    assert failure == Failure(
+        code=Code.NOT_FOUND,
+        message=f"destination_parent_model: {TARGET} does not exist",
+        hint="use destination_model_id to make a new model",
+    )
+
+
+@pytest.mark.parametrize("if_exists", [IfExists.FAIL, IfExists.SKIP])
+def test_a_copy_of_the_same_source_is_there_and_nothing_is_asked(if_exists: IfExists):
+    versions = [version(1), version(2), version(3, OTHER_SOURCE)]
+
+    assert plan(replace(REQUEST, if_exists=if_exists), KNOWN_SOURCE, versions) == version(2)
+
+
+def test_skip_takes_whatever_is_there():
+    there = [version(1, None), version(2, OTHER_SOURCE)]
+
+    assert plan(replace(REQUEST, if_exists=IfExists.SKIP), KNOWN_SOURCE, there) == there[-1]
+
+
+@pytest.mark.parametrize("there", [version(1, OTHER_SOURCE), version(1, None)])
+def test_another_model_under_the_name_is_a_failure_that_says_what_to_do(there: Model):
+    failure = plan(REQUEST, KNOWN_SOURCE, [there])
+
+    assert isinstance(failure, Failure)
+    assert failure.code is Code.ALREADY_EXISTS
+    assert failure.message == f"destination_model_id: {TARGET} is there already"
+    assert "if_exists: skip or new_version" in failure.hint
+
+
+# What came of it
+
+
+def test_a_new_version_of_the_source_is_what_the_ask_made():
+    ended = operation(done=True, made=2)
+
+    came = what_came_of(asked("1"), [ended], [version(1), version(2)], SOON, TIMING)
+
+    assert came == Made(model=version(2), operation=ended, others=())
+
+
+def test_a_copy_is_proven_without_any_operation():
+    came = what_came_of(asked(), [], [version(1)], SOON, TIMING)
+
+    assert came == Made(model=version(1), operation=None, others=())
+
+
+def test_a_copy_is_proven_where_operations_cannot_be_listed():
+    came = what_came_of(asked(), None, [version(1)], SOON, TIMING)
+
+    assert came == Made(model=version(1), operation=None, others=())
+
+
+def test_an_operation_that_made_another_version_is_not_the_one():
+    others = operation(done=True, made=3)
+
+    came = what_came_of(asked(), [others], [version(2)], SOON, TIMING)
+
+    assert came == Made(model=version(2), operation=None, others=())
+
+
+def test_of_two_new_versions_the_first_is_ours_and_the_other_is_named():
+    versions = [version(10), version(9), version(1)]
+
+    came = what_came_of(asked("1"), [], versions, SOON, TIMING)
+
+    assert came == Made(model=version(9), operation=None, others=(version(10),))
+
+
+@pytest.mark.parametrize("now", [SOON, AFTER_GRACE, AFTER_BUDGET])
+@pytest.mark.parametrize("versions", [[], [version(1)]])
+def test_nothing_is_said_while_an_operation_runs(versions, now):
+    """Even beside a proven version: the operation that runs may be making the next one."""
+    came = what_came_of(asked(), [operation(done=False)], versions, now, TIMING)
+
+    assert isinstance(came, Unclear)
+
+
+def test_an_operation_without_a_start_may_be_ours():
+    running = operation(done=False, started=None)
+
+    assert isinstance(what_came_of(asked(), [running], [], AFTER_GRACE, TIMING), Unclear)
+
+
+@pytest.mark.parametrize("started", [-TIMING.max_skew, 0, 3600])
+def test_an_operation_that_began_within_the_skew_of_the_ask_may_be_ours(started: float):
+    running = operation(done=False, started=started)
+
+    assert isinstance(what_came_of(asked(), [running], [], AFTER_GRACE, TIMING), Unclear)
+
+
+def test_an_operation_from_before_the_ask_is_ignored():
+    running = operation(done=False, started=-TIMING.max_skew - 1)
+
+    assert isinstance(what_came_of(asked(), [running], [], AFTER_GRACE, TIMING), Absent)
+
+
+def test_a_version_that_was_there_before_the_ask_proves_nothing():
+    assert isinstance(what_came_of(asked("1"), [], [version(1)], AFTER_GRACE, TIMING), Absent)
+
+
+def test_a_new_version_of_another_source_is_somebody_elses():
+    versions = [version(1, OTHER_SOURCE), version(2, SOURCE.at("2"))]
+
+    assert isinstance(what_came_of(asked(), [], versions, AFTER_GRACE, TIMING), Absent)
+
+
+@pytest.mark.parametrize("now", [SOON, AFTER_GRACE, AFTER_BUDGET])
+def test_a_new_version_that_names_no_source_may_be_ours_for_ever(now):
+    came = what_came_of(asked(), [], [version(1, None)], now, TIMING)
+
+    assert isinstance(came, Unclear)
+
+
+def test_nothing_is_absent_before_the_grace_is_over():
+    at_grace = START + timedelta(seconds=TIMING.grace)
+
+    assert isinstance(what_came_of(asked(), [], [], at_grace, TIMING), Unclear)
+    assert isinstance(what_came_of(asked(), [], [], AFTER_GRACE, TIMING), Absent)
+
+
+def test_an_operation_that_ended_without_a_model_leaves_nothing():
+    ended = operation(done=True)
+
+    assert isinstance(what_came_of(asked(), [ended], [], AFTER_GRACE, TIMING), Absent)
+
+
+def test_where_operations_cannot_be_listed_the_whole_budget_must_pass():
+    assert isinstance(what_came_of(asked(), None, [], AFTER_GRACE, TIMING), Unclear)
+    assert isinstance(what_came_of(asked(), None, [], AFTER_BUDGET, TIMING), Absent)
+
+
+def test_a_budget_below_the_grace_does_not_shorten_it():
+    job = asked(request=replace(REQUEST, deadline_seconds=1))
+
+    assert isinstance(what_came_of(job, None, [], SOON, TIMING), Unclear)
+    assert isinstance(what_came_of(job, None, [], AFTER_GRACE, TIMING), Absent)

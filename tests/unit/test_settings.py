@@ -1,0 +1,116 @@
+"""Settings: what is needed, what is assumed, and how everything wrong is told at once."""
+
+from dataclasses import fields
+
+import pytest
+
+from model_copier.settings import Settings, SettingsError, rows
+
+ENV = {"SOURCE_PROJECT": "tuning", "TARGET_PROJECT": "serving", "STORE": "sqlite:///jobs.db"}
+
+
+def test_three_settings_are_enough():
+    settings = Settings.from_env(ENV)
+
+    assert settings == Settings(
+        source_project="tuning", target_project="serving", store="sqlite:///jobs.db"
+    )
+
+
+def test_everything_that_is_missing_or_wrong_is_named_at_once():
+    env = {
+        "TARGET_PROJECT": "Serving",
+        "STORE": "redis://here",
+        "LOCATION": "us central1",
+        "REPLY_TOPIC": "a/b",
+        "FOLLOW_SECONDS": "long",
+        "COPY_DEADLINE_SECONDS": "0",
+        "CALL_TIMEOUT_SECONDS": "nan",
+        "MAX_SKEW_SECONDS": "0",
+        "VERTEX_ENDPOINT": "https://vertex:443",
+        "PUBSUB_EMULATOR_HOST": "localhost",
+    }
+
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_env(env)
+
+    title, *lines = str(refusal.value).splitlines()
+    assert title == "settings to mend:"
+    assert lines == [
+        (
+            "  - SOURCE_PROJECT is missing: project that models come from,"
+            " unless a request says otherwise"
+        ),
+        "  - TARGET_PROJECT='Serving' should be a project id",
+        "  - STORE='redis://here' should be sqlite:///FILE",
+        "  - LOCATION='us central1' should be a region such as us-central1",
+        "  - REPLY_TOPIC='a/b' should be a topic's name",
+        "  - FOLLOW_SECONDS='long' should be a number of seconds from 0 to 540",
+        "  - COPY_DEADLINE_SECONDS='0' should be a number of seconds from 1 to 604800",
+        "  - CALL_TIMEOUT_SECONDS='nan' should be a number of seconds from 0.1 to 120",
+        "  - MAX_SKEW_SECONDS='0' should be a number of seconds from 0.1 to 60",
+        "  - VERTEX_ENDPOINT='https://vertex:443' should be http://HOST:PORT",
+        "  - PUBSUB_EMULATOR_HOST='localhost' should be HOST:PORT",
+    ]
+
+
+def test_an_empty_variable_is_one_that_was_not_set():
+    assert Settings.from_env(ENV | {"LOCATION": "", "WAIT_SECONDS": " "}) == Settings.from_env(ENV)
+
+
+def test_a_file_on_cloud_run_is_refused_because_it_is_memory():
+    with pytest.raises(SettingsError, match="jobs would be lost") as refusal:
+        Settings.from_env(ENV | {"K_SERVICE": "model-copier"})
+
+    assert "STORE='sqlite:///jobs.db' will not do on Cloud Run" in str(refusal.value)
+
+
+def test_only_the_usual_projects_are_allowed_unless_others_are_listed():
+    usual = Settings.from_env(ENV)
+    listed = Settings.from_env(
+        ENV | {"ALLOWED_SOURCE_PROJECTS": "tuning, lab,", "ALLOWED_TARGET_PROJECTS": "serving,test"}
+    )
+
+    assert usual.source_projects == {"tuning"}
+    assert usual.target_projects == {"serving"}
+    assert listed.source_projects == {"tuning", "lab"}
+    assert listed.target_projects == {"serving", "test"}
+
+
+def test_no_service_account_is_allowed_unless_it_is_listed():
+    listed = Settings.from_env(ENV | {"ALLOWED_SERVICE_ACCOUNTS": "a@x.example"})
+
+    assert Settings.from_env(ENV).allowed_service_accounts == frozenset()
+    assert listed.allowed_service_accounts == {"a@x.example"}
+
+
+def test_a_topic_lives_in_the_target_project_unless_said_otherwise():
+    settings = Settings.from_env(ENV)
+    moved = Settings.from_env(
+        ENV | {"PUBSUB_PROJECT": "messages", "TICK_TOPIC": "projects/ops/topics/ticks"}
+    )
+
+    assert settings.topic(settings.reply_topic) == "projects/serving/topics/model-copy-replies"
+    assert moved.topic(moved.reply_topic) == "projects/messages/topics/model-copy-replies"
+    assert moved.topic(moved.tick_topic) == "projects/ops/topics/ticks"
+
+
+def test_the_table_names_every_setting_once_and_says_what_it_is_for():
+    table = rows()
+
+    assert [name for name, _, _ in table] == [field.name.upper() for field in fields(Settings)]
+    assert all(about for _, _, about in table)
+    assert {name for name, default, _ in table if default == "required"} == ENV.keys()
+
+
+def test_the_defaults_in_the_table_are_the_ones_that_count():
+    written_out = {name: default for name, default, _ in rows() if default != "required"}
+
+    assert Settings.from_env(ENV | written_out) == Settings.from_env(ENV)
+
+
+def test_an_allow_list_without_the_default_project_is_refused():
+    env = ENV | {"ALLOWED_TARGET_PROJECTS": "another"}
+
+    with pytest.raises(SettingsError, match="ALLOWED_TARGET_PROJECTS leaves out TARGET_PROJECT"):
+        Settings.from_env(env)
