@@ -1,13 +1,15 @@
 """What a Pub/Sub promises to its clients: Google's own clients, over real sockets.
 
 A test asks the ``pubsub`` fixture for an address and knows nothing else about the server, so
-that other servers may be held to the same promises. Tests of the knobs and of the life of
-our own server say so in their names: they take ``PubSub`` itself.
+that Google's emulator, where this machine has it, is held to the same promises; where it is
+known to keep another, ``DEPARTURES`` says which. Tests of what only our own server promises,
+of its knobs and of its life, are named ``test_ours_``.
 """
 
 import asyncio
 import base64
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +33,7 @@ from google.pubsub_v1.services.subscriber.transports import (
 )
 
 from local_cloud.pubsub import PubSub
+from pubsub_emulator import EmulatorMissingError, clear, running_emulator
 
 PROJECT = "projects/contract"
 TOPIC = f"{PROJECT}/topics/requests"
@@ -41,6 +44,62 @@ PATIENCE_SECONDS = 10
 
 # The flag is the one way to ask whether there is nothing to pull, without waiting to see.
 pytestmark = pytest.mark.filterwarnings("ignore:The return_immediately flag:DeprecationWarning")
+
+# Where Google's emulator 0.8.20 is known to keep another promise, by test, and by case where
+# it is not all of them. Each is expected to fail: a version that mends one fails the suite.
+_IN_OTHER_WORDS = "is refused in words that do not name the field as written"
+_LIMITS = "limits of attributes are not enforced"
+DEPARTURES = {
+    "test_a_subscription_is_given_back_as_written_with_the_documented_defaults": (
+        "the state of a subscription is left unspecified"
+    ),
+    "test_a_bad_field_of_a_subscription_is_named[ack_deadline_seconds-fields6]": _IN_OTHER_WORDS,
+    "test_a_bad_field_of_a_subscription_is_named[ack_deadline_seconds-fields7]": _IN_OTHER_WORDS,
+    "test_a_bad_field_of_a_subscription_is_named[filter-fields8]": "filters are not parsed",
+    "test_a_bad_field_of_a_subscription_is_named[filter-fields9]": "filters are not parsed",
+    "test_a_bad_field_of_a_subscription_is_named[minimum_backoff-fields13]": _IN_OTHER_WORDS,
+    "test_a_bad_field_of_a_subscription_is_named[max_delivery_attempts-fields14]": (
+        "too few delivery attempts are OUT_OF_RANGE"
+    ),
+    "test_a_bad_field_of_a_subscription_is_named[dead_letter_topic-fields15]": (
+        "a dead-letter policy without a topic is NOT_FOUND"
+    ),
+    "test_a_message_outside_the_limits_is_refused[too many attributes]": _LIMITS,
+    "test_a_message_outside_the_limits_is_refused[key too long]": _LIMITS,
+    "test_a_message_outside_the_limits_is_refused[key empty]": _LIMITS,
+    "test_a_message_outside_the_limits_is_refused[value too long]": _LIMITS,
+    "test_a_message_outside_the_limits_is_refused[key of Google's]": _LIMITS,
+    "test_a_message_outside_the_limits_is_refused[data too long]": "takes over 10 MB",
+    "test_a_request_has_one_to_a_thousand_messages": _IN_OTHER_WORDS,
+    "test_an_unreadable_ack_id_is_refused": _IN_OTHER_WORDS,
+    "test_a_filter_keeps_out_what_it_does_not_match": "filters are not applied",
+    "test_a_stream_never_holds_more_than_it_asked_for": "a stream's limits are not kept",
+    "test_a_stream_stops_at_its_byte_limit": "a stream's limits are not kept",
+    "test_a_stream_leases_for_as_long_as_it_said": (
+        "a stream leases for at least 10 s, although a subscription may for one"
+    ),
+    "test_a_bad_request_on_a_stream_ends_it[limits again]": "limits may be sent again",
+    "test_a_push_is_the_documented_envelope": "orderingKey is left out",
+    "test_what_a_message_does_not_have_is_absent_from_its_push": (
+        "attributes and data are there when empty"
+    ),
+    "test_the_documented_statuses_acknowledge[202]": "202 is a nack",
+    "test_every_other_status_is_a_nack[203]": "203 acknowledges",
+    "test_hung_pushes_stall_nobody": "two hung pushes stop their subscription",
+    "test_a_push_that_fails_too_often_becomes_a_dead_letter": "deliveryAttempt is left out",
+    "test_a_backlog_follows_its_subscription_from_pull_to_push_and_back": (
+        "push subscriptions can be pulled from"
+    ),
+    "test_bytes_that_are_no_request_are_refused_and_the_server_lives": (
+        "bytes that are no request are UNKNOWN"
+    ),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        ours_only = metafunc.function.__name__.startswith("test_ours_")
+        metafunc.parametrize("server", ["ours"] if ours_only else ["ours", "emulator"])
 
 
 @contextmanager
@@ -80,6 +139,7 @@ class Clients:
         self.subscriber: Any = pubsub_v1.SubscriberClient()
         # Without the batching, and without its checks before sending.
         self.plain: Any = PlainPublisherClient(transport=self.publisher.transport)
+        self.streamed = False
 
     def close(self) -> None:
         self.publisher.stop()
@@ -109,7 +169,13 @@ class Clients:
         first = types.StreamingPullRequest(
             **{"subscription": SUBSCRIPTION, "stream_ack_deadline_seconds": 10, **fields}
         )
+        self.streamed = True
         return Stream(self.subscriber, [first, *later])
+
+    def listen(self, callback: Callable[[Any], object], **options: Any) -> Any:
+        """Streaming pull as applications use it, until the future that this is is cancelled."""
+        self.streamed = True
+        return self.subscriber.subscribe(SUBSCRIPTION, callback, **options)
 
 
 class Stream:
@@ -193,19 +259,46 @@ class Endpoint:
         return base64.b64decode(self.body()["message"]["data"]).decode()
 
 
+@pytest.fixture(scope="module")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    try:
+        with running_emulator(tmp_path_factory.mktemp("emulator")) as address:
+            yield address
+    except EmulatorMissingError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
-def pubsub() -> Iterator[str]:
+def pubsub(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The address of a Pub/Sub with nothing in it that allows ack deadlines of one second."""
-    with serving(PubSub(min_ack_deadline_seconds=1)) as server:
-        yield server.address
+    if server == "ours":
+        with serving(PubSub(min_ack_deadline_seconds=1)) as ours:
+            yield ours.address
+        return
+    address: str = request.getfixturevalue("emulator")
+    name = re.sub(r"-?emulator-?", "", request.node.name).replace("[]", "")
+    reason = DEPARTURES.get(name) or DEPARTURES.get(name.partition("[")[0])
+    if reason:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+        # What is not expected to come is not waited for long.
+        monkeypatch.setattr(request.module, "PATIENCE_SECONDS", 2)
+    yield address
+    clear(address, project=PROJECT)
 
 
 @pytest.fixture
-def clients(pubsub: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
+def clients(pubsub: str, server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
     clients = Clients(pubsub, monkeypatch)
     clients.plain.create_topic(name=TOPIC)
     yield clients
     clients.close()
+    if server == "emulator" and clients.streamed:
+        # A stream lives on for a moment after its subscription is gone, and would take messages
+        # of the next test from a new one of the same name.
+        clear(pubsub, project=PROJECT)
+        time.sleep(0.3)
 
 
 @pytest.fixture
@@ -410,16 +503,15 @@ def test_the_batching_client_publishes_each_message_once(clients: Clients) -> No
 @pytest.mark.parametrize(
     "message",
     [
-        {},
-        {"ordering_key": "only"},
-        {"attributes": {f"key-{n}": "" for n in range(101)}},
-        {"attributes": {"k" * 257: "v"}},
-        {"attributes": {"": "v"}},
-        {"attributes": {"key": "é" * 513}},
-        {"attributes": {"goog-made-this": "v"}},
-        {"data": b"x" * 10_000_001},
+        pytest.param({}, id="nothing"),
+        pytest.param({"ordering_key": "only"}, id="only an ordering key"),
+        pytest.param({"attributes": {f"k-{n}": "" for n in range(101)}}, id="too many attributes"),
+        pytest.param({"attributes": {"k" * 257: "v"}}, id="key too long"),
+        pytest.param({"attributes": {"": "v"}}, id="key empty"),
+        pytest.param({"attributes": {"key": "é" * 513}}, id="value too long"),
+        pytest.param({"attributes": {"goog-made-this": "v"}}, id="key of Google's"),
+        pytest.param({"data": b"x" * 10_000_001}, id="data too long"),
     ],
-    ids=lambda message: repr(message)[:40],
 )
 def test_a_message_outside_the_limits_is_refused(clients: Clients, message: Any) -> None:
     clients.subscribe()
@@ -543,9 +635,7 @@ def test_a_subscriber_receives_and_acknowledges_everything(clients: Clients) -> 
         received.put(message.data.decode())
         message.ack()
 
-    subscribed = clients.subscriber.subscribe(
-        SUBSCRIPTION, note, flow_control=pubsub_v1.types.FlowControl(max_messages=7)
-    )
+    subscribed = clients.listen(note, flow_control=pubsub_v1.types.FlowControl(max_messages=7))
     for number in range(100):
         clients.publisher.publish(TOPIC, str(number).encode())
     arrived = {received.get(timeout=PATIENCE_SECONDS) for _ in range(100)}
@@ -559,7 +649,7 @@ def test_a_subscriber_receives_and_acknowledges_everything(clients: Clients) -> 
 def test_a_subscriber_that_nacks_gets_the_message_again(clients: Clients) -> None:
     clients.subscribe()
     deliveries: Queue[Any] = Queue()
-    subscribed = clients.subscriber.subscribe(SUBSCRIPTION, deliveries.put)
+    subscribed = clients.listen(deliveries.put)
     clients.publish("again")
 
     deliveries.get(timeout=PATIENCE_SECONDS).nack()
@@ -597,7 +687,32 @@ def test_a_stream_stops_at_its_byte_limit(clients: Clients) -> None:
         assert texts(clients.pull()) == ["x"]
 
 
-def test_a_stream_may_nack_and_extend(clients: Clients) -> None:
+def test_a_stream_may_nack(clients: Clients) -> None:
+    clients.subscribe()
+    clients.publish("again")
+
+    with clients.stream() as stream:
+        [first] = stream.receive()
+        stream.send(modify_deadline_ack_ids=[first.ack_id], modify_deadline_seconds=[0])
+        [second] = stream.receive()
+
+    assert second.message.message_id == first.message.message_id
+
+
+def test_a_stream_may_move_a_deadline(clients: Clients) -> None:
+    clients.subscribe()
+    clients.publish("again")
+
+    with clients.stream() as stream:
+        [first] = stream.receive()
+        stream.send(modify_deadline_ack_ids=[first.ack_id], modify_deadline_seconds=[1])
+        [second] = stream.receive()
+
+    assert second.ack_id != first.ack_id
+
+
+def test_ours_applies_the_requests_of_a_stream_in_their_order(clients: Clients) -> None:
+    """Google's emulator does not always, and no document says whether the real service does."""
     clients.subscribe()
     clients.publish("again")
 
@@ -633,14 +748,16 @@ def test_a_stream_that_the_client_closes_ends_without_an_error(clients: Clients)
 @pytest.mark.parametrize(
     "fields",
     [
-        {"subscription": SUBSCRIPTION},
-        {"max_outstanding_messages": 1},
-        {"stream_ack_deadline_seconds": 601},
-        {"ack_ids": ["mine"]},
-        {"modify_deadline_ack_ids": ["ack-1-1"]},
-        {"modify_deadline_ack_ids": ["ack-1-1"], "modify_deadline_seconds": [-1]},
+        pytest.param({"subscription": SUBSCRIPTION}, id="name again"),
+        pytest.param({"max_outstanding_messages": 1}, id="limits again"),
+        pytest.param({"stream_ack_deadline_seconds": 601}, id="deadline too long"),
+        pytest.param({"ack_ids": ["mine"]}, id="unreadable id"),
+        pytest.param({"modify_deadline_ack_ids": ["ack-1-1"]}, id="no seconds"),
+        pytest.param(
+            {"modify_deadline_ack_ids": ["ack-1-1"], "modify_deadline_seconds": [-1]},
+            id="negative seconds",
+        ),
     ],
-    ids=repr,
 )
 def test_a_bad_request_on_a_stream_ends_it(clients: Clients, fields: dict[str, Any]) -> None:
     clients.subscribe()
@@ -956,3 +1073,8 @@ async def test_ours_refuses_a_port_that_is_taken() -> None:
     async with PubSub() as first:
         with pytest.raises(RuntimeError):
             await PubSub().start(port=int(first.address.rpartition(":")[2]))
+
+
+def test_every_departure_is_of_a_test_that_there_is(request: pytest.FixtureRequest) -> None:
+    for name in DEPARTURES:
+        assert hasattr(request.module, name.partition("[")[0]), name

@@ -5,11 +5,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from local_cloud.broker import (
-    ANSWER_BYTES,
+from local_cloud.broker import Broker
+from local_cloud.filters import parse_filter
+from local_cloud.pubsub_records import (
     AlreadyExistsError,
     Backoff,
-    Broker,
     Consumer,
     Content,
     Delivery,
@@ -17,9 +17,8 @@ from local_cloud.broker import (
     InvalidArgumentError,
     NotFoundError,
     Rules,
-    Subscription,
 )
-from local_cloud.filters import parse_filter
+from local_cloud.subscription import ANSWER_BYTES, Subscription
 
 TOPIC = "projects/p/topics/requests"
 LETTERS = "projects/p/topics/letters"
