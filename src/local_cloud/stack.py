@@ -7,6 +7,7 @@ started here is stopped on leaving.
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from google.api_core.exceptions import DeadlineExceeded
+from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
 from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
@@ -198,7 +199,8 @@ class Stack:
         """Stand in for Cloud Scheduler."""
         while True:
             await asyncio.sleep(self.tick_seconds)
-            await self.tick()
+            with suppress(GoogleAPICallError):  # Pub/Sub is away: the next one is due soon
+                await self.tick()
 
     async def letters(self) -> Sequence[Mapping[str, str]]:
         """Attributes of the dead letters that are there now; none is settled."""

@@ -234,3 +234,18 @@ async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(tmp_pa
     with pytest.raises(StoreError, match="version 2"):
         await store.get("newer")
     await store.close()
+
+
+async def test_a_full_disk_is_an_outage_and_what_was_stored_stays(tmp_path: Path):
+    """SQLite itself plays the full disk: the file may not grow."""
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    stored = await store.create(job("before"))
+    large = Original(data=b"x" * 60_000, attributes={})
+    store._connection.execute("PRAGMA max_page_count = 1")
+
+    with pytest.raises(UnavailableError, match="full"):
+        await store.create(job("after", original=large))
+
+    assert await store.get("before") == stored
+    assert await store.get("after") is None
+    await store.close()

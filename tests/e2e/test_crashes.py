@@ -8,6 +8,7 @@ import httpx
 from asking import ask, wait_for_copies
 from inbox import Inbox
 from local_cloud.stack import DEAD_LETTERS, REPLIES, Stack, topic_path
+from world import TARGET
 
 
 async def test_killed_after_a_copy_was_taken_and_before_it_was_saved(own_stack, own_replies):
@@ -106,3 +107,23 @@ async def test_a_request_that_pubsub_gave_up_is_answered_and_can_be_replayed(
     assert "in 5 deliveries" in told["error"]["message"]
     await own_replies.until(lambda message: message.attributes["outcome"] == "succeeded")
     await letters.close()
+
+
+async def test_a_broker_that_goes_away_while_copying_is_told_when_it_is_back(own_stack):
+    inbox = await Inbox.open(own_stack.pubsub.address, topic_path(REPLIES), "before")
+    await inbox.close()
+    await ask(own_stack)
+    await wait_for_copies(own_stack, 1)
+    host, port = own_stack.pubsub.address.split(":")
+    await own_stack.pubsub.stop()
+    async with asyncio.timeout(20):
+        while not own_stack.vertex.versions(TARGET):  # noqa: ASYNC110  time moves it
+            await asyncio.sleep(0.02)
+
+    await own_stack.pubsub.start(host=host, port=int(port))
+
+    inbox = await Inbox.open(own_stack.pubsub.address, topic_path(REPLIES), "after")
+    reply = await inbox.reply("request-1", seconds=40)
+    assert reply["outcome"] == "succeeded"
+    assert len(own_stack.vertex.copy_calls) == 1
+    await inbox.close()
