@@ -30,6 +30,15 @@ up: .venv/installed ## keep everything running until Ctrl-C; prints what to expo
 test: .venv/installed ## every test
 	@$(BIN)/python -m pytest -q
 
+golden: .venv/installed ## the golden messages: what comes in, verdict, reply, letter
+	@PYTHONPATH=tests $(BIN)/python -m golden table
+
+contracts: .venv/installed ## write docs/schemas and what the golden messages expect; read the diff
+	@PYTHONPATH=tests $(BIN)/python -m golden write
+
+soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
+	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -53,4 +62,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input lint check format lock clean

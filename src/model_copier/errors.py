@@ -67,9 +67,10 @@ class CopierError(Exception):
 class RejectedError(CopierError):
     """A request that breaks the contract; ``message`` names the field and the rule."""
 
-    def __init__(self, message: str, *, code: Code = Code.INVALID_ARGUMENT) -> None:
+    def __init__(self, message: str, *, code: Code = Code.INVALID_ARGUMENT, hint: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.hint = hint
 
 
 class RefusedError(CopierError):

@@ -4,6 +4,7 @@ Pure. What must not break: the bytes are kept exactly, whatever else has to give
 Pub/Sub's limits, so that a letter can always be written and always be replayed.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from model_copier.job import Failure, Job, Original
@@ -19,6 +20,11 @@ from model_copier.messages import (
 
 # What a publish request and its message need besides data and attributes.
 _FRAME_BYTES = 1024
+
+
+def can_be_kept(original: Original) -> bool:
+    """Tell whether a letter can hold this: whatever Pub/Sub delivered fits."""
+    return _size(original.data, _kept(original)) <= MAX_MESSAGE_BYTES
 
 
 def letter_of_job(job: Job) -> Message:
@@ -46,23 +52,27 @@ def letter_of_rejection(rejection: Rejection) -> Message:
 def _letter(
     original: Original, *, failure: Failure, outcome_id: str, attempts: int, at: datetime
 ) -> Message:
-    # Those of an earlier letter are stale. Pub/Sub refuses its own prefix from others, and its
-    # dead-letter marks would make this letter look like one that it forwarded.
-    attributes = {
-        name: value
-        for name, value in original.attributes.items()
-        if name not in LETTER_ATTRIBUTES and not name.startswith(("goog", "CloudPubSub"))
-    }
-    size = len(original.data) + sum(_size(name, value) for name, value in attributes.items())
+    attributes = _kept(original)
+    size = _size(original.data, attributes)
     reason = cut(f"{failure.message} {failure.hint}".strip())
     ours = (str(failure.code), outcome_id, rfc3339(at), str(attempts), reason)
     for name, value in zip(LETTER_ATTRIBUTES, ours, strict=True):
-        added = _size(name, value)
+        added = _size(b"", {name: value})
         if len(attributes) < MAX_ATTRIBUTES and size + added < MAX_MESSAGE_BYTES - _FRAME_BYTES:
             attributes[name] = value
             size += added
     return Message(data=original.data, attributes=attributes)
 
 
-def _size(name: str, value: str) -> int:
-    return len(name.encode()) + len(value.encode())
+def _kept(original: Original) -> dict[str, str]:
+    # Those of an earlier letter are stale. Pub/Sub refuses its own prefix from others, and its
+    # dead-letter marks would make this letter look like one that it forwarded.
+    return {
+        name: value
+        for name, value in original.attributes.items()
+        if name not in LETTER_ATTRIBUTES and not name.startswith(("goog", "CloudPubSub"))
+    }
+
+
+def _size(data: bytes, attributes: Mapping[str, str]) -> int:
+    return len(data) + sum(len(k.encode()) + len(v.encode()) for k, v in attributes.items())

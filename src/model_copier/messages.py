@@ -33,6 +33,7 @@ STATUS_REQUESTED = "dev.modelcopier.copy.status.requested.v1"
 # Pub/Sub's own limits: https://cloud.google.com/pubsub/quotas#resource_limits
 MAX_MESSAGE_BYTES = 10_000_000
 MAX_ATTRIBUTES = 100
+MAX_ATTRIBUTE_NAME_BYTES = 256
 MAX_ATTRIBUTE_BYTES = 1024
 # Ours. A request is a form, not a payload.
 MAX_DATA_BYTES = 65_536
@@ -133,9 +134,18 @@ class Rejection:
 
     @property
     def outcome_id(self) -> str:
-        """Stable for the same content under the same identity."""
-        content = hashlib.sha256(self.received.data).hexdigest()[:16]
-        return f"{self.identity.key if self.identity else 'unknown'}-rejected-{content}"
+        """Stable for the same content under the same identity, refused for the same reason.
+
+        The reason counts because it may change: a question asked again is answered anew.
+        """
+        refused = hashlib.sha256(self.received.data)
+        refused.update(f"\n{self.failure.code}\n{self.failure.message}".encode(errors="replace"))
+        if not self.kept:
+            refused.update(b"\nnot kept")  # its reply names no letter, so it is another
+        return (
+            f"{self.identity.key if self.identity else 'unknown'}-rejected"
+            f"-{refused.hexdigest()[:16]}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +241,8 @@ def digest_of(received: Received) -> str:
     Raises:
         RejectedError: it has no content that could be named.
     """
+    if received.unreadable:
+        raise RejectedError("push: the content is somewhere in the envelope")
     _check_size(received.data)
     return digest(_event(received)[1])
 
@@ -327,7 +339,9 @@ def _no_field_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise RejectedError(f"{name[:80]}: is given twice")
+            # It may hold half of a surrogate pair, which no reply could.
+            shown = name[:80].encode(errors="replace").decode()
+            raise RejectedError(f"{shown}: is given twice")
         found[name] = value
     return found
 

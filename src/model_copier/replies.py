@@ -42,9 +42,9 @@ class _Data(BaseModel):
 
 
 class Timings(_Data):
-    """When what happened. What did not happen is left out."""
+    """When what happened, in UTC. What did not happen is left out."""
 
-    accepted_at: Time
+    accepted_at: Time = Field(description="when the request was recorded")
     copy_started_at: Time | None = Field(None, description="by Vertex AI's clock")
     copy_ended_at: Time | None = Field(None, description="by Vertex AI's clock")
     ended_at: Time | None = Field(None, description="when the outcome was known to the copier")
@@ -56,17 +56,25 @@ class Error(_Data):
     """Why there is no copy."""
 
     code: Code = Field(description="canonical code of Google's APIs, by name")
-    message: str
-    hint: str = Field(description="what a person can do about it, or nothing")
+    message: str = Field(description="what went wrong, for a person; the words may change")
+    hint: str = Field(description="what a person can do about it; may be empty")
 
 
 class Reply(_Data):
     """What every reply tells."""
 
-    request_id: str
-    request_source: str
+    request_id: str = Field(
+        description="CloudEvent id of the request; of bare JSON, its message id"
+    )
+    request_source: str = Field(
+        description="CloudEvent source of the request; of bare JSON, its topic"
+    )
     request_digest: str | None = Field(
-        None, description="SHA-256, in hex, of the request's data as canonical JSON (RFC 8785)"
+        None,
+        description=(
+            "SHA-256, in hex, of the request's data as canonical JSON (RFC 8785);"
+            " left out where the data cannot be read"
+        ),
     )
 
 
@@ -74,23 +82,27 @@ class OfJob(Reply):
     """What is known of a request that became a job."""
 
     attempt: int = Field(description="number of the outcome: 1, and 1 more with each replay")
-    source_model: str = Field(description="with its version, once that is known")
-    target_model: str | None = None
+    source_model: str = Field(
+        description="projects/P/locations/L/models/M, with @VERSION once that is known"
+    )
+    target_model: str | None = Field(
+        None, description="projects/P/locations/L/models/M; left out until the source is known"
+    )
     operation: str | None = Field(None, description="Vertex AI's name for the copying")
     copy_attempts: int = Field(description="how often Vertex AI was asked for the copy")
-    timings: Timings
+    timings: Timings = Field(description="when what happened")
     correlation: dict[str, Any] | None = Field(None, description="the request's own, untouched")
 
 
 class Succeeded(OfJob):
     """dev.modelcopier.copy.succeeded.v1: the model is in the target."""
 
-    outcome: Literal["succeeded"] = "succeeded"
-    resource_name: str = Field(description="projects/P/locations/L/models/M")
-    version: str
-    verified: bool = Field(description="the copy names the source as its origin")
+    outcome: Literal["succeeded"] = Field(default="succeeded", description="as in the type")
+    resource_name: str = Field(description="the model: projects/P/locations/L/models/M")
+    version: str = Field(description="its new version, a number")
+    verified: bool = Field(description="the copy was read back and names the source as its origin")
     already_existed: bool = Field(description="nothing was copied: it was there")
-    warnings: list[str]
+    warnings: list[str] = Field(description="what somebody should know, for a person")
     possible_duplicates: list[str] = Field(
         description="more new versions of the same source: somebody should look"
     )
@@ -99,58 +111,73 @@ class Succeeded(OfJob):
 class Failed(OfJob):
     """dev.modelcopier.copy.failed.v1: there is no copy, and the letter is kept."""
 
-    outcome: Literal["failed"] = "failed"
-    error: Error
-    dead_letter: str = Field(description="`outcome_id` of the dead letter")
+    outcome: Literal["failed"] = Field(default="failed", description="as in the type")
+    error: Error = Field(description="why there is no copy")
+    dead_letter: str = Field(
+        description="`outcome_id` of the dead letter; one that Pub/Sub forwarded itself has none"
+    )
 
 
 class Cancelled(OfJob):
-    """dev.modelcopier.copy.cancelled.v1: a caller asked for the end, and it came in time."""
+    """dev.modelcopier.copy.cancelled.v1: somebody asked for the end, and it came in time."""
 
-    outcome: Literal["cancelled"] = "cancelled"
+    outcome: Literal["cancelled"] = Field(default="cancelled", description="as in the type")
 
 
 class Rejected(Reply):
     """dev.modelcopier.copy.rejected.v1: the message never became a job."""
 
-    outcome: Literal["rejected"] = "rejected"
-    error: Error
+    outcome: Literal["rejected"] = Field(default="rejected", description="as in the type")
+    error: Error = Field(description="what is wrong with the message")
     dead_letter: str | None = Field(
-        None, description="`outcome_id` of the dead letter, where there is something to keep"
+        None,
+        description=(
+            "`outcome_id` of the dead letter; left out where there is nothing to keep:"
+            " a question that changes nothing, or what Pub/Sub forwarded itself"
+        ),
     )
 
 
 class EncryptionSpec(_Data):
-    kms_key_name: str
+    """The key that the copy would be encrypted with."""
+
+    kms_key_name: str = Field(description="projects/P/locations/L/keyRings/R/cryptoKeys/K")
 
 
 class CopyModelRequest(_Data):
     """What would be sent to Vertex AI, in the field names of its CopyModelRequest."""
 
-    parent: str
-    source_model: str
-    model_id: str | None = None
-    parent_model: str | None = None
-    encryption_spec: EncryptionSpec | None = None
-    custom_service_account: str | None = None
+    parent: str = Field(description="projects/P/locations/L that the copy goes to")
+    source_model: str = Field(description="with the version's number")
+    model_id: str | None = Field(None, description="id of the model that would be made")
+    parent_model: str | None = Field(None, description="model that would get a new version")
+    encryption_spec: EncryptionSpec | None = Field(None, description="the request's own key")
+    custom_service_account: str | None = Field(None, description="the request's own")
 
 
 class Validated(Reply):
     """dev.modelcopier.copy.validated.v1: the request would be carried out now."""
 
-    outcome: Literal["validated"] = "validated"
-    copy_model_request: CopyModelRequest | None = None
+    outcome: Literal["validated"] = Field(default="validated", description="as in the type")
+    copy_model_request: CopyModelRequest | None = Field(
+        None, description="what would be sent to Vertex AI, where something would"
+    )
     already_existed: bool | None = Field(None, description="nothing would be copied: it is there")
     resource_name: str | None = Field(None, description="what is there already")
-    correlation: dict[str, Any] | None = None
+    correlation: dict[str, Any] | None = Field(None, description="the request's own, untouched")
 
 
 class Status(OfJob):
     """dev.modelcopier.copy.status.v1: how a request stands; not an outcome."""
 
-    state: State
+    state: State = Field(
+        description=(
+            "ACCEPTED: stored, not copying yet; COPYING; or how it ended. A later version may"
+            " know more states"
+        )
+    )
     in_reply_to: str = Field(description="CloudEvent id of the status request")
-    error: Error | None = None
+    error: Error | None = Field(None, description="why there is no copy, where it failed")
 
 
 def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:

@@ -98,7 +98,7 @@ class Workflow:
         try:
             asked = self.contract.read(received)
         except RejectedError as error:
-            return await self.reject(received, Failure(code=error.code, message=str(error)))
+            return await self.reject(received, _failure_of(error))
         try:
             match asked:
                 case CancelAsked(of=identity):
@@ -111,7 +111,7 @@ class Workflow:
                     return await self._store(asked, received)
         except RejectedError as error:
             # They asked and changed nothing: an answer is enough, there is nothing to keep.
-            failure = Failure(code=error.code, message=str(error))
+            failure = _failure_of(error)
             return await self.reject(received, failure, keep=False)
 
     async def accept_forwarded(self, received: Received) -> Accepted:
@@ -123,7 +123,7 @@ class Workflow:
         try:
             asked = self.contract.read(received)
         except RejectedError as error:
-            failure = Failure(code=error.code, message=str(error))
+            failure = _failure_of(error)
             return await self.reject(received, failure, keep=False)
         if not isinstance(asked, Asked) or asked.copy.validate_only:
             return await self.reject(received, failure, keep=False)
@@ -247,6 +247,7 @@ class Workflow:
             raise RejectedError(
                 f"request_id: no request {identity.request_id!r} of {identity.source!r} is known",
                 code=Code.NOT_FOUND,
+                hint="if somebody else asked for the copy, name them as request_source",
             )
         return job
 
@@ -265,10 +266,10 @@ class Workflow:
             versions = await self.models.list_versions(request.target(source.name))
         except RefusedError as error:
             found = failures.source_failure(error.code, error.message, request)
-            raise RejectedError(found.message, code=found.code) from error
+            raise RejectedError(found.message, code=found.code, hint=found.hint) from error
         planned = plan(request, source, versions)
         if isinstance(planned, Failure):
-            raise RejectedError(planned.message, code=planned.code)
+            raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
         return planned
 
     async def _answer_validation(self, asked: Asked) -> Accepted:
@@ -648,6 +649,10 @@ class Workflow:
         """End follows now: the process wants to leave. Safe from a signal handler's callback."""
         self._closing = True
         self._stirred.set()
+
+
+def _failure_of(error: RejectedError) -> Failure:
+    return Failure(code=error.code, message=str(error), hint=error.hint)
 
 
 def _new_job(asked: Asked, received: Received, now: datetime) -> Job:

@@ -11,14 +11,22 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from model_copier import failures
 from model_copier.errors import CopierError
+from model_copier.letters import can_be_kept
 from model_copier.logs import log
-from model_copier.messages import Received
+from model_copier.messages import (
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTE_NAME_BYTES,
+    MAX_ATTRIBUTES,
+    MAX_MESSAGE_BYTES,
+    Received,
+)
 from model_copier.web.bodies import read_body
 from model_copier.workflow import Accepted, Workflow
 
@@ -34,6 +42,9 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
     async def take_request(request: Request) -> Response:
         started = time.monotonic()
         received = await _received(request)
+        if not can_be_kept(received.original):
+            # Not from Pub/Sub, whose messages a letter can always hold.
+            raise HTTPException(413, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
         try:
             told = await workflow.accept(received)
         except CopierError:
@@ -93,11 +104,16 @@ async def _received(request: Request) -> Received:
     if not isinstance(message, dict):
         return _unreadable(body, "has no object `message`")
     message_id = message.get("messageId") or message.get("message_id") or ""
-    attributes = message.get("attributes") or {}
-    if not isinstance(message_id, str) or not _is_text(attributes):
-        return _unreadable(body, "has a `messageId` or `attributes` that are not strings")
+    attributes = _or_if_null(message.get("attributes"), {})
+    if not _is_text(message_id, MAX_ATTRIBUTE_BYTES) or not _are_attributes(attributes):
+        return _unreadable(
+            body,
+            "has a `messageId` or `attributes` that are not strings within Pub/Sub's limits",
+            attributes=_naming(attributes),
+            message_id=message_id if _is_text(message_id, MAX_ATTRIBUTE_BYTES) else "",
+        )
     try:
-        data = base64.b64decode(message.get("data") or "", validate=True)
+        data = base64.b64decode(_or_if_null(message.get("data"), ""), validate=True)
     except (ValueError, TypeError):
         return _unreadable(
             body, "has `data` that is not base64", attributes=attributes, message_id=message_id
@@ -117,8 +133,43 @@ def _unreadable(
     return Received(data=body, attributes=attributes or {}, message_id=message_id, unreadable=what)
 
 
-def _is_text(attributes: object) -> TypeGuard[dict[str, str]]:
-    return isinstance(attributes, dict) and all(isinstance(v, str) for v in attributes.values())
+def _or_if_null(value: Any, default: Any) -> Any:
+    """JSON of a protobuf may write a field that is not there as null."""
+    return default if value is None else value
+
+
+def _are_attributes(found: object) -> TypeGuard[dict[str, str]]:
+    """Tell attributes that Pub/Sub could have sent, and so would take in a letter.
+
+    Its own marks on what it forwarded come on top of those that a sender may give.
+    """
+    return (
+        isinstance(found, dict)
+        and sum(not name.startswith("CloudPubSub") for name in found) <= MAX_ATTRIBUTES
+        and all(
+            name
+            and _is_text(name, MAX_ATTRIBUTE_NAME_BYTES)
+            and _is_text(value, MAX_ATTRIBUTE_BYTES)
+            for name, value in found.items()
+        )
+    )
+
+
+def _naming(attributes: object) -> dict[str, str]:
+    """Take what names the sender out of attributes that are broken elsewhere."""
+    found = attributes if isinstance(attributes, dict) else {}
+    return {
+        name: found[name]
+        for name in ("ce-id", "ce-source", "reply_tag")
+        if _is_text(found.get(name), MAX_ATTRIBUTE_BYTES)
+    }
+
+
+def _is_text(value: object, most_bytes: int) -> TypeGuard[str]:
+    try:
+        return isinstance(value, str) and len(value.encode()) <= most_bytes
+    except UnicodeEncodeError:  # JSON can escape one half of a surrogate pair
+        return False
 
 
 def _count(value: Any) -> int:

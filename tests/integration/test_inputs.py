@@ -1,0 +1,181 @@
+"""Whatever reaches the worker is answered, told and kept; a thousand inputs of every kind.
+
+``make soak-input`` posts a hundred thousand.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import rubbish
+from model_copier.bootstrap import build_app
+from model_copier.messages import MAX_ATTRIBUTES, Contract, Received
+from ordeal import MOST_SCENES, SETTINGS, Ordeal, StrictTopics, ordeal
+from world import CONTRACT, World, request
+
+histories = st.lists(
+    st.randoms(use_true_random=False).map(rubbish.any_scene), min_size=1, max_size=MOST_SCENES
+).map(lambda scenes: list(chain.from_iterable(scenes)))
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """One loop for all histories: starting one for each would take most of the time."""
+    with asyncio.Runner() as started:
+        yield started
+
+
+@pytest.fixture
+def trial(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Ordeal]:
+    opened = AsyncExitStack()
+    yield runner.run(opened.enter_async_context(ordeal(tmp_path / "jobs.db")))
+    runner.run(opened.aclose())
+
+
+def test_whatever_is_posted_is_answered_told_and_kept(runner: asyncio.Runner, trial: Ordeal):
+    @settings(
+        max_examples=300,  # histories of about four inputs
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(histories)
+    def endure(history: list[rubbish.Input]) -> None:
+        runner.run(trial.endure(history))
+
+    endure()
+
+    assert trial.inputs >= 1000
+    assert trial.unreached() == set()
+
+
+# Envelopes that Pub/Sub would not send
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"attributes": {"ce-source": "\ud800"}},
+        {"attributes": {"\ud800": "half of a surrogate pair"}},
+        {"attributes": {"": "no name"}},
+        {"attributes": {"x" * 257: "a long name"}},
+        {"attributes": {"long": "é" * 513}},
+        {"attributes": {f"own{number}": "" for number in range(101)}},
+        {"attributes": {"number": 7}},
+        {"attributes": []},
+        {"messageId": "\ud800", "attributes": {"ce-id": "1"}},
+        {"messageId": "1" * 1025, "attributes": {"ce-id": "1"}},
+        {"data": "?", "attributes": dict(request(request_id="1").attributes)},
+        {"data": 0},
+        {"data": []},
+    ],
+    ids=ascii,
+)
+async def test_what_no_letter_could_carry_as_it_is_is_kept_as_a_whole(broken: dict[str, object]):
+    world = World(topics=StrictTopics())
+    envelope = {"message": {"messageId": "1", "data": "e30=", **broken}}
+
+    answer = await post(world, envelope)
+
+    assert answer.status_code == 204
+    (letter,), (reply,) = world.topics.letters, world.replies
+    assert json.loads(letter.data) == envelope
+    assert reply["request_id"] == "1"
+    assert reply["error"]["message"].startswith("push: has ")
+    assert "request_digest" not in reply
+
+
+async def test_what_is_larger_than_any_message_is_refused_at_the_door():
+    """No letter could hold it, and Pub/Sub would not have taken it."""
+    world = World(topics=StrictTopics())
+
+    answer = await post(world, "x" * 10_000_000)
+
+    assert answer.status_code == 413
+    assert world.topics.letters == []
+
+
+# Bugs
+
+
+class BrokenContract(Contract):
+    def read(self, received: Received) -> Any:  # noqa: ARG002
+        raise ZeroDivisionError
+
+
+def broken_world() -> World:
+    world = World(topics=StrictTopics())
+    world.workflow.contract = BrokenContract(
+        request_topic=CONTRACT.request_topic, defaults=CONTRACT.defaults
+    )
+    return world
+
+
+async def post(world: World, envelope: object) -> httpx.Response:
+    app = build_app("worker", world.workflow, SETTINGS)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+        return await client.post(rubbish.REQUESTS, content=json.dumps(envelope))
+
+
+def push(received: Received, **fields: object) -> dict[str, object]:
+    message = {
+        "data": base64.b64encode(received.data).decode(),
+        "attributes": dict(received.attributes),
+        "messageId": received.message_id,
+    }
+    return {"message": message, **fields}
+
+
+@pytest.mark.parametrize("attempt", [5, 6, 100])
+async def test_a_message_that_meets_a_bug_for_the_fifth_time_is_kept_and_told(attempt: int):
+    world, received = broken_world(), request()
+
+    answer = await post(world, push(received, deliveryAttempt=attempt))
+
+    assert answer.status_code == 204
+    (letter,), (reply,) = world.topics.letters, world.replies
+    assert letter.data == received.data
+    assert "ZeroDivisionError" in letter.attributes["dead_letter_reason"]
+    assert reply["error"]["code"] == "INTERNAL"
+    assert reply["dead_letter"] == letter.attributes["outcome_id"]
+
+
+@pytest.mark.parametrize("counted", [{}, {"deliveryAttempt": 1}, {"deliveryAttempt": 4}])
+async def test_a_message_that_meets_a_bug_is_delivered_again_at_first(counted: dict[str, int]):
+    world, received = broken_world(), request()
+
+    answer = await post(world, push(received, **counted))
+
+    assert answer.status_code == 500
+    assert world.topics.letters == world.topics.replies == []
+
+
+# Limits
+
+
+async def test_the_largest_message_that_pubsub_takes_is_kept_exactly():
+    """With 100 attributes: then there is room for no reason, and the bytes stay."""
+    world = World(topics=StrictTopics())
+    data = bytes(9_999_900)
+    attributes = {chr(number): "" for number in range(1, MAX_ATTRIBUTES + 1)}
+
+    answer = await post(world, push(Received(data=data, attributes=attributes, message_id="1")))
+
+    assert answer.status_code == 204
+    (letter,), (reply,) = world.topics.letters, world.replies
+    assert letter.data == data
+    assert letter.attributes == attributes
+    assert reply["error"]["message"].startswith("data: has 9999900 bytes")
