@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from typing import Any
 
 from google.cloud import pubsub_v1
 
@@ -10,7 +11,7 @@ from local_cloud.stack import REQUESTS, Stack, topic_path
 from world import REQUEST
 
 
-def publish(stack: Stack, data: bytes, **attributes: str) -> str:
+def publish(stack: Stack, data: bytes, **attributes: Any) -> str:
     """Publish as any team would: Google's client, found by PUBSUB_EMULATOR_HOST alone."""
     os.environ["PUBSUB_EMULATOR_HOST"] = stack.pubsub.address
     try:

@@ -249,7 +249,7 @@ class Ordeal:
         world = World(store=outages, topics=StrictTopics())
         world.models.add(PARENT)
         world.models.copy_seconds = 12
-        app = build_app("worker", world.workflow, SETTINGS)
+        app = build_app("worker", world.deliveries, SETTINGS)
         answers: list[Answered] = []
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:

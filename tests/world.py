@@ -1,14 +1,14 @@
 """A small world around the real workflow: one worker, simulated ports, a clock moved by hand."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from model_copier.deliveries import Accepted, Deliveries
 from model_copier.job import Job, Timing
 from model_copier.messages import Contract, Message, Received
 from model_copier.request_data import Defaults
-from model_copier.workflow import Accepted, Workflow
+from model_copier.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
 
 SOURCE_PROJECT = "gemini-fine-tuning-source"
@@ -58,6 +58,7 @@ class World:
     topics: Any = field(default_factory=SimulatedTopics)
     models: Any = None
     workflow: Workflow = field(init=False)
+    deliveries: Deliveries = field(init=False)
 
     def __post_init__(self) -> None:
         if self.models is None:
@@ -72,14 +73,14 @@ class World:
             models=self.models,
             topics=self.topics,
             clock=self.clock,
-            contract=CONTRACT,
             service_name=f"//model-copier/{TOPIC}",
             timing=self.timing,
             jitter=lambda: 0.0,
         )
+        self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
 
     async def deliver(self, received: Received | None = None) -> Accepted:
-        return await self.workflow.accept(received or request())
+        return await self.deliveries.accept(received or request())
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass with a tick whenever a job falls due, as a follower would."""

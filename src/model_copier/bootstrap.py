@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from model_copier.adapters.pubsub import PubsubTopics
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.adapters.vertex import VertexModelService
+from model_copier.deliveries import Deliveries
 from model_copier.errors import UnavailableError
 from model_copier.job import Timing
 from model_copier.logs import log
@@ -43,7 +44,7 @@ class SystemClock:
         return time.monotonic()
 
 
-async def build_workflow(settings: Settings) -> Workflow:
+async def connect(settings: Settings) -> Deliveries:
     """Connect everything.
 
     Raises:
@@ -59,7 +60,7 @@ async def build_workflow(settings: Settings) -> Workflow:
     store = await SqliteJobStore.open(
         Path(settings.store.removeprefix("sqlite:///")), busy_seconds=timing.call / 2
     )
-    return Workflow(
+    workflow = Workflow(
         store=store,
         models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
         topics=PubsubTopics(
@@ -70,16 +71,17 @@ async def build_workflow(settings: Settings) -> Workflow:
             emulator_host=settings.pubsub_emulator_host,
         ),
         clock=SystemClock(),
-        contract=Contract(request_topic=request_topic, defaults=Defaults.of(settings)),
         service_name=f"//model-copier/{request_topic}",
         timing=timing,
     )
+    contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
+    return Deliveries(workflow=workflow, contract=contract)
 
 
-def build_app(target: str, workflow: Workflow, settings: Settings) -> ASGIApp:
+def build_app(target: str, deliveries: Deliveries, settings: Settings) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
-    pushed = push.routes(workflow, follow_seconds=settings.follow_seconds)
-    called = Rest(workflow=workflow, wait_seconds=settings.wait_seconds).routes()
+    pushed = push.routes(deliveries, follow_seconds=settings.follow_seconds)
+    called = Rest(deliveries=deliveries, wait_seconds=settings.wait_seconds).routes()
     routes = {"worker": pushed, "api": called, "all": [*called, *pushed]}
     app = Starlette(routes=routes[target], exception_handlers=HANDLERS)
 
@@ -106,12 +108,12 @@ class Service:
         async with self._building:
             if self._app is None:
                 try:
-                    workflow = await build_workflow(self._settings)
+                    deliveries = await connect(self._settings)
                 except UnavailableError as error:
                     log("unavailable", severity="ERROR", why=str(error))
                     return unavailable(error)
-                self._app = build_app(self._target, workflow, self._settings)
-                _on_sigterm(workflow.close)
+                self._app = build_app(self._target, deliveries, self._settings)
+                _on_sigterm(deliveries.workflow.close)
             return self._app
 
 

@@ -113,8 +113,8 @@ class Failed(OfJob):
 
     outcome: Literal["failed"] = Field(default="failed", description="as in the type")
     error: Error = Field(description="why there is no copy")
-    dead_letter: str = Field(
-        description="`outcome_id` of the dead letter; one that Pub/Sub forwarded itself has none"
+    dead_letter: str | None = Field(
+        None, description="`outcome_id` of the dead letter; none for one that Pub/Sub forwarded"
     )
 
 
@@ -196,7 +196,11 @@ def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:
             )
         case State.FAILED:
             assert job.failure is not None
-            return Failed(**known, error=_error(job.failure), dead_letter=job.outcome_id)
+            return Failed(
+                **known,
+                error=_error(job.failure),
+                dead_letter=None if job.untried else job.outcome_id,
+            )
         case _:
             assert job.state is State.CANCELLED
             return Cancelled(**known)

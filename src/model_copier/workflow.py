@@ -1,9 +1,8 @@
-"""The order of things: the only place that knows what follows what.
+"""How a job moves on: the only place that knows what follows what.
 
-A delivery stores a job before it is acknowledged, and each step saves what it is about
-to do before it does it; so any process may die at any line and another carries on from
-the store alone. What must not break: CopyModel is called only by whoever saved
-``asked_at`` and still holds the lease.
+Each step saves what it is about to do before it does it, so any process may die at any
+line and another carries on from the store alone. What must not break: CopyModel is called
+only by whoever saved ``asked_at`` and still holds the lease.
 """
 
 import asyncio
@@ -18,7 +17,6 @@ from model_copier.errors import (
     RETRYABLE_OPERATION,
     Code,
     DestinationTakenError,
-    JobExistsError,
     OutcomeUnknownError,
     RefusedError,
     RejectedError,
@@ -36,16 +34,7 @@ from model_copier.job import (
     next_step,
     step_of,
 )
-from model_copier.letters import letter_of_job, letter_of_rejection
-from model_copier.messages import (
-    Asked,
-    CancelAsked,
-    Contract,
-    Identity,
-    Received,
-    Rejection,
-    StatusAsked,
-)
+from model_copier.letters import letter_of_job
 from model_copier.plan import Absent, Made, Unclear, plan, what_came_of
 from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.registry import CopyCall, Model, Operation
@@ -56,18 +45,6 @@ SWEEP_CONCURRENCY = 16  # calls to Google at a time
 BUGS_UNTIL_FAILED = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """What became of a delivery, for the log."""
-
-    # accepted, duplicate, announced_again, replayed, conflict, rejected, validated, status,
-    # cancelling, forwarded
-    verdict: str
-    key: str = ""
-    request_id: str = ""
-    reason: str = ""
-
-
 @dataclass(kw_only=True)
 class Workflow:
     """Moves jobs on. One for each process; several may share a store."""
@@ -76,7 +53,6 @@ class Workflow:
     models: ModelService
     topics: Topics
     clock: Clock
-    contract: Contract
     service_name: str  # CloudEvents source of the replies
     timing: Timing = field(default_factory=Timing)
     # Retries of many jobs should not fall on one instant; a test may want them to.
@@ -85,202 +61,7 @@ class Workflow:
     _following: bool = False
     _closing: bool = False
 
-    # In: one delivery.
-
-    async def accept(self, received: Received) -> Accepted:
-        """Take one delivery of the request topic; on return it may be acknowledged.
-
-        May be called any number of times with the same message.
-
-        Raises:
-            UnavailableError: nothing is safe yet; let Pub/Sub deliver it again.
-        """
-        try:
-            asked = self.contract.read(received)
-        except RejectedError as error:
-            return await self.reject(received, _failure_of(error))
-        try:
-            match asked:
-                case CancelAsked(of=identity):
-                    return await self.cancel(identity)
-                case StatusAsked():
-                    return await self._answer_status(asked)
-                case Asked() if asked.copy.validate_only:
-                    return await self._answer_validation(asked)
-                case Asked():
-                    return await self._store(asked, received)
-        except RejectedError as error:
-            # They asked and changed nothing: an answer is enough, there is nothing to keep.
-            failure = _failure_of(error)
-            return await self.reject(received, failure, keep=False)
-
-    async def accept_forwarded(self, received: Received) -> Accepted:
-        """Take a letter that Pub/Sub wrote itself: a request that nobody could record in time.
-
-        It lies in the dead-letter topic already; what is missing is its answer.
-        """
-        failure = failures.given_up(received.forwarded_after)
-        try:
-            asked = self.contract.read(received)
-        except RejectedError as error:
-            failure = _failure_of(error)
-            return await self.reject(received, failure, keep=False)
-        if not isinstance(asked, Asked) or asked.copy.validate_only:
-            return await self.reject(received, failure, keep=False)
-        now = self.clock.now()
-        job = replace(
-            _new_job(asked, received, now).failed(now, failure), untried=True, letter_kept=True
-        )
-        told = Accepted(verdict="forwarded", key=job.key, request_id=job.request_id)
-        try:
-            await self._act(await self.store.create(job.leased(now, self.timing)))
-        except JobExistsError:
-            return replace(told, verdict="duplicate")  # recorded after all: the job tells
-        return told
-
-    async def _store(self, asked: Asked, received: Received) -> Accepted:
-        now = self.clock.now()
-        job = _new_job(asked, received, now).leased(now, self.timing)
-        told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
-        try:
-            job = await self.store.create(job)
-        except JobExistsError:
-            return await self._meet_again(asked, received, told)
-        # From here on the request is safe: what fails below, the next tick takes up.
-        await self._act(job)
-        return told
-
-    async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:
-        """Take a delivery of a request whose job is stored already."""
-        job = await self._stored(asked.identity)
-        if job is None:
-            raise UnavailableError("the job was there a moment ago and is gone")
-        if job.awaits_replay(replay_of=received.replay_of, digest=asked.digest):
-            return await self._replay(job, asked, received, told)
-        if asked.digest not in job.digests:
-            failure = failures.conflict(job)
-            await self.reject(received, failure)
-            return replace(told, verdict="conflict", reason=failure.message)
-        return replace(told, verdict=await self._announce_again(job))
-
-    async def _announce_again(self, job: Job) -> str:
-        """Tell an outcome that was told before; what is not over yet will be told anyway."""
-        if not (job.state.final and job.reply_sent):
-            return "duplicate"
-        now = self.clock.now()
-        try:
-            # Leased at once: the reply goes out in this very delivery.
-            job = await self.store.save(job.announced_again(now).leased(now, self.timing))
-        except StaleJobError:
-            return "duplicate"  # somebody else does
-        await self._act(job)
-        return "announced_again"
-
-    async def _replay(self, job: Job, asked: Asked, received: Received, told: Accepted) -> Accepted:
-        """Work on a failed request once more, perhaps with repaired content."""
-        if job.asked_at and asked.copy.goes_elsewhere(job.request):
-            failure = failures.cannot_go_elsewhere(job)
-            await self.reject(received, failure)
-            return replace(told, verdict="rejected", reason=failure.message)
-        now = self.clock.now()
-        again = job.replayed(
-            now, request=asked.copy, digest=asked.digest, original=received.original
-        )
-        try:
-            job = await self.store.save(again.leased(now, self.timing))
-        except StaleJobError:
-            return replace(told, verdict="duplicate")  # the same replay, a moment earlier
-        await self._act(job)
-        return replace(told, verdict="replayed")
-
-    async def reject(self, received: Received, failure: Failure, *, keep: bool = True) -> Accepted:
-        """Answer a message that never becomes a job; keep it in a letter first."""
-        identity = self.contract.identity(received)
-        rejection = Rejection(
-            identity=identity,
-            received=received,
-            failure=failure,
-            at=self.clock.now(),
-            kept=keep,
-        )
-        if keep:
-            await self.topics.publish_letter(letter_of_rejection(rejection))
-        if identity is not None:
-            await self.topics.publish_reply(replies.rejected(rejection, self.service_name))
-        return Accepted(
-            verdict="rejected",
-            request_id=identity.request_id if identity else "",
-            reason=failure.message,
-        )
-
-    async def cancel(self, identity: Identity) -> Accepted:
-        """Ask for the end of a copy. Whether it came in time, the outcome tells.
-
-        Raises:
-            RejectedError: there is no such request.
-        """
-        told = Accepted(verdict="cancelling", key=identity.key, request_id=identity.request_id)
-        for _ in range(10):
-            job = await self._named(identity)
-            if job.state.final:
-                return replace(told, verdict=await self._announce_again(job))
-            now = self.clock.now()
-            try:
-                # Taken up at once, whoever holds it: every step of theirs either has been
-                # saved, or loses to this save, or is a fact that is written onto it.
-                job = await self.store.save(job.with_cancel_requested().leased(now, self.timing))
-            except StaleJobError:
-                continue  # somebody moved it on just now
-            await self._act(job)
-            return told
-        raise UnavailableError("the job is moving on too fast to be cancelled")
-
-    async def _answer_status(self, asked: StatusAsked) -> Accepted:
-        job = await self._named(asked.of)
-        reply = replies.status(job, asked.identity, self.service_name, self.clock.now())
-        await self.topics.publish_reply(reply)
-        return Accepted(verdict="status", key=job.key, request_id=job.request_id)
-
-    async def _named(self, identity: Identity) -> Job:
-        job = await self._stored(identity)
-        if job is None:
-            raise RejectedError(
-                f"request_id: no request {identity.request_id!r} of {identity.source!r} is known",
-                code=Code.NOT_FOUND,
-                hint="if somebody else asked for the copy, name them as request_source",
-            )
-        return job
-
-    async def _stored(self, identity: Identity) -> Job | None:
-        return await self.store.get(identity.key)
-
-    async def validate(self, request: CopyRequest) -> CopyCall | Model:
-        """Find out what a request would ask of Vertex AI now; change and store nothing.
-
-        Raises:
-            RejectedError: it would fail, and why.
-            UnavailableError: that cannot be told now.
-        """
-        try:
-            source = await self._resolve(request.source)
-            versions = await self.models.list_versions(request.target(source.name))
-        except RefusedError as error:
-            found = failures.source_failure(error.code, error.message, request)
-            raise RejectedError(found.message, code=found.code, hint=found.hint) from error
-        planned = plan(request, source, versions)
-        if isinstance(planned, Failure):
-            raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
-        return planned
-
-    async def _answer_validation(self, asked: Asked) -> Accepted:
-        planned = await self.validate(asked.copy)
-        reply = replies.validated(asked, planned, self.service_name, self.clock.now())
-        await self.topics.publish_reply(reply)
-        return Accepted(
-            verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
-        )
-
-    # On: one job, one step.
+    # One job, one step.
 
     async def advance(self, job: Job) -> None:
         """Take a due job up and do what it needs next. Somebody else may be first: then nothing."""
@@ -290,9 +71,28 @@ class Workflow:
             job = await self.store.save(job.leased(self.clock.now(), self.timing))
         except StaleJobError:
             return
-        await self._act(job)
+        await self.take_up(job)
 
-    async def _act(self, job: Job) -> None:
+    async def take_in(self, job: Job) -> None:
+        """Store a new job and do its first step.
+
+        Raises:
+            JobExistsError: it is stored already.
+        """
+        stored = await self.store.create(job.leased(self.clock.now(), self.timing))
+        # From here on the request is safe: what fails below, the next tick takes up.
+        await self.take_up(stored)
+
+    async def take_over(self, moved: Job) -> None:
+        """Save a move, whoever else holds the job, and do what follows from it.
+
+        Raises:
+            StaleJobError: somebody was faster.
+        """
+        now = self.clock.now()
+        await self.take_up(await self.store.save(moved.leased(now, self.timing)))
+
+    async def take_up(self, job: Job) -> None:
         """Do the next step of a job that we hold the lease of.
 
         An outage leaves the job to its backoff or, where even that cannot be saved, to the
@@ -392,7 +192,7 @@ class Workflow:
             wait = self.timing.poll_wait(0, self.jitter())
             await self.store.save(job.snoozed(now, wait))
             return
-        await self._act(ready)
+        await self.take_up(ready)
 
     async def _ask(self, job: Job, call: CopyCall, known_versions: tuple[str, ...]) -> None:
         now, ticks = self.clock.now(), self.clock.monotonic()
@@ -567,7 +367,25 @@ class Workflow:
             container_image=model.container_image,
         )
 
-    # Around: everything that is due.
+    async def validate(self, request: CopyRequest) -> CopyCall | Model:
+        """Find out what a request would ask of Vertex AI now; change and store nothing.
+
+        Raises:
+            RejectedError: it would fail, and why.
+            UnavailableError: that cannot be told now.
+        """
+        try:
+            source = await self._resolve(request.source)
+            versions = await self.models.list_versions(request.target(source.name))
+        except RefusedError as error:
+            found = failures.source_failure(error.code, error.message, request)
+            raise RejectedError(found.message, code=found.code, hint=found.hint) from error
+        planned = plan(request, source, versions)
+        if isinstance(planned, Failure):
+            raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
+        return planned
+
+    # Everything that is due.
 
     async def sweep(self) -> int:
         """Advance everything that is due once; return how many jobs that were."""
@@ -609,6 +427,7 @@ class Workflow:
 
         One follower for each process; a tick that finds one wakes it and returns.
         """
+        await self.store.delete_expired(self.clock.now())
         swept = await self.sweep()
         if self._following:
             self._stirred.set()
@@ -649,21 +468,3 @@ class Workflow:
         """End follows now: the process wants to leave. Safe from a signal handler's callback."""
         self._closing = True
         self._stirred.set()
-
-
-def _failure_of(error: RejectedError) -> Failure:
-    return Failure(code=error.code, message=str(error), hint=error.hint)
-
-
-def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
-    return Job(
-        key=asked.identity.key,
-        request_id=asked.identity.request_id,
-        request_source=asked.identity.source,
-        digests=(asked.digest,),
-        request=asked.copy,
-        original=received.original,
-        accepted_at=now,
-        attempt_at=now,
-        due_at=now,
-    )

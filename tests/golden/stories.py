@@ -93,7 +93,7 @@ async def _tell(world: World, story: Story) -> str:
     for name, more in story.given.items():
         _GIVEN[name](world, more)
     if story.message.get("forwarded_by_pubsub"):
-        accepted = await world.workflow.accept_forwarded(story.received)
+        accepted = await world.deliveries.accept_forwarded(story.received)
     else:
         accepted = await world.deliver(story.received)
     await world.pass_time(story.wait_seconds)
@@ -132,9 +132,9 @@ def _ignore_cancels(world: World, _reason: str) -> None:
 
 
 def _allow_accounts(world: World, accounts: list[str]) -> None:
-    contract = world.workflow.contract
+    contract = world.deliveries.contract
     defaults = replace(contract.defaults, service_accounts=frozenset(accounts))
-    world.workflow.contract = replace(contract, defaults=defaults)
+    world.deliveries.contract = replace(contract, defaults=defaults)
 
 
 # What a story may say of its world: without it, one source model, nothing in the target,

@@ -117,14 +117,14 @@ class BrokenContract(Contract):
 
 def broken_world() -> World:
     world = World(topics=StrictTopics())
-    world.workflow.contract = BrokenContract(
+    world.deliveries.contract = BrokenContract(
         request_topic=CONTRACT.request_topic, defaults=CONTRACT.defaults
     )
     return world
 
 
 async def post(world: World, envelope: object) -> httpx.Response:
-    app = build_app("worker", world.workflow, SETTINGS)
+    app = build_app("worker", world.deliveries, SETTINGS)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
         return await client.post(rubbish.REQUESTS, content=json.dumps(envelope))

@@ -366,3 +366,19 @@ async def test_a_structured_cloud_event_is_read_too():
 
     assert world.replies[0]["request_id"] == "structured-1"
     assert world.replies[0]["outcome"] == "succeeded"
+
+
+async def test_a_record_is_forgotten_when_nothing_of_it_can_be_replayed_any_more():
+    world = World()
+    await world.deliver()
+    await world.pass_time(60)
+    kept_for = world.job.expires_at - world.clock.now()
+
+    world.clock.advance(kept_for.total_seconds() - 1)
+    await world.workflow.tick(0)
+    assert world.store.jobs
+    world.clock.advance(2)
+    await world.workflow.tick(0)
+
+    assert world.store.jobs == {}
+    assert kept_for.days >= 68

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from model_copier import failures
+from model_copier.deliveries import Accepted, Deliveries
 from model_copier.errors import CopierError
 from model_copier.letters import can_be_kept
 from model_copier.logs import log
@@ -28,7 +29,6 @@ from model_copier.messages import (
     Received,
 )
 from model_copier.web.bodies import read_body
-from model_copier.workflow import Accepted, Workflow
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -36,7 +36,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 BURY_FROM_ATTEMPT = 5
 
 
-def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
+def routes(deliveries: Deliveries, *, follow_seconds: float) -> list[Route]:
     """The worker's routes. Eventarc posts to ``/`` unless told otherwise."""
 
     async def take_request(request: Request) -> Response:
@@ -46,28 +46,28 @@ def routes(workflow: Workflow, *, follow_seconds: float) -> list[Route]:
             # Not from Pub/Sub, whose messages a letter can always hold.
             raise HTTPException(413, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
         try:
-            told = await workflow.accept(received)
+            told = await deliveries.accept(received)
         except CopierError:
             raise
         except Exception as error:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
             log("bug", severity="ERROR", traceback=traceback.format_exc())
-            told = await workflow.reject(received, failures.bug(error))
+            told = await deliveries.reject(received, failures.bug(error))
         _tell(started, received, told)
         return Response(status_code=204)
 
     async def take_forwarded(request: Request) -> Response:
         started = time.monotonic()
         received = await _received(request)
-        _tell(started, received, await workflow.accept_forwarded(received))
+        _tell(started, received, await deliveries.accept_forwarded(received))
         return Response(status_code=204)
 
     async def take_tick(request: Request) -> Response:
         # Read, but not looked at: a tick says "look", not what for.
         await read_body(request, MAX_BODY_BYTES)
         started = time.monotonic()
-        advanced = await workflow.tick(follow_seconds)
+        advanced = await deliveries.workflow.tick(follow_seconds)
         log("tick", advanced=advanced, seconds=round(time.monotonic() - started, 3))
         return Response(status_code=204)
 

@@ -16,13 +16,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from model_copier import messages, replies
+from model_copier.deliveries import Deliveries
 from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.job import Job, State
 from model_copier.logs import log
 from model_copier.messages import REQUESTED, Asked, Identity, Received
 from model_copier.web.bodies import read_body
 from model_copier.web.problems import problem
-from model_copier.workflow import Workflow
 
 MAX_BODY_BYTES = 128 * 1024  # a request's data has at most half of that
 # Callers have no names of their own here; their keys share one namespace.
@@ -34,7 +34,7 @@ _PREFER = re.compile(r"(?:^|[,;\s])(?P<name>respond-async|wait=(?P<seconds>\d+))
 class Rest:
     """The api's endpoints."""
 
-    workflow: Workflow
+    deliveries: Deliveries
     wait_seconds: float  # longest that a call waits for an outcome
 
     def routes(self) -> list[Route]:
@@ -49,13 +49,13 @@ class Rest:
         request_id = request.headers.get("idempotency-key") or uuid4().hex
         identity = Identity(source=SOURCE, request_id=request_id)
         received = await _received(request, identity)
-        asked = self.workflow.contract.read(received)
+        asked = self.deliveries.contract.read(received)
         assert isinstance(asked, Asked)
         if asked.copy.validate_only:
-            planned = await self.workflow.validate(asked.copy)
+            planned = await self.deliveries.workflow.validate(asked.copy)
             reply = replies.validated_of(asked, planned)
             return JSONResponse(reply.model_dump(mode="json", exclude_none=True))
-        told = await self.workflow.accept(received)
+        told = await self.deliveries.accept(received)
         if told.verdict == "conflict":
             return problem(told.reason, code=Code.ALREADY_EXISTS)
         job = await self._ended(identity.key, _wait(request, self.wait_seconds))
@@ -65,7 +65,7 @@ class Rest:
 
     async def show(self, request: Request) -> Response:
         identity = Identity(source=SOURCE, request_id=request.path_params["request_id"])
-        job = await self.workflow.store.get(identity.key)
+        job = await self.deliveries.workflow.store.get(identity.key)
         if job is None:
             detail = f"no copy with the id {identity.request_id!r} was asked for here"
             return problem(detail, code=Code.NOT_FOUND)
@@ -76,7 +76,7 @@ class Rest:
         until = time.monotonic() + seconds
         pause = 0.1
         while True:
-            job = await self.workflow.store.get(key)
+            job = await self.deliveries.workflow.store.get(key)
             if job is None:
                 raise UnavailableError("the job is gone from the store")
             left = until - time.monotonic()
