@@ -372,6 +372,7 @@ async def test_a_record_is_forgotten_when_nothing_of_it_can_be_replayed_any_more
     world = World()
     await world.deliver()
     await world.pass_time(60)
+    assert world.job.expires_at is not None
     kept_for = world.job.expires_at - world.clock.now()
 
     world.clock.advance(kept_for.total_seconds() - 1)
