@@ -303,7 +303,8 @@ def rejected(rejection: Rejection, source: str) -> Message:
         kind="rejected",
         source=source,
         event_id=rejection.outcome_id,
-        time=rejection.at,
+        # Delivered again it is rejected again, by the same event to the last byte.
+        time=rejection.received.published_at or rejection.at,
         filters={"reply_tag": rejection.received.attributes.get("reply_tag", "")[:MAX_REPLY_TAG]},
     )
 

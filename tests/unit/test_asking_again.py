@@ -341,3 +341,15 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
     assert reply["error"]["code"] == "INTERNAL"
     assert "ZeroDivisionError" in reply["error"]["message"]
     assert world.job.asked_at is not None
+
+
+async def test_a_message_that_is_rejected_twice_is_told_by_the_same_event():
+    world = World()
+    published = replace(request(b"{"), published_at=world.clock.now())
+
+    await world.deliver(published)
+    world.clock.advance(60)
+    await world.deliver(published)
+
+    first, second = world.topics.replies
+    assert first == second
