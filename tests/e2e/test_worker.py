@@ -8,8 +8,10 @@ import json
 
 import httpx
 import pytest
+from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from asking import ask, copies_asked, publish
+from local_cloud.stack import REQUESTS, topic_path
 from world import REQUEST, SOURCE, TARGET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -170,3 +172,20 @@ async def test_other_paths_and_methods_are_the_applications_own_answers(
         answer = await http.request(method, stack.worker.url + path)
 
     assert answer.status_code == status
+
+
+async def test_the_largest_message_that_pubsub_takes_is_kept_whole(stack, replies, letters):
+    """A publish request of 9,999,900 bytes with 100 attributes has no room for the reason."""
+    attributes = {f"own{number:03}": "value" for number in range(100)}
+    message = PubsubMessage(attributes=attributes)
+    frame = PublishRequest(topic=topic_path(REQUESTS), messages=[message])
+    room = 9_999_900 - PublishRequest.pb(frame).ByteSize() - 16  # data's own length and tag
+    data = b"\xff" * room
+
+    message_id = await asyncio.to_thread(publish, stack, data, **attributes)
+
+    letter = await letters.until(lambda each: "own099" in each.attributes)
+    assert letter.data == data
+    assert dict(letter.attributes) == attributes
+    reply = await replies.reply(message_id)
+    assert reply["error"]["message"].startswith(f"data: has {room} bytes; at most 65536")
