@@ -149,6 +149,10 @@ class Workflow:
         if job.cancel_requested:
             await self._end(job.cancelled(self.clock.now()))
             return
+        # Its time runs from the first ask; waiting for the destination before costs nothing.
+        if job.first_asked_at and job.is_hopeless(self.clock.now(), self.timing):
+            await self._give_up(job, f"asked for {job.copy_attempts} times, it never started")
+            return
         if not job.holds_destination:
             await self._prepare(job)
             return

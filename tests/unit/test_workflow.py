@@ -193,6 +193,21 @@ async def test_an_exhausted_quota_is_waited_for():
     assert world.copies == 1
 
 
+@pytest.mark.parametrize("code", [Code.RESOURCE_EXHAUSTED, Code.INTERNAL])
+async def test_a_copy_that_never_starts_is_given_up_when_its_time_is_over(code: Code):
+    world = World()
+    world.models.refusals = [code] * 1000
+
+    await world.deliver(request(REQUEST | {"deadline_seconds": 600}))
+    await world.pass_time(3000)
+
+    (reply,) = world.replies
+    assert reply["error"]["code"] == "DEADLINE_EXCEEDED"
+    assert reply["error"]["message"].endswith("it never started; nothing was made")
+    assert len(world.topics.letters) == 1
+    assert world.job.asked_at is None
+
+
 @pytest.mark.parametrize("code", [Code.INTERNAL, Code.ABORTED, Code.UNKNOWN, Code.CANCELLED])
 async def test_an_unclear_refusal_is_asked_again_only_after_the_grace(code: Code):
     world = World()
