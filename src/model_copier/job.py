@@ -176,6 +176,10 @@ class Failure:
     message: str
     hint: str = ""  # what a person can do about it
 
+    @property
+    def in_words(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:

@@ -54,7 +54,7 @@ def _letter(
 ) -> Message:
     attributes = _kept(original)
     size = _size(original.data, attributes)
-    reason = cut(f"{failure.message} {failure.hint}".strip())
+    reason = cut(failure.in_words)
     ours = (str(failure.code), outcome_id, rfc3339(at), str(attempts), reason)
     for name, value in zip(LETTER_ATTRIBUTES, ours, strict=True):
         added = _size(b"", {name: value})

@@ -106,7 +106,7 @@ def test_a_letter_says_what_failed_why_and_when():
 
     assert letter.attributes == dict(request().attributes) | {
         "dead_letter_code": "PERMISSION_DENIED",
-        "dead_letter_reason": "no ask for it",
+        "dead_letter_reason": "no; ask for it",
         "dead_letter_at": "2026-02-13T09:00:00.000Z",
         "outcome_id": failed().outcome_id,
         "attempts": "0",
@@ -119,7 +119,7 @@ def test_a_letter_that_fails_again_tells_the_newer_reason():
 
     second = letter_of_job(failed(replayed, replace(FAILURE, message="still no")))
 
-    assert second.attributes["dead_letter_reason"] == "still no ask for it"
+    assert second.attributes["dead_letter_reason"] == "still no; ask for it"
     assert second.attributes.keys() == first.attributes.keys()
 
 

@@ -58,7 +58,7 @@ def unavailable(error: UnavailableError) -> JSONResponse:
 
 async def _rejected(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RejectedError)
-    return problem(f"{error} {error.hint}".strip(), code=error.code)
+    return problem(f"{error}; {error.hint}" if error.hint else str(error), code=error.code)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -125,7 +125,7 @@ def _answer(job: Job) -> Response:
     if job.state is State.SUCCEEDED:
         return JSONResponse({"status": "success", **view})
     if job.failure is not None:
-        detail = f"{job.failure.message} {job.failure.hint}".strip()
+        detail = job.failure.in_words
         return problem(detail, code=job.failure.code, copy=view)
     location = f"/v1/copies/{job.request_id}"
     return JSONResponse(
