@@ -25,7 +25,12 @@ def publish(stack: Stack, data: bytes, **attributes: Any) -> str:
         del os.environ["PUBSUB_EMULATOR_HOST"]
 
 
-async def ask(stack: Stack, request_id: str = "request-1", data: object = REQUEST) -> str:
+async def ask(
+    stack: Stack,
+    request_id: str = "request-1",
+    data: object = REQUEST,
+    kind: str = "dev.modelcopier.copy.requested.v1",
+) -> str:
     return await asyncio.to_thread(
         publish,
         stack,
@@ -34,7 +39,7 @@ async def ask(stack: Stack, request_id: str = "request-1", data: object = REQUES
             "ce-specversion": "1.0",
             "ce-id": request_id,
             "ce-source": "//ec2/test",
-            "ce-type": "dev.modelcopier.copy.requested.v1",
+            "ce-type": kind,
             "content-type": "application/json",
         },
     )

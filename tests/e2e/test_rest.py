@@ -6,7 +6,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from asking import copies_asked
+from asking import ask, copies_asked
 from local_cloud.stack import Stack
 from world import TARGET
 
@@ -77,6 +77,26 @@ async def test_a_copy_that_fails_is_a_problem_with_its_reason(stack, http):
     assert answer.status_code == 403
     assert "roles/aiplatform.serviceAgent" in answer.json()["detail"]
     assert answer.json()["copy"]["outcome"] == "failed"
+
+
+async def test_a_copy_that_was_cancelled_is_no_success(stack, http):
+    headers = {"Prefer": "respond-async", "Idempotency-Key": "ends-early"}
+    stack.vertex.copy_seconds = 30
+    try:
+        await http.post("/v1/models/copy", json=copying_to("ends-early"), headers=headers)
+    finally:
+        stack.vertex.copy_seconds = 0.5
+    cancel = {"request_id": "ends-early", "request_source": "//model-copier/rest"}
+    await ask(stack, "a-cancel", cancel, kind="dev.modelcopier.copy.cancel.requested.v1")
+
+    answer = await http.post(
+        "/v1/models/copy",
+        json=copying_to("ends-early"),
+        headers={"Idempotency-Key": "ends-early"},
+    )
+
+    assert answer.status_code == 409
+    assert answer.json()["copy"]["outcome"] == "cancelled"
 
 
 async def test_only_the_contracts_paths_are_there(http):

@@ -125,8 +125,11 @@ def _answer(job: Job) -> Response:
     if job.state is State.SUCCEEDED:
         return JSONResponse({"status": "success", **view})
     if job.failure is not None:
-        detail = job.failure.in_words
-        return problem(detail, code=job.failure.code, copy=view)
+        return problem(job.failure.in_words, code=job.failure.code, copy=view)
+    if job.state is State.CANCELLED:
+        return problem(
+            "the copy was cancelled: a caller asked for it", code=Code.CANCELLED, copy=view
+        )
     location = f"/v1/copies/{job.request_id}"
     return JSONResponse(
         {"status": "pending", **view},

@@ -1,0 +1,19 @@
+"""At the end of a run: what it had to skip, and why, a line for each reason."""
+
+from collections import Counter
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.getreports("skipped"):
+        _, _, why = report.longrepr  # file, line, "Skipped: ..."
+        reasons[why.removeprefix("Skipped: ")] += 1
+    if reasons:
+        terminalreporter.section("skipped here")
+        for why, count in reasons.most_common():
+            terminalreporter.line(f"{count:4}  {why}")
+    departures = len(terminalreporter.getreports("xfailed"))
+    if departures:
+        terminalreporter.line(f"{departures:4}  expected departures of Google's emulator, by name")
