@@ -140,6 +140,9 @@ class Deliveries:
 
     async def _replay(self, job: Job, asked: Asked, received: Received, told: Accepted) -> Accepted:
         """Work on a failed request once more, perhaps with repaired content."""
+        if not job.reply_sent:
+            # The letter is out, its reply is not; a further outcome now would swallow it.
+            raise UnavailableError("the outcome that this replays is still being told")
         if job.asked_at and asked.copy.goes_elsewhere(job.request):
             failure = failures.cannot_go_elsewhere(job)
             await self.reject(received, failure)

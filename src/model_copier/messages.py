@@ -66,7 +66,6 @@ class Received:
     attributes: Mapping[str, str]
     message_id: str
     delivery_attempt: int = 0  # 0: the subscription does not count them
-    published_at: datetime | None = None  # the same for each delivery of a message
     unreadable: str = ""  # what is wrong with the delivery itself; then `data` is all of it
 
     @property

@@ -303,8 +303,8 @@ def rejected(rejection: Rejection, source: str) -> Message:
         kind="rejected",
         source=source,
         event_id=rejection.outcome_id,
-        # Delivered again it is rejected again, by the same event to the last byte.
-        time=rejection.received.published_at or rejection.at,
+        # Without a time: rejected again, it is told by the same event to the last byte.
+        time=None,
         filters={"reply_tag": rejection.received.attributes.get("reply_tag", "")[:MAX_REPLY_TAG]},
     )
 
@@ -351,7 +351,7 @@ def _cloud_event(
     kind: str,
     source: str,
     event_id: str,
-    time: datetime,
+    time: datetime | None,
     filters: Mapping[str, str],
 ) -> Message:
     """Write binary mode: the names of the HTTP binding are those of the Pub/Sub binding."""
@@ -362,7 +362,7 @@ def _cloud_event(
             "source": source,
             "type": _TYPE.format(kind),
             "subject": cut(data.request_id),
-            "time": rfc3339(time),
+            "time": rfc3339(time) if time else None,
             "datacontenttype": "application/json",
             "dataschema": SCHEMA.format(kind),
         },

@@ -69,8 +69,8 @@ class Workflow:
             return
         try:
             job = await self.store.save(job.leased(self.clock.now(), self.timing))
-        except StaleJobError:
-            return
+        except (StaleJobError, UnavailableError):
+            return  # somebody else has it, or the store is away: then it stays due
         await self.take_up(job)
 
     async def take_in(self, job: Job) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from model_copier.errors import Code
+from model_copier.errors import Code, UnavailableError
 from model_copier.job import State
 from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
 from world import REQUEST, World, request
@@ -177,6 +177,23 @@ async def test_a_letter_replayed_twice_is_applied_once():
     assert world.copies == 1
 
 
+async def test_a_replay_waits_until_the_outcome_that_it_replays_is_told():
+    """The letter goes out before its reply, and somebody may be quick."""
+    world = await failed_world()
+    ended = world.job
+    world.store.jobs[ended.key] = replace(ended, reply_sent=False, due_at=world.clock.at)
+    world.topics.replies.clear()
+    replay = replay_of(world.topics.letters[0])
+
+    with pytest.raises(UnavailableError):
+        await world.deliver(replay)
+    await world.workflow.sweep()
+    await world.deliver(replay)
+    await world.pass_time(60)
+
+    assert [reply["attempt"] for reply in world.replies] == [1, 2]
+
+
 async def test_an_old_letter_after_a_new_failure_only_asks_for_the_newest_outcome():
     world = await failed_world()
     world.models.dooms = [Code.PERMISSION_DENIED]
@@ -345,11 +362,10 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
 
 async def test_a_message_that_is_rejected_twice_is_told_by_the_same_event():
     world = World()
-    published = replace(request(b"{"), published_at=world.clock.now())
 
-    await world.deliver(published)
+    await world.deliver(request(b"{"))
     world.clock.advance(60)
-    await world.deliver(published)
+    await world.deliver(request(b"{"))
 
     first, second = world.topics.replies
     assert first == second

@@ -7,7 +7,6 @@ What must not break: no body whatever makes this fail, and nothing of it is lost
 import base64
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, TypeGuard
 
 from model_copier.messages import (
@@ -47,7 +46,6 @@ def open_envelope(body: bytes) -> Received:
         attributes=attributes,
         message_id=message_id,
         delivery_attempt=_count(envelope.get("deliveryAttempt")),
-        published_at=_time(message.get("publishTime") or message.get("publish_time")),
     )
 
 
@@ -99,11 +97,3 @@ def _is_text(value: object, most_bytes: int) -> TypeGuard[str]:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return at if at and at.tzinfo else None
