@@ -1,0 +1,459 @@
+"""The ports as a worker sees them: each call waits to be let through, and may go wrong.
+
+A call stops twice, before it takes effect and before its answer arrives, so whoever
+schedules can put anything in between: other workers, time, the death of this one. What
+must not break: faults stay within what the ports promise and what *Once* assumes.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from local_cloud.registry import Registry
+from local_cloud.vertex_records import Code as VertexCode
+from local_cloud.vertex_records import CopyOperation, Dialect
+from model_copier.deliveries import Deliveries
+from model_copier.errors import (
+    Code,
+    CopierError,
+    OutcomeUnknownError,
+    RefusedError,
+    UnavailableError,
+    outcome_of_copy_call,
+)
+from model_copier.job import Job, State, Timing
+from model_copier.registry import CopyCall, Model, Operation
+from model_copier.resource_names import ModelName
+from model_copier.workflow import Workflow
+from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
+from world import CONTRACT, TOPIC
+
+# The job whose step the present task does: what it saved last.
+_in_hand: ContextVar[str] = ContextVar("in_hand", default="")
+
+FAULTS = (
+    "store down",
+    "store write worked unseen",
+    "topic down",
+    "publish worked unseen",
+    "vertex down",
+    "copy refused for now",
+    "copy refused for good",
+    "copy not taken, answer unknown",
+    "copy taken, answer lost",
+    "copy fails and may be retried",
+    "copy fails for good",
+    "copy never ends in time",
+    "cancel comes to nothing",
+    "operation forgotten",
+    "accepted copy shows late",
+    "operations cannot be listed",
+    "crash before a call",
+    "crash after a call",
+    "crash, and the copy is taken all the same",
+    "pause past the lease",
+)
+
+# Ways of Vertex AI, not outages: they go on when all else is calm.
+LASTING = frozenset({"cancel comes to nothing", "operation forgotten"})
+
+
+class CrashError(BaseException):
+    """The process is dead. Not an Exception: no handler may hide it."""
+
+
+@dataclass(kw_only=True)
+class SkewedClock:
+    """A machine's own clock: its wall time is off by a fixed amount."""
+
+    true: SimulatedClock
+    skew_seconds: float
+
+    def now(self) -> datetime:
+        return self.true.now() + timedelta(seconds=self.skew_seconds)
+
+    @property
+    def at(self) -> datetime:
+        return self.now()
+
+    def monotonic(self) -> float:
+        return self.true.monotonic()
+
+
+@dataclass(eq=False, kw_only=True)
+class Gate:
+    """A call that waits to be let through."""
+
+    worker: "Worker"
+    name: str
+    opened: asyncio.Future[None]
+    waits_since: datetime
+    latest: datetime | None = None  # it cannot be held longer
+    copy_call: CopyCall | None = None
+    key: str = ""
+
+
+@dataclass(kw_only=True)
+class Cloud:
+    """What outlives every process, and the faults that hit it; counts what happened."""
+
+    rng: Random
+    timing: Timing = field(default_factory=Timing)
+    clock: SimulatedClock = field(default_factory=SimulatedClock)
+    store: SimulatedStore = field(default_factory=SimulatedStore)
+    topics: SimulatedTopics = field(default_factory=SimulatedTopics)
+    models: SimulatedModels = field(init=False)
+    # How often each fault strikes where it can; one that is not named never does.
+    odds: dict[str, float] = field(default_factory=dict)
+    longest_copy: float = 300.0
+    shows_after: float = 0.0
+    calm: bool = False
+    gates: list[Gate] = field(default_factory=list)
+    asked_by: dict[str, str] = field(default_factory=dict)  # operation number -> job's key
+    reached: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    trace: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        taken = VertexCode.ABORTED if self.rng.random() < 0.5 else VertexCode.ALREADY_EXISTS
+        registry = Registry(dialect=Dialect(in_flight_id=taken))
+        half = self.timing.max_skew / 2
+        vertex_clock: Any = SkewedClock(true=self.clock, skew_seconds=self.rng.uniform(-half, half))
+        self.models = SimulatedModels(vertex_clock, registry=registry)
+
+    def begin(self) -> None:
+        """Forget what an earlier history in the same context had in hand."""
+        _in_hand.set("")
+
+    def note(self, what: str) -> None:
+        self.reached[what] = self.reached.get(what, 0) + 1
+
+    def tell(self, line: str) -> None:
+        if self.trace is not None:
+            self.trace.append(f"{self.clock.monotonic():9.1f}  {line}")
+
+    def strikes(self, fault: str) -> bool:
+        ended = self.calm and fault not in LASTING
+        if ended or fault not in self.odds or self.rng.random() >= self.odds[fault]:
+            return False
+        self.note(fault)
+        self.tell(f"  fault: {fault}")
+        return True
+
+    def operations_of(self, key: str) -> list[CopyOperation]:
+        operations = self.models.registry._operations.values()
+        return [found for found in operations if self.asked_by.get(found.number) == key]
+
+    def take_copy(self, key: str, call: CopyCall) -> Operation:
+        """Let Vertex AI take a CopyModel, and check who else copies there."""
+        self.models.copy_seconds = self.rng.choice(
+            [1.0, 20.0, self.rng.uniform(1, self.longest_copy)]
+        )
+        self.models.dooms = []
+        if self.strikes("copy fails and may be retried"):
+            self.models.dooms = [Code.INTERNAL]
+        elif self.strikes("copy fails for good"):
+            self.models.dooms = [Code.PERMISSION_DENIED]
+        elif self.strikes("copy never ends in time"):
+            self.models.copy_seconds = 4_000.0
+        registry = self.models.registry
+        registry.settle(self.models.clock.at)
+        running = [op for op in registry.operations() if not op.done]
+        before = len(registry._operations)
+        # Not through copy_model: that is a coroutine, and this happens in one instant.
+        started = _at_once(self.models.copy_model(call))
+        assert isinstance(started, Operation)
+        assert len(registry._operations) == before + 1
+        number = started.name.rpartition("/")[2]
+        self.asked_by[number] = key
+        destination = registry.operation(started.name).destination
+        for other in running:
+            if other.destination == destination:
+                self._check_neighbour(other, key)
+        self.tell(f"  vertex takes {number[-3:]} for {key[:4]}: {self.models.copy_seconds:.0f} s")
+        return started
+
+    def _check_neighbour(self, other: CopyOperation, key: str) -> None:
+        owner = self.store.jobs[self.asked_by[other.number]]
+        if owner.state is State.FAILED and owner.asked_at and owner.key != key:
+            # It was answered "unknown" at its hard limit, and waits for nobody any more.
+            self.note("rule: a copy beside one that was given up")
+            return
+        self.violations.append(f"destination: {key[:4]} and {owner.key[:4]} copy there at once")
+
+    def shows(self, found: CopyOperation) -> bool:
+        late = timedelta(seconds=self.shows_after)
+        return found.created_at + late <= self.models.clock.at
+
+
+def _at_once(coroutine: Any) -> object:
+    """Run a coroutine of a simulator, which never waits."""
+    try:
+        coroutine.send(None)
+    except StopIteration as ended:
+        return ended.value
+    raise AssertionError("a simulator waited")
+
+
+@dataclass(eq=False, kw_only=True)
+class Worker:
+    """One process: it knows nothing but the ports."""
+
+    name: str
+    cloud: Cloud
+    skew_seconds: float
+    alive: bool = True
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    workflow: Workflow = field(init=False)
+    deliveries: Deliveries = field(init=False)
+
+    def __post_init__(self) -> None:
+        clock = SkewedClock(true=self.cloud.clock, skew_seconds=self.skew_seconds)
+        self.workflow = Workflow(
+            store=_StorePort(self),
+            models=_ModelsPort(self),
+            topics=_TopicsPort(self),
+            clock=clock,
+            service_name=f"//model-copier/{TOPIC}",
+            timing=self.cloud.timing,
+            jitter=self.cloud.rng.random,
+        )
+        self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
+
+    async def wait(
+        self, name: str, *, latest: datetime | None = None, copy_call: CopyCall | None = None
+    ) -> None:
+        """Wait until the scheduler lets this call go on; a dead process never does."""
+        cloud = self.cloud
+        if not self.alive:
+            raise CrashError
+        if cloud.calm:
+            return
+        gate = Gate(
+            worker=self,
+            name=name,
+            opened=asyncio.get_running_loop().create_future(),
+            waits_since=cloud.clock.at,
+            latest=latest,
+            copy_call=copy_call,
+            key=_in_hand.get(),
+        )
+        cloud.gates.append(gate)
+        try:
+            await gate.opened
+        finally:
+            cloud.gates.remove(gate)
+        if not self.alive:
+            raise CrashError
+        if cloud.clock.at - gate.waits_since > timedelta(seconds=cloud.timing.lease):
+            cloud.note("pause past the lease")
+
+    async def call(
+        self, name: str, effect: Callable[[], Any], *, down: str, unseen: str = ""
+    ) -> Any:
+        """Stop, take effect, stop, answer; with an outage before or an answer lost after."""
+        await self.wait(name)
+        if self.cloud.strikes(down):
+            raise UnavailableError(f"{name}: {down}")
+        error: CopierError | None = None
+        result: object = None
+        try:
+            result = effect()
+        except CopierError as raised:
+            error = raised
+        self.cloud.tell(f"  {self.name} {name} {_in_hand.get()[:4]} {error or ''}")
+        if self.cloud.rng.random() < 0.4:
+            await self.wait(f"{name} answers")
+        if error:
+            raise error
+        if unseen and self.cloud.strikes(unseen):
+            raise UnavailableError(f"{name}: {unseen}")
+        return result
+
+
+def named(job: Job) -> str:
+    """The state, told apart by whether Vertex AI was asked."""
+    return "ASKED" if job.state is State.ACCEPTED and job.asked_at else job.state.name
+
+
+@dataclass
+class _StorePort:
+    worker: Worker
+
+    async def _write(self, name: str, effect: Callable[[], Any]) -> Any:
+        unseen = "store write worked unseen"
+        return await self.worker.call(name, effect, down="store down", unseen=unseen)
+
+    async def _read(self, name: str, effect: Callable[[], Any]) -> Any:
+        return await self.worker.call(name, effect, down="store down")
+
+    async def create(self, job: Job) -> Job:
+        cloud = self.worker.cloud
+        _in_hand.set(job.key)
+
+        def effect() -> object:
+            stored = _at_once(cloud.store.create(job))
+            cloud.note(f"move: new -> {named(job)}")
+            return stored
+
+        created: Job = await self._write("create", effect)
+        return created
+
+    async def get(self, key: str) -> Job | None:
+        found: Job | None = await self._read("get", lambda: self.worker.cloud.store.jobs.get(key))
+        return found
+
+    async def save(self, job: Job) -> Job:
+        cloud = self.worker.cloud
+        _in_hand.set(job.key)
+
+        def effect() -> object:
+            before = cloud.store.jobs.get(job.key)
+            stored = _at_once(cloud.store.save(job))
+            assert before is not None
+            cloud.note(f"move: {named(before)} -> {named(job)}")
+            cloud.tell(
+                f"  {self.worker.name} saves {job.key[:4]} {named(before)} -> {named(job)}"
+                f" attempt {job.attempt} tries {job.tries}"
+                f" letter {job.letter_kept:d} reply {job.reply_sent:d}"
+            )
+            return stored
+
+        saved: Job = await self._write("save", effect)
+        return saved
+
+    async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "due", lambda: _at_once(store.due(now, latest, limit))
+        )
+        return found
+
+    async def next_due_at(self) -> datetime | None:
+        store = self.worker.cloud.store
+        found: datetime | None = await self._read(
+            "next_due_at", lambda: _at_once(store.next_due_at())
+        )
+        return found
+
+    async def delete_expired(self, now: datetime) -> int:
+        store = self.worker.cloud.store
+        deleted: int = await self._write(
+            "delete_expired", lambda: _at_once(store.delete_expired(now))
+        )
+        return deleted
+
+
+@dataclass
+class _TopicsPort:
+    worker: Worker
+
+    async def _publish(self, name: str, coroutine: Callable[[], Any]) -> None:
+        await self.worker.call(
+            name,
+            lambda: _at_once(coroutine()),
+            down="topic down",
+            unseen="publish worked unseen",
+        )
+
+    async def publish_reply(self, message: Any) -> None:
+        topics = self.worker.cloud.topics
+        await self._publish("publish_reply", lambda: topics.publish_reply(message))
+
+    async def publish_letter(self, message: Any) -> None:
+        topics = self.worker.cloud.topics
+        await self._publish("publish_letter", lambda: topics.publish_letter(message))
+
+    async def publish_tick(self) -> None:
+        await self._publish("publish_tick", self.worker.cloud.topics.publish_tick)
+
+
+@dataclass
+class _ModelsPort:
+    worker: Worker
+
+    async def _read(self, name: str, effect: Callable[[], Any]) -> Any:
+        return await self.worker.call(name, effect, down="vertex down")
+
+    async def get_model(self, name: ModelName) -> Model:
+        models = self.worker.cloud.models
+        found: Model = await self._read("get_model", lambda: _at_once(models.get_model(name)))
+        return found
+
+    async def list_versions(self, name: ModelName) -> Sequence[Model]:
+        models = self.worker.cloud.models
+        found: Sequence[Model] = await self._read(
+            "list_versions", lambda: _at_once(models.list_versions(name))
+        )
+        return found
+
+    async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
+        cloud = self.worker.cloud
+
+        def effect() -> object:
+            if "operations cannot be listed" in cloud.odds:
+                cloud.note("operations cannot be listed")
+                return None
+            operations: Any = _at_once(cloud.models.list_operations(name))
+            shown = {
+                op.name for op in cloud.models.registry.operations(str(name)) if cloud.shows(op)
+            }
+            if len(shown) < len(operations):
+                cloud.note("accepted copy shows late")
+            return [op for op in operations if op.name in shown]
+
+        found: Sequence[Operation] | None = await self._read("list_operations", effect)
+        return found
+
+    async def copy_model(self, call: CopyCall) -> Operation:
+        worker, cloud = self.worker, self.worker.cloud
+        latest = cloud.clock.at + timedelta(seconds=cloud.timing.call)
+        await worker.wait("copy_model", latest=latest, copy_call=call)
+        if cloud.strikes("copy refused for now"):
+            raise outcome_of_copy_call(Code.RESOURCE_EXHAUSTED, "refused")
+        if cloud.strikes("copy refused for good"):
+            raise outcome_of_copy_call(Code.PERMISSION_DENIED, "refused")
+        if cloud.strikes("copy not taken, answer unknown"):
+            raise outcome_of_copy_call(Code.INTERNAL, "not taken")
+        error: CopierError | None = None
+        started: Operation | None = None
+        try:
+            started = cloud.take_copy(_in_hand.get(), call)
+        except CopierError as raised:
+            error = raised
+        await worker.wait("copy_model answers")
+        if error or started is None:
+            assert error is not None
+            raise error
+        if cloud.strikes("copy taken, answer lost"):
+            raise OutcomeUnknownError("UNAVAILABLE: taken, but the answer is lost")
+        return started
+
+    async def get_operation(self, name: str) -> Operation:
+        cloud = self.worker.cloud
+
+        def effect() -> object:
+            found: Any = _at_once(cloud.models.get_operation(name))
+            if found.done and cloud.strikes("operation forgotten"):
+                cloud.models.registry.delete(name)
+                raise RefusedError(Code.NOT_FOUND, "forgotten")
+            return found
+
+        found: Operation = await self._read("get_operation", effect)
+        return found
+
+    async def cancel_operation(self, name: str) -> None:
+        cloud = self.worker.cloud
+
+        def effect() -> object:
+            if cloud.asked_by.get(name.rpartition("/")[2]) != _in_hand.get():
+                cloud.violations.append(f"nobody else's: {_in_hand.get()[:4]} cancels {name}")
+            if cloud.strikes("cancel comes to nothing"):
+                return None
+            return _at_once(cloud.models.cancel_operation(name))
+
+        await self._read("cancel_operation", effect)
