@@ -98,6 +98,9 @@ class Deliveries:
                 await self.workflow.store.create(job.leased(now, self.workflow.timing))
             )
         except JobExistsError:
+            stored = await self._stored(asked.identity)
+            if stored and asked.digest not in stored.digests:
+                return await self.reject(received, failures.conflict(stored))
             return replace(told, verdict="duplicate")  # recorded after all: the job tells
         return told
 

@@ -63,6 +63,8 @@ class Timing:
     call: float = 30
     # How far apart the clocks of two machines may be.
     max_skew: float = 10
+    # How long after being sent an accepted CopyModel may show nowhere: what we assume of Vertex AI.
+    visible: float = 60
     # Budget of a copy that names none, from the first ask: an hour is the longest heard of.
     copy_deadline: float = 7200
     poll_shortest: float = 5
@@ -77,8 +79,12 @@ class Timing:
 
     @property
     def grace(self) -> float:
-        """How long after being sent an accepted CopyModel may still be invisible."""
-        return self.lease + 2 * self.max_skew
+        """How long after `asked_at` an accepted CopyModel may still be invisible.
+
+        It is sent, and has come back or timed out, within the lease; from then on it has
+        its time to show.
+        """
+        return self.lease + self.max_skew + self.visible
 
     @property
     def longest_wait(self) -> float:
@@ -388,7 +394,8 @@ class Job:
         assert self.state is State.FAILED
         return replace(
             self,
-            state=State.ACCEPTED,
+            # The operation that was given up tells best what came of it.
+            state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,
             attempt=self.attempt + 1,
             attempt_at=now,
             first_asked_at=None,

@@ -80,7 +80,18 @@ def what_came_of(
     ours = [op for op in operations or () if op.started_at is None or op.started_at >= since]
     if any(not op.done for op in ours):
         return Unclear()
-    new = [model for model in versions if model.name.version not in job.known_versions]
+    # Ours was sent within the lease; what was started later, somebody else asked for.
+    sent_by = job.asked_at + timedelta(seconds=timing.lease + timing.max_skew)
+    others = {
+        op.model.version
+        for op in operations or ()
+        if op.model and op.started_at and op.started_at > sent_by
+    }
+    new = [
+        model
+        for model in versions
+        if model.name.version not in job.known_versions and model.name.version not in others
+    ]
     proven = sorted(
         (model for model in new if job.source.is_origin(model.copy_of)),
         key=lambda model: int(model.name.version or 0),

@@ -235,7 +235,7 @@ def status(job: Job, asking: Identity, source: str, now: datetime) -> Message:
         status_of(job, asking.request_id),
         kind="status",
         source=source,
-        event_id=f"{job.key}-status-{now.timestamp():.6f}",
+        event_id=f"{job.key}-status-{asking.key[:8]}-{now.timestamp():.6f}",
         time=now,
         filters=_filters_of(job) | {"in_reply_to": asking.request_id},
     )
@@ -355,19 +355,17 @@ def _cloud_event(
     filters: Mapping[str, str],
 ) -> Message:
     """Write binary mode: the names of the HTTP binding are those of the Pub/Sub binding."""
-    event = CloudEvent(
-        {
-            "specversion": "1.0",
-            "id": event_id,
-            "source": source,
-            "type": _TYPE.format(kind),
-            "subject": cut(data.request_id),
-            "time": rfc3339(time) if time else None,
-            "datacontenttype": "application/json",
-            "dataschema": SCHEMA.format(kind),
-        },
-        data.model_dump_json(exclude_none=True).encode(),
-    )
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": source,
+        "type": _TYPE.format(kind),
+        "subject": cut(data.request_id),
+        "time": rfc3339(time) if time else None,
+        "datacontenttype": "application/json",
+        "dataschema": SCHEMA.format(kind),
+    }
+    event = CloudEvent(attributes, data.model_dump_json(exclude_none=True).encode())
     headers, body = to_binary(event)
     plain = {
         "outcome": kind,

@@ -193,8 +193,9 @@ class Workflow:
             ready = await self.store.save(job.with_source(source).leased(now, self.timing))
         except DestinationTakenError:
             # Not a failure: the other copy has to end first.
-            wait = self.timing.poll_wait(0, self.jitter())
-            await self.store.save(job.snoozed(now, wait))
+            waited = (now - job.attempt_at).total_seconds()
+            wait = self.timing.poll_wait(waited, self.jitter())
+            await self.store.save(replace(job, source=source).waiting(now, wait))
             return
         await self.take_up(ready)
 

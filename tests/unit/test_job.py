@@ -366,9 +366,12 @@ def test_only_an_ended_job_is_final():
 
 
 def test_a_replay_of_an_ask_that_may_have_worked_looks_first():
+    """At its operation, where it has one; else at the destination."""
     again = replayed(failed().announced())
+    unanswered = replayed(replace(failed(), operation="").announced())
 
-    assert next_step(again, NOW + A_SECOND, TIMING) is Step.RECONCILE
+    assert next_step(again, NOW + A_SECOND, TIMING) is Step.POLL
+    assert next_step(unanswered, NOW + A_SECOND, TIMING) is Step.RECONCILE
     assert again.source == failed().source
     assert again.operation == "operations/1"
 

@@ -237,3 +237,13 @@ def test_a_budget_below_the_grace_does_not_shorten_it():
 
     assert isinstance(what_came_of(job, None, [], SOON, TIMING), Unclear)
     assert isinstance(what_came_of(job, None, [], AFTER_GRACE, TIMING), Absent)
+
+
+def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
+    """A given-up ask that never was taken; somebody copied the same source there since."""
+    late = TIMING.lease + TIMING.max_skew + 1
+    theirs = operation(done=True, started=late, made=2)
+
+    found = what_came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE, TIMING)
+
+    assert isinstance(found, Absent)
