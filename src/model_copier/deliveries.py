@@ -4,6 +4,7 @@ A request is stored before it is acknowledged, and what cannot become a job is a
 and kept. Everything here may happen any number of times with the same message.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -145,7 +146,7 @@ class Deliveries:
         """Work on a failed request once more, perhaps with repaired content."""
         if not job.reply_sent:
             # The letter is out, its reply is not; a further outcome now would swallow it.
-            raise UnavailableError("the outcome that this replays is still being told")
+            job = await self._told(job)
         if job.asked_at and asked.copy.goes_elsewhere(job.request):
             failure = failures.cannot_go_elsewhere(job)
             await self.reject(received, failure)
@@ -161,6 +162,19 @@ class Deliveries:
         except StaleJobError:
             return replace(told, verdict="duplicate")  # the same replay, a moment earlier
         return replace(told, verdict="replayed")
+
+    async def _told(self, job: Job) -> Job:
+        """Tell an outcome now, if nobody else does.
+
+        Raises:
+            UnavailableError: it is not told yet; whoever waits for that comes again.
+        """
+        with suppress(StaleJobError):
+            await self.workflow.take_over(job)
+        newest = await self.workflow.store.get(job.key)
+        if newest is None or newest.outcome_id != job.outcome_id or not newest.reply_sent:
+            raise UnavailableError("the outcome that this replays is still being told")
+        return newest
 
     async def reject(self, received: Received, failure: Failure, *, keep: bool = True) -> Accepted:
         """Answer a message that never becomes a job; keep it in a letter first."""

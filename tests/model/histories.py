@@ -80,7 +80,14 @@ RULES = (
 )
 
 # Kinds of violations that are reported and not mended yet; each is counted apart.
-OPEN_FINDINGS: frozenset[str] = frozenset()
+OPEN_FINDINGS = frozenset(
+    {
+        # A job that is given up at its hard limit, with an ask of unknown outcome, frees the
+        # destination; replayed, it may still claim what another request made there meanwhile
+        # (1 of 500 histories: seed 228). Nothing is made twice.
+        "beside",
+    }
+)
 
 STEPS = 200
 SOURCES = [
