@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+from model_copier.job import Timing
 from model_copier.settings import rows
 from world import World, request
 
@@ -30,6 +31,13 @@ async def test_the_messages_shown_are_real():
 
     (reply,) = (json.loads(message.data) for message in world.topics.replies)
     assert reply == told
+
+
+def test_what_is_assumed_of_vertex_ai_and_of_clocks_is_what_the_engine_assumes():
+    text = " ".join(README.read_text().split())
+
+    assert f"within {Timing().visible:g} s of being sent" in text
+    assert f"clocks agree within {Timing().max_skew:g} s" in text
 
 
 def test_it_is_a_page():
