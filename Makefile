@@ -9,13 +9,15 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The environment is rebuilt when a lock changes, and only then.
+# The environment is rebuilt when a lock changes, and only then. The lock is whole, so nothing is
+# resolved here: an older pip would look at newer versions, which have no hash, and give up.
 .venv/installed: requirements.txt requirements-dev.txt pyproject.toml publisher/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "python3.11 was not found; install it or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "setting up .venv (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e publisher
+	@$(BIN)/python -m pip check --quiet
 	@$(BIN)/python -m compileall -q -j 0 .venv/lib src publisher/src || true
 	@touch $@
 
