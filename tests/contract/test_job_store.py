@@ -272,7 +272,9 @@ async def test_a_file_of_an_earlier_version_is_given_what_it_lacks(tmp_path: Pat
     store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
     await store.save(replace(job(), version=1, tries=1))
 
-    assert (await store.get("a")).tries == 1
+    saved = await store.get("a")
+    assert saved is not None
+    assert saved.tries == 1
     await store.close()
 
 
