@@ -41,6 +41,12 @@ contracts: .venv/installed ## write docs/schemas and what the golden messages ex
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
+mutants: .venv/installed ## break each rule of the engine, and see what finds it
+	@$(BIN)/python tests/model/mutants.py --most $(or $(MOST),3000)
+
+soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
+	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -64,4 +70,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input soak mutants lint check format lock clean
