@@ -23,6 +23,8 @@ WORST = Dialect(
     stale_seconds=15.0,
     operation_after_seconds=20.0,
     shows_after_seconds=20.0,
+    refuses_in_operation=True,
+    keeps_labels=False,
 )
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -32,6 +34,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "existing-id-fails-later": Dialect(existing_id=None),
     "in-flight-id-aborted": Dialect(in_flight_id=Code.ABORTED),
     "in-flight-id-fails-later": Dialect(in_flight_id=None),
+    "refused-in-operation": Dialect(refuses_in_operation=True),
     "no-wait": Dialect(unimplemented=frozenset({"WaitOperation"})),
     "no-list": Dialect(unimplemented=frozenset({"ListOperations"})),
     "no-cancel": Dialect(unimplemented=frozenset({"CancelOperation"})),
@@ -45,5 +48,6 @@ DIALECTS: Mapping[str, Dialect] = {
     "stale-reads": Dialect(stale_seconds=30.0),
     "operation-late": Dialect(operation_after_seconds=30.0),
     "shows-late": Dialect(shows_after_seconds=30.0),
+    "labels-lost": Dialect(keeps_labels=False),
     "worst": WORST,
 }

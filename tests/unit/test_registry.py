@@ -22,6 +22,7 @@ from local_cloud.vertex_records import (
     Names,
     VertexError,
 )
+from local_cloud.vertex_view import View
 
 SOURCE = "projects/src/locations/us-central1/models/7"
 TARGET = "projects/dst/locations/europe-west4"
@@ -185,9 +186,10 @@ def test_a_deleted_operation_is_forgotten_but_its_copy_goes_on(registry):
     registry.delete(operation.name)
     registry.settle(LATER)
 
+    view = View(registry)
     with refused(Code.NOT_FOUND):
-        registry.operation(operation.name)
-    assert registry.operations(TARGET) == []
+        view.operation(operation.name)
+    assert view.operations(TARGET) == []
     assert registry.model(f"{TARGET}/models/cats")
 
 
