@@ -17,23 +17,20 @@ Reads tell the truth; what a caller is told of it, and when, is ``vertex_view``'
 Refused: with ``VertexError``, whose code is one of Google's canonical codes.
 """
 
-import heapq
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum, auto
 from typing import Any
 
 from local_cloud.vertex_history import History
+from local_cloud.vertex_ledger import Happening, Ledger
 from local_cloud.vertex_projects import Projects
 from local_cloud.vertex_records import (
     DEFAULT_ALIAS,
     KINDS,
     LOCATION_NAME,
-    MODEL_NAME,
     Code,
     CopyOperation,
     CopyState,
@@ -43,16 +40,6 @@ from local_cloud.vertex_records import (
     VertexError,
 )
 from local_cloud.vertex_refusals import Transfer
-
-# A cloud left running for weeks must not fill the machine; a test never gets near.
-OPERATIONS_KEPT = 20_000
-
-
-class _Happening(IntEnum):
-    """What becomes due in the life of a copy; of two at once, the smaller comes first."""
-
-    APPEAR = auto()
-    END = auto()
 
 
 class Registry:
@@ -81,10 +68,7 @@ class Registry:
         self._projects = Projects(project_numbers or {})
         self._numbers = itertools.count(first_number)
         self._history = History()
-        self._operations: dict[str, CopyOperation] = {}
-        # How many copies run to each model, and what is due when.
-        self._running: Counter[ModelName] = Counter()
-        self._moments: list[tuple[datetime, int, _Happening]] = []
+        self._operations = Ledger()
 
     # Names
 
@@ -128,7 +112,7 @@ class Registry:
         self._tell(now)
         if version in self._history.versions(model):
             raise VertexError(Code.ALREADY_EXISTS, f"{model.at(version)} already exists.")
-        return self._put(
+        return self._history.put(
             ModelVersion(
                 name=model.at(version),
                 display_name=display_name or model.model,
@@ -144,7 +128,7 @@ class Registry:
     def model(self, name: str, at: datetime | None = None) -> ModelVersion:
         """Find a model's default version, or the ``@version`` or ``@alias`` of the name.
 
-        As these three reads do: the one that is, or that showed ``at`` a time.
+        The one that is, or that showed ``at`` a time; ``models`` and ``versions`` alike.
 
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
@@ -204,6 +188,7 @@ class Registry:
         self._tell(now)
         if shows_after is None:
             shows_after = timedelta(seconds=self.dialect.shows_after_seconds)
+        early = self.dialect.model_after_seconds
         wanted = ModelName.parse(self.canonical(source_model), field_name="source_model")
         found = self._history.find(wanted)
         transfer = Transfer(
@@ -229,28 +214,22 @@ class Registry:
             error=error,
             refused=bool(error),
         )
-        self._operations[operation.number] = operation
-        self._running[operation.destination] += 1
-        self._plan(operation)
-        self._forget_the_oldest()
-        return operation
+        appears_at = None if early is None else now + timedelta(seconds=early)
+        return self._operations.begin(operation, appears_at=appears_at)
 
     def doom(self, operation: CopyOperation, error: VertexError) -> CopyOperation:
         """Let a running copy end with ``error`` when its time comes."""
         assert not operation.done
-        return self._save(replace(operation, error=error))
+        return self._operations.save(replace(operation, error=error))
 
     def settle(self, now: datetime) -> None:
         """Let everything happen that is due by ``now``, in the order of its times."""
         self._tell(now)
-        while self._moments and self._moments[0][0] <= now:
-            at, number, happening = heapq.heappop(self._moments)
-            operation = self._operations.get(str(number))
-            if operation and not operation.done:
-                if happening is _Happening.END:
-                    self._end(operation)
-                else:
-                    self._appear(operation, at)
+        for operation, happening, at in self._operations.due(now):
+            if happening is Happening.END:
+                self._end(operation)
+            else:
+                self._appear(operation, at)
 
     # Operations
 
@@ -260,17 +239,7 @@ class Registry:
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
-        wanted = self.canonical(name)
-        named = _OPERATION_NAME.fullmatch(wanted)
-        if not named:
-            raise VertexError(
-                Code.INVALID_ARGUMENT, f"name: {name!r} is not the name of an operation."
-            )
-        found = self._operations.get(named["number"])
-        short = f"{found.destination.parent}/operations/{found.number}" if found else ""
-        if found is None or wanted not in (found.name, short):
-            raise VertexError(Code.NOT_FOUND, f"The Operation {wanted} was not found.")
-        return found
+        return self._operations.named(self.canonical(name))
 
     def operations(self, parent: str = "") -> list[CopyOperation]:
         """Return the operations of a region or of a model (or all), oldest first.
@@ -278,16 +247,7 @@ class Registry:
         The name may end in ``/operations``. A model that does not exist (yet, or never
         will) has operations all the same: the name is enough.
         """
-        above = self.canonical(parent).removesuffix("/operations")
-        if parent and not (LOCATION_NAME.fullmatch(above) or MODEL_NAME.fullmatch(above)):
-            raise VertexError(
-                Code.INVALID_ARGUMENT, f"name: {parent!r} is no location and no model."
-            )
-        return [
-            operation
-            for operation in self._operations.values()
-            if above in ("", operation.destination.parent, str(operation.destination))
-        ]
+        return self._operations.below(self.canonical(parent).removesuffix("/operations"))
 
     def cancel(self, name: str, *, now: datetime) -> None:
         """End a running copy as CANCELLED; a finished one stays as it ended."""
@@ -295,7 +255,7 @@ class Registry:
         operation = self.operation(name)
         if not operation.done:
             self._clear_away(operation, at=now)
-            self._save(
+            self._operations.save(
                 replace(
                     operation,
                     state=CopyState.CANCELLED,
@@ -306,26 +266,12 @@ class Registry:
 
     def delete(self, name: str) -> None:
         """Tell callers of an operation no more; a running copy goes on and makes its model."""
-        self._save(replace(self.operation(name), deleted=True))
+        self._operations.save(replace(self.operation(name), deleted=True))
 
     # Inside
 
     def _tell(self, now: datetime) -> None:
         self.now = max(self.now, now)
-
-    def _plan(self, operation: CopyOperation) -> None:
-        number = int(operation.number)
-        heapq.heappush(self._moments, (operation.ends_at, number, _Happening.END))
-        if self.dialect.model_after_seconds is not None:
-            at = operation.created_at + timedelta(seconds=self.dialect.model_after_seconds)
-            heapq.heappush(self._moments, (at, number, _Happening.APPEAR))
-
-    def _forget_the_oldest(self) -> None:
-        """Keep no more finished copies than anybody will ask for."""
-        if len(self._operations) > OPERATIONS_KEPT:
-            done = (number for number, each in self._operations.items() if each.done)
-            if (oldest := next(done, None)) is not None:
-                del self._operations[oldest]
 
     def _destination(self, parent: str, model_id: str, parent_model: str) -> ModelName:
         region = LOCATION_NAME.fullmatch(parent)
@@ -358,7 +304,7 @@ class Registry:
             raise VertexError(Code.NOT_FOUND, f"parent_model: the Model {model} was not found.")
         if adds_version:
             return
-        if self._running[model]:
+        if self._operations.any_running_to(model):
             code, what = self.dialect.in_flight_id, f"{model} is already being copied to."
         elif versions:
             code, what = self.dialect.existing_id, f"the Model {model} already exists."
@@ -374,16 +320,18 @@ class Registry:
             self._clear_away(operation, at=operation.ends_at)
             if self.dialect.leaves_wreck and not obstacle:
                 self._make(operation, at=operation.ends_at, wreck=True)
-            self._save(replace(operation, state=CopyState.FAILED, version="", error=error))
+            self._operations.save(
+                replace(operation, state=CopyState.FAILED, version="", error=error)
+            )
             return
         if not operation.version:
             operation = self._make(operation, at=operation.ends_at)
-        self._save(replace(operation, state=CopyState.SUCCEEDED))
+        self._operations.save(replace(operation, state=CopyState.SUCCEEDED))
 
     def _appear(self, operation: CopyOperation, at: datetime) -> None:
         """Make the version of a running copy before its end, if one can be made."""
         if not self._obstacle(operation):
-            self._save(self._make(operation, at=at))
+            self._operations.save(self._make(operation, at=at))
 
     def _obstacle(self, operation: CopyOperation) -> VertexError | None:
         """What keeps a copy that was taken from making its version."""
@@ -408,7 +356,7 @@ class Registry:
         versions = self._history.versions(operation.destination)
         number = str(max(map(int, versions), default=0) + 1)
         keeps = self.dialect.keeps_labels
-        self._put(
+        self._history.put(
             ModelVersion(
                 name=operation.destination.at(number),
                 display_name=source.display_name if keeps else operation.destination.model,
@@ -431,42 +379,9 @@ class Registry:
 
     def _clear_away(self, operation: CopyOperation, *, at: datetime) -> None:
         """Take back what a copy showed before its end."""
-        if not operation.version:
-            return
-        self._history.remove(operation.destination.at(operation.version), shows_at=at)
-        left = self._history.versions(operation.destination)
-        if left and not self._history.find(operation.destination):
-            oldest = next(iter(left.values()))
-            aliases = (DEFAULT_ALIAS, *oldest.aliases)
-            self._history.put(replace(oldest, aliases=aliases), shows_at=at)
-
-    def _save(self, operation: CopyOperation) -> CopyOperation:
-        before = self._operations[operation.number]
-        self._operations[operation.number] = operation
-        if operation.done and not before.done:
-            self._running[operation.destination] -= 1
-            if not self._running[operation.destination]:
-                del self._running[operation.destination]
-        return operation
-
-    def _put(self, version: ModelVersion, *, shows_at: datetime) -> ModelVersion:
-        """Add a version to its model; aliases move to it, and every model has a default."""
-        others = self._history.versions(version.name)
-        for other in others.values():
-            kept = tuple(alias for alias in other.aliases if alias not in version.aliases)
-            if kept != other.aliases:
-                self._history.put(replace(other, aliases=kept), shows_at=shows_at)
-        if others:
-            first = next(iter(others.values()))
-            version = replace(version, model_created_at=first.model_created_at)
-        elif DEFAULT_ALIAS not in version.aliases:
-            version = replace(version, aliases=(DEFAULT_ALIAS, *version.aliases))
-        self._history.put(version, shows_at=shows_at)
-        return version
+        if operation.version:
+            self._history.remove(operation.destination.at(operation.version), shows_at=at)
 
 
-_OPERATION_NAME = re.compile(
-    LOCATION_NAME.pattern + r"(?:/models/[^/@:]+)?/operations/(?P<number>[^/:]+)"
-)
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
