@@ -14,6 +14,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -60,7 +61,11 @@ def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
     everything = Route("/{path:path}", answer, methods=["GET", "POST", "DELETE", "PATCH", "PUT"])
     return Starlette(
         routes=[*extra_routes, everything],
-        exception_handlers={VertexError: _refused, rest_json.CallerGoneError: _gone},
+        exception_handlers={
+            VertexError: _refused,
+            HTTPException: _not_served,
+            rest_json.CallerGoneError: _gone,
+        },
     )
 
 
@@ -81,10 +86,11 @@ def _match(request: Request) -> tuple[str, dict[str, Any]]:
         found = pattern.fullmatch(request.scope["path"])
         if found and verb == request.method:
             return method, rest_json.query_fields(request) | found.groupdict()
-    raise VertexError(
-        Code.UNIMPLEMENTED,
-        f"The local Vertex AI does not serve {request.method} {request.url.path}.",
-    )
+    raise VertexError(Code.UNIMPLEMENTED, _does_not_serve(request))
+
+
+def _does_not_serve(request: Request) -> str:
+    return f"The local Vertex AI does not serve {request.method} {request.scope['path']}."
 
 
 def _message(method: str, fields: dict[str, Any]) -> Any:
@@ -106,6 +112,11 @@ def _in_version(request: Request, response: JSONResponse) -> Response:
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, VertexError)
     return rest_json.error_response(error.code.name, error.message)
+
+
+async def _not_served(request: Request, _: Exception) -> JSONResponse:
+    """Answer for a verb that no route takes, which the router itself refuses."""
+    return rest_json.error_response(Code.UNIMPLEMENTED.name, _does_not_serve(request))
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:
