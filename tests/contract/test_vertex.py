@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -489,6 +489,19 @@ async def test_two_clouds_in_one_process_know_nothing_of_each_other(vertex):
 
 # Whole programs of Google's
 
+SDK_FAILURES = """
+import sys
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import aiplatform
+aiplatform.init(api_endpoint=sys.argv[1], api_transport="rest", project="dst",
+                location="us-central1", credentials=AnonymousCredentials())
+for name in sys.argv[2:]:
+    try:
+        aiplatform.Model(name).copy("europe-west4", destination_model_id="cats")
+    except GoogleAPICallError as error:
+        print("raised", type(error).__name__, error.message)
+"""
 SDK_COPY = """
 import sys
 from google.auth.credentials import AnonymousCredentials
@@ -508,11 +521,30 @@ async def test_the_sdk_copies_a_model(vertex):
     assert str(vertex.versions(CATS)[0].copied_from) == f"{SOURCE}@2"
 
 
-@pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
-async def test_gcloud_copies_describes_and_lists_models(vertex, tmp_path):
+async def test_the_sdk_tells_a_refusal_a_failure_and_a_missing_source(vertex):
+    vertex.add_model(f"{SOURCE}0", kind="BQML")
+    vertex.faults.copy_fails(Code.PERMISSION_DENIED, times=1)
+
+    printed = await run(
+        sys.executable, "-c", SDK_FAILURES, vertex.rest_url, f"{SOURCE}0", SOURCE, f"{SOURCE}@9"
+    )
+
+    raised = [line for line in printed.splitlines() if line.startswith("raised")]
+    refused, failed, missing = raised
+    assert "BigQuery ML" in refused
+    assert failed.startswith("raised Forbidden")
+    assert missing.startswith("raised NotFound")
+
+
+@pytest.fixture
+def gcloud(vertex, tmp_path) -> Callable[..., Awaitable[Any]]:
+    """Call ``gcloud ... --format=json`` with the target as its project and region."""
+    if not shutil.which("gcloud"):
+        pytest.skip("gcloud is not installed on this machine")
+
     async def gcloud(*arguments: str) -> Any:
         printed = await run(
-            *("gcloud", "ai", "models", *arguments, "--format=json"),
+            *("gcloud", *arguments, "--project=dst", "--region=europe-west4", "--format=json"),
             CLOUDSDK_CONFIG=str(tmp_path),
             CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM=f"{vertex.rest_url}/",
             CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true",
@@ -522,13 +554,43 @@ async def test_gcloud_copies_describes_and_lists_models(vertex, tmp_path):
         )
         return json.loads(printed)
 
-    target = ("--project=dst", "--region=europe-west4")
-    copied = await gcloud(
-        "copy", *target, f"--source-model={SOURCE}@2", "--destination-model-id=cats"
+    return gcloud
+
+
+async def test_gcloud_copies_describes_and_lists_models(gcloud):
+    models = ("ai", "models")
+    source = f"--source-model={SOURCE}"
+
+    copied = await gcloud(*models, "copy", f"{source}@2", "--destination-model-id=cats")
+    version = await gcloud(
+        "beta", *models, "copy", f"{source}@1", f"--destination-parent-model={CATS}"
     )
-    described = await gcloud("describe", "cats@1", *target)
-    listed = await gcloud("list", *target)
+    described = await gcloud(*models, "describe", "cats@1")
+    listed = await gcloud(*models, "list")
+    versions = await gcloud(*models, "list-version", "cats")
 
     assert (copied["model"], copied["modelVersionId"]) == (CATS, "1")
+    assert (version["model"], version["modelVersionId"]) == (CATS, "2")
     assert described["originalModelInfo"] == {"model": f"{SOURCE}@2"}
     assert [model["name"] for model in listed] == [CATS]
+    assert [each["versionId"] for each in versions] == ["1", "2"]
+
+
+async def test_gcloud_tells_a_refusal_with_its_code_and_a_failure_with_its_words(vertex, gcloud):
+    vertex.add_model(f"{SOURCE}0", kind="BQML")
+    copy = ("ai", "models", "copy", "--destination-model-id=cats")
+
+    with pytest.raises(AssertionError, match=r"FAILED_PRECONDITION: source_model: .*BigQuery ML"):
+        await gcloud(*copy, f"--source-model={SOURCE}0")
+    with pytest.raises(AssertionError, match=r"\(gcloud.ai.models.copy\) NOT_FOUND"):
+        await gcloud(*copy, f"--source-model={SOURCE}@9")
+
+
+async def test_gcloud_sends_a_copy_again_whose_answer_was_lost(vertex, gcloud):
+    """That is why the copier does not use it: without a destination id there are two models."""
+    vertex.faults.take_then_fail()
+
+    await gcloud("ai", "models", "copy", f"--source-model={SOURCE}")
+
+    assert [call.answer for call in vertex.copy_calls] == ["UNAVAILABLE", "OK"]
+    assert len({operation.destination for operation in vertex.operations}) == 2
