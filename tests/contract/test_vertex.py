@@ -532,7 +532,7 @@ async def test_the_sdk_tells_a_refusal_a_failure_and_a_missing_source(vertex):
     raised = [line for line in printed.splitlines() if line.startswith("raised")]
     refused, failed, missing = raised
     assert "BigQuery ML" in refused
-    assert failed.startswith("raised Forbidden")
+    assert failed.startswith("raised PermissionDenied")
     assert missing.startswith("raised NotFound")
 
 
