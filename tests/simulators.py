@@ -5,7 +5,7 @@ rules come from the local cloud's own pure registry, so there is one idea of the
 """
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -26,6 +26,7 @@ from model_copier.errors import (
 )
 from model_copier.job import Job
 from model_copier.messages import Message
+from model_copier.ports import LONGEST_QUEUE
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 
@@ -50,6 +51,7 @@ class SimulatedClock:
 @dataclass
 class SimulatedStore:
     jobs: dict[str, Job] = field(default_factory=dict)
+    queues: dict[str, datetime] = field(default_factory=dict)
 
     async def create(self, job: Job) -> Job:
         if job.key in self.jobs:
@@ -79,6 +81,18 @@ class SimulatedStore:
 
     async def next_due_at(self) -> datetime | None:
         return min((job.due_at for job in self.jobs.values() if job.due_at), default=None)
+
+    async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.trace in names]
+
+    async def with_operation(self, number: str) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.follows == number]
+
+    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+        end = self.queues.get(queue, now)
+        turn = now if end > now + LONGEST_QUEUE else max(end, now)
+        self.queues[queue] = turn + timedelta(seconds=distance)
+        return turn
 
     async def delete_expired(self, now: datetime) -> int:
         expired = [

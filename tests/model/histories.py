@@ -51,7 +51,6 @@ MOVES = (
     "ASKED -> FAILED",
     "COPYING -> COPYING",
     "COPYING -> ACCEPTED",
-    "COPYING -> ASKED",
     "COPYING -> SUCCEEDED",
     "COPYING -> FAILED",
     "COPYING -> CANCELLED",
@@ -59,6 +58,7 @@ MOVES = (
     "FAILED -> FAILED",
     "FAILED -> ACCEPTED",
     "FAILED -> ASKED",
+    "FAILED -> COPYING",
     "CANCELLED -> CANCELLED",
 )
 VERDICTS = (
@@ -393,7 +393,7 @@ class History:
     async def ticking(self, worker: Worker) -> None:
         try:
             self.cloud.tell(f"{worker.name} ticks")
-            await worker.workflow.tick(0)
+            await worker.ticks.take(0)
         except (UnavailableError, CrashError):
             return
         except Exception as bug:  # noqa: BLE001 - any other is a finding

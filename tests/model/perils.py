@@ -6,7 +6,7 @@ must not break: faults stay within what the ports promise and what *Once* assume
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -25,9 +25,11 @@ from model_copier.errors import (
     UnavailableError,
     outcome_of_copy_call,
 )
-from model_copier.job import Job, State, Timing
+from model_copier.job import Job, State
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
+from model_copier.ticks import Ticks
+from model_copier.timing import Timing
 from model_copier.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
 from world import CONTRACT, TOPIC
@@ -210,6 +212,7 @@ class Worker:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     workflow: Workflow = field(init=False)
     deliveries: Deliveries = field(init=False)
+    ticks: Ticks = field(init=False)
 
     def __post_init__(self) -> None:
         clock = SkewedClock(true=self.cloud.clock, skew_seconds=self.skew_seconds)
@@ -223,6 +226,7 @@ class Worker:
             jitter=self.cloud.rng.random,
         )
         self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
+        self.ticks = Ticks(workflow=self.workflow)
 
     async def wait(
         self, name: str, *, latest: datetime | None = None, copy_call: CopyCall | None = None
@@ -339,6 +343,27 @@ class _StorePort:
             "next_due_at", lambda: _at_once(store.next_due_at())
         )
         return found
+
+    async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "with_traces", lambda: _at_once(store.with_traces(names))
+        )
+        return found
+
+    async def with_operation(self, number: str) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "with_operation", lambda: _at_once(store.with_operation(number))
+        )
+        return found
+
+    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+        store = self.worker.cloud.store
+        turn: datetime = await self._write(
+            "take_turn", lambda: _at_once(store.take_turn(queue, now, distance))
+        )
+        return turn
 
     async def delete_expired(self, now: datetime) -> int:
         store = self.worker.cloud.store
