@@ -12,7 +12,7 @@ A copy takes a name for its operation at once and makes its model when it ends::
 
 What Google documents is a rule here; what it leaves open is a field of ``Dialect``, or,
 where nobody has needed the other answer yet, settled here: a new version leaves the
-default where it was, a cancel works at once.
+default where it was, a cancel that works does so at once.
 Reads tell the truth; what a caller is told of it, and when, is ``vertex_view``'s.
 Refused: with ``VertexError``, whose code is one of Google's canonical codes.
 """
@@ -250,10 +250,10 @@ class Registry:
         return self._operations.below(self.canonical(parent).removesuffix("/operations"))
 
     def cancel(self, name: str, *, now: datetime) -> None:
-        """End a running copy as CANCELLED; a finished one stays as it ended."""
+        """End a running copy as CANCELLED, in most dialects; a finished one stays as it ended."""
         self._tell(now)
         operation = self.operation(name)
-        if not operation.done:
+        if self.dialect.cancels and not operation.done:
             self._clear_away(operation, at=now)
             self._operations.save(
                 replace(

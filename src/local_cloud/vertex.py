@@ -6,22 +6,10 @@ the same calls at Google's paths, for ``aiplatform.Model.copy``, ``gcloud`` and 
 Everything else answers UNIMPLEMENTED. No credentials are asked for, nothing outlives
 the process, and nothing here is meant to be reached from another machine.
 
-Tests and people break it over the REST port (or through ``Vertex.faults``):
-
-``POST /control/faults``
-    JSON of ``vertex_faults.FaultOrders``, any of ``{"clear": true, "release": true,
-    "copy_fails": {"code": "PERMISSION_DENIED", "message": "...", "times": 1},
-    "refuse": [{"method": "GetModel", "code": "UNAVAILABLE", "times": 2}],
-    "take_then_fail": {"code": "UNAVAILABLE", "times": 1},
-    "hold": {"seconds": 2.5, "times": 1}}``. Without ``times``, ``copy_fails`` lasts;
-    without ``seconds``, ``hold`` lasts until ``release``.
-``POST /control/models``
-    ``{"name": "projects/p/locations/l/models/7", "version": "1", "display_name": "...",
-    "labels": {}, "aliases": ["default"]}`` adds a model, or a version to one.
-``GET /control/log``
-    ``{"copy_calls": [...], "operations": [...], "models": [...]}``: every CopyModel
-    call as received with the answer that its caller saw (``OK``, a code, ``HELD``,
-    ``GONE``), every operation with its state, every model with its versions.
+What lasts is a knob (``vertex_knobs.Knobs``): ``Vertex(copy_seconds=1)``, ``turn``. What
+is for the next calls is a fault: ``Vertex.faults``. Another process reaches both, and a
+log of what happened, over the REST port at ``/control/``: docs/local-cloud.md has the
+orders.
 """
 
 import time
@@ -167,7 +155,7 @@ class Vertex:
 
     @property
     def operations(self) -> tuple[CopyOperation, ...]:
-        """Every copy that was taken (but those deleted), by the clock as it is now."""
+        """Every copy that was taken, as it stands by the clock now, whatever callers are told."""
         self._service.settle()
         return tuple(self._registry.operations())
 

@@ -1,7 +1,7 @@
 """How another process breaks, fills and watches the local Vertex AI, over HTTP.
 
 Four paths beside Google's on the REST port; JSON in and out, errors in Google's form.
-``local_cloud.vertex`` describes them for those who call them.
+docs/local-cloud.md describes them for those who call them.
 """
 
 from typing import Any, TypeVar

@@ -117,6 +117,10 @@ class Dialect:
     ] = False
     # google.longrunning allows it for all but GetOperation.
     unimplemented: Annotated[frozenset[str], "methods answered UNIMPLEMENTED"] = frozenset()
+    # Google: a cancel is not guaranteed.
+    cancels: Annotated[bool, "a cancel ends the copy; no: it is accepted, and the copy goes on"] = (
+        True
+    )
     # "The Model this Model is a copy of": read literally, the immediate source.
     origin: Annotated[
         Origin, "what `original_model_info` of a copy of a copy names: its source, or the root"

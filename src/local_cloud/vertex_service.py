@@ -48,7 +48,8 @@ class CopyCall:
     """One CopyModel call as it came in; ``answer`` is what its caller got to see.
 
     "OK", the name of an error's code, "HELD" while the answer is kept back, or "GONE"
-    when the caller went away first. ``operation`` is there whenever the copy was taken.
+    when the caller went away first. ``operation`` is there whenever the copy was taken,
+    spelled as ``Vertex.operations`` has it.
     """
 
     at: datetime
@@ -201,7 +202,7 @@ class Service:
         if failure and not taken.refused:
             taken = self.registry.doom(taken, failure)
         answer = operation_message(taken, spelled=self.registry.spelled)
-        call.operation = answer.name
+        call.operation = taken.name
         if self.faults.hold_armed and not self._closing:
             call.answer = "HELD"
             await self.faults.held_back()
