@@ -282,6 +282,17 @@ async def test_a_proof_may_come_late(start: Start):
     assert [each.copy_of for each in await setting.versions()] == [CALL.source]
 
 
+async def test_a_stale_read_tells_of_a_late_proof_later_still(start: Start):
+    setting = await start(Dialect(proof_after_seconds=30, stale_seconds=20))
+    await setting.models.copy_model(CALL)
+
+    setting.clock.advance(COPY_SECONDS + 49)
+    assert [each.copy_of for each in await setting.versions()] == [None]
+
+    setting.clock.advance(1)
+    assert [each.copy_of for each in await setting.versions()] == [CALL.source]
+
+
 async def test_a_model_may_show_before_its_operation_has_ended(start: Start):
     setting = await start(Dialect(model_after_seconds=10))
     started = await setting.models.copy_model(CALL)

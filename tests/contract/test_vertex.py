@@ -401,6 +401,18 @@ async def test_an_operation_is_served_where_either_client_asks(http, prefix):
     }
 
 
+async def test_v1beta1_is_v1_with_types_of_its_own(http):
+    answer = await http.post(
+        f"/v1beta1/{TARGET}/models:copy", json={"sourceModel": SOURCE, "modelId": "cats"}
+    )
+
+    waited = await http.post(f"/v1beta1/{answer.json()['name']}:wait", json={"timeout": "10s"})
+
+    kind = "type.googleapis.com/google.cloud.aiplatform.v1beta1.CopyModel"
+    assert answer.json()["metadata"]["@type"] == f"{kind}OperationMetadata"
+    assert waited.json()["response"]["@type"] == f"{kind}Response"
+
+
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"sourceModels": "x"}', b'{"modelId": "a", "parentModel": "b"}']
 )

@@ -267,6 +267,36 @@ async def test_a_share_of_the_copies_is_taken_and_answered_unavailable_the_same_
     assert 8 <= histories[0].count("UNAVAILABLE") <= 35
 
 
+async def test_turning_a_knob_does_not_begin_the_others_anew(vertex, clock):
+    vertex.turn(outages=[{"after_seconds": 10, "seconds": 5}], lost_answers=0.5)
+    answers = []
+    async with calling(vertex, "grpc_asyncio") as caller:
+        for turned in (False, True):
+            vertex.turn(seed=1)
+            for number in range(20):
+                if turned:
+                    vertex.turn(copy_seconds=1)
+                with contextlib.suppress(exceptions.ServiceUnavailable):
+                    await caller.copy(model_id=f"m{number}{turned}".lower())
+            answers.append([call.answer for call in vertex.copy_calls][-20:])
+
+        clock.advance(10)
+        vertex.turn(lost_answers=0)
+        with pytest.raises(exceptions.ServiceUnavailable):
+            await caller("get_model", {"name": SOURCE})
+
+    assert answers[0] == answers[1]
+
+
+async def test_a_copy_that_is_refused_in_its_operation_has_no_other_fate(caller, vertex, clock):
+    vertex.add_model(f"{HERE}/models/8", kind="BQML")
+    vertex.turn(dialect="refused-in-operation", failures=[{"code": "INTERNAL", "share": 1}])
+
+    copy = await caller.copy(source_model=f"{HERE}/models/8", model_id="cats")
+
+    assert (await ended(caller, clock, copy)).error.code == Code.FAILED_PRECONDITION
+
+
 async def test_a_share_of_the_copies_fails_in_the_operation(caller, vertex, clock):
     vertex.turn(failures=[{"code": "INTERNAL", "share": 1, "message": "{model} fell over"}])
 
