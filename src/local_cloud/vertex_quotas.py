@@ -23,12 +23,12 @@ class Quotas:
         self._spent: Counter[tuple[str, str, bool]] = Counter()
 
     def spend(
-        self, limit: int | None, *, project: str, location: str, submits: bool, now: datetime
+        self, limit: int, *, project: str, location: str, submits: bool, now: datetime
     ) -> None:
         """Count a call. One that is refused costs nothing.
 
         Args:
-            limit: calls a minute; None: no limit.
+            limit: calls a minute.
             project: the number of the project.
             location: the region.
             submits: it starts an operation; else it is a read.
@@ -42,7 +42,7 @@ class Quotas:
             self._minute = minute
             self._spent.clear()
         key = (project, location, submits)
-        if limit is not None and self._spent[key] >= limit:
+        if self._spent[key] >= limit:
             metric = _METRICS[submits]
             raise VertexError(
                 Code.RESOURCE_EXHAUSTED,

@@ -156,11 +156,12 @@ class Service:
 
     def _spend_quota(self, method: str, request: Any) -> None:
         submits = method == "CopyModel"
+        limit = self.knobs.submissions_per_minute if submits else self.knobs.reads_per_minute
         where = request.parent if hasattr(request, "parent") else request.name
         place = LOCATION_NAME.match(where)
-        if place:
+        if limit and place:
             self._quotas.spend(
-                self.knobs.submissions_per_minute if submits else self.knobs.reads_per_minute,
+                limit,
                 project=self.registry.number_of(place["project"]),
                 location=place["location"],
                 submits=submits,
