@@ -98,6 +98,7 @@ class Job:
     first_asked_at: datetime | None = None  # the deadline counts from here
     known_versions: tuple[str, ...] = ()  # of the destination, before the ask
     operation: str = ""
+    seen_at: datetime | None = None  # when an operation that is, or may be, ours last ran
 
     copy_started_at: datetime | None = None  # by Vertex AI's clock
     copy_ended_at: datetime | None = None
@@ -180,6 +181,11 @@ class Job:
         """All is well, only not over: look again later."""
         return replace(self, due_at=now + timedelta(seconds=seconds), tries=0)
 
+    def seen(self, now: datetime) -> Self:
+        """An operation that is, or may be, ours was seen running."""
+        assert self.asked_at is not None
+        return replace(self, seen_at=now)
+
     def with_source(self, source: Source) -> Self:
         """Fix the source's version, and with it the destination."""
         assert self.state is State.ACCEPTED
@@ -205,6 +211,7 @@ class Job:
             asked_at=now,
             first_asked_at=self.first_asked_at or now,
             known_versions=known_versions,
+            seen_at=None,
             copy_attempts=self.copy_attempts + 1,
             start_at=None,
         )

@@ -4,7 +4,7 @@ Pure: what Vertex AI and the store told comes in as values. All err on the side 
 asking, and of not claiming: what cannot be told apart is "unknown".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -57,6 +57,10 @@ class Made:
     others: tuple[Model, ...]  # more new versions of the same source: somebody should look
 
 
+class Running:
+    """An operation that may be ours is under way."""
+
+
 class Unclear:
     """Nothing can be said yet: look again later."""
 
@@ -81,7 +85,9 @@ class Seen:
         return [model for model in self.versions if model.name.version not in job.known_versions]
 
 
-def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Made | Unclear | Absent:
+def what_came_of(
+    job: Job, seen: Seen, now: datetime, timing: Timing
+) -> Made | Running | Unclear | Absent:
     """Judge an ask with an unknown outcome by what shows on the destination."""
     assert job.asked_at is not None
     assert job.source is not None
@@ -93,7 +99,7 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Made | 
     for operation in seen.operations or ():
         at = operation.started_at or job.asked_at
         if not operation.done and at >= sent_from:
-            return Unclear()
+            return Running()
         if operation.model and sent_from <= at <= sent_by:
             made[operation.model.version] = operation
         elif operation.model:
@@ -103,7 +109,8 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Made | 
         (model for model in new if job.source.is_origin(model.copy_of)),
         key=lambda model: int(model.name.version or 0),
     )
-    told = [model for model in proven if model.name.version in made]
+    claims = _claims(job, seen)
+    told = [v for v in proven if v.name.version in made and v.name.version not in claims]
     if told:
         first = told[0]
         rest = tuple(model for model in proven if model is not first)
@@ -111,45 +118,51 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Made | 
     shown = {model.name.version for model in seen.versions}
     if now <= _settled_at(job, seen, timing) or not made.keys() <= shown:
         return Unclear()
-    return _judge_versions(job, seen, new, proven)
+    if any(model.copy_of is None for model in new):
+        return Unclear()  # it may be ours: the proof may come late, or never
+    return _judge_proven(job, seen, proven, claims)
 
 
 def _settled_at(job: Job, seen: Seen, timing: Timing) -> datetime:
     """When whatever was accepted shows; before, only an operation says what became of it.
 
-    Where operations cannot be listed, a copy that runs shows nowhere, or shows as a model
+    It counts from the last sign of life: what ended since may not show yet.  Where operations cannot be listed, a copy that runs shows nowhere, or shows as a model
     that is not whole yet; so the longest copy heard of, and more, must have passed.
     """
     assert job.asked_at is not None
     seconds = timing.grace
     if seen.operations is None:
         seconds = max(seconds, timing.copy_deadline, job.budget_seconds(timing))
-    return job.asked_at + timedelta(seconds=seconds)
+    return max(job.asked_at, job.seen_at or job.asked_at) + timedelta(seconds=seconds)
 
 
-def _judge_versions(
-    job: Job, seen: Seen, new: Sequence[Model], proven: Sequence[Model]
+def _claims(job: Job, seen: Seen) -> dict[str | None, Job]:
+    """Versions that other requests were told of, by number."""
+    return {
+        other.model_version: other
+        for other in seen.neighbours
+        if other.state is State.SUCCEEDED and other.target == job.target
+    }
+
+
+def _judge_proven(
+    job: Job, seen: Seen, proven: Sequence[Model], claims: Mapping[str | None, Job]
 ) -> Made | Unclear | Absent:
-    """Tell by the versions alone, where no operation says whose they are."""
+    """Tell by versions of our source alone, where no operation says whose they are."""
     assert job.asked_at is not None
-    claims = {other.trace: other for other in seen.neighbours if other.state is State.SUCCEEDED}
-    free, earlier = [], []
-    for model in proven:
-        claim = claims.get(str(job.target and job.target.at(model.name.version)))
-        if claim is None:
-            free.append(model)
-        elif claim.ended_at and claim.ended_at < job.asked_at:
-            # A version that was told before we asked: our reads were stale, or the model was
-            # deleted since and this is another one of that number.
-            earlier.append(model)
+    free = [model for model in proven if model.name.version not in claims]
     if free and not any(_may_be_of(other, job) for other in seen.neighbours):
         return Made(model=free[0], operation=None, others=tuple(free[1:]))
+    # What was told before we asked should have been known then: the reads were stale, or it
+    # was deleted since and this is another one, perhaps ours, that got its number.
+    told_before = [
+        claim
+        for model in proven
+        if (claim := claims.get(model.name.version))
+        and (claim.ended_at is None or claim.ended_at < job.asked_at)
+    ]
     # A model that was not there before is asked for by its id: a second ask makes no second one.
-    if free or (earlier and job.known_versions):
-        return Unclear()
-    if any(model.copy_of is None for model in new):
-        return Unclear()  # it may be ours: the proof may come late, or never
-    return Absent()
+    return Unclear() if free or (told_before and job.known_versions) else Absent()
 
 
 def _may_be_of(other: Job, job: Job) -> bool:

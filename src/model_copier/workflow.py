@@ -7,7 +7,7 @@ only by whoever saved ``asked_at`` and still holds the lease.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from model_copier.letters import letter_of_job
 from model_copier.plan import (
     Absent,
     Made,
+    Running,
     Seen,
     Unclear,
     after_failure,
@@ -174,17 +175,27 @@ class Workflow:
             case Failure() as failure:
                 await self._keep(job.failed(self.clock.now(), failure))
             case Model() as there:
-                await self._keep(
-                    job.succeeded(
-                        self.clock.now(),
-                        model_version=there.name.version or "",
-                        verified=job.source.is_origin(there.copy_of),
-                        already_existed=True,
-                    )
-                )
+                await self._leave(job, there)
             case CopyCall() as call:
                 if (ready := await self._queue(job)) is not None:
                     await self._ask(ready, call, tuple(v.name.version or "" for v in versions))
+
+    async def _leave(self, job: Job, there: Model) -> None:
+        """The model is there already: nothing is asked, once it is surely whole."""
+        assert job.source is not None
+        assert job.target is not None
+        operations = await self._operations(job.target)
+        if any(not operation.done for operation in operations or ()):
+            await self._wait(job, job.attempt_at)  # somebody's copy, which may fail yet
+            return
+        await self._keep(
+            job.succeeded(
+                self.clock.now(),
+                model_version=there.name.version or "",
+                verified=job.source.is_origin(there.copy_of),
+                already_existed=True,
+            )
+        )
 
     async def _prepare(self, job: Job) -> None:
         """Fix the source's version, which names the destination, and take that."""
@@ -282,7 +293,7 @@ class Workflow:
         else:
             after = after_failure(job, operation, now, self.timing)
             if not after.state.final:
-                after = after.snoozed(now, self.timing.backoff(job.copy_attempts, self.jitter()))
+                after = after.snoozed(now, self.timing.next_attempt(job.tries, self.jitter()))
             await self._keep(after)
 
     async def _watch(self, job: Job, now: datetime) -> None:
@@ -291,10 +302,11 @@ class Workflow:
             why = "a cancel was asked for and did not come through"
             await self._keep(given_up(job, why, now, self.timing))
             return
-        if job.cancel_requested or now > job.deadline(self.timing):
+        # Only what CopyModel answered to us is surely ours to cancel.
+        if job.operation and (job.cancel_requested or now > job.deadline(self.timing)):
             with suppress(RefusedError):  # no cancel there: all that is left is to watch
                 await self.models.cancel_operation(job.operation)
-        await self._wait(job, job.copy_started_at or job.attempt_at)
+        await self._wait(job.seen(now), job.copy_started_at or job.attempt_at)
 
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""
@@ -340,6 +352,8 @@ class Workflow:
                 )
             case Absent():
                 await self.store.save(job.not_asked().waiting(now, 0))
+            case Running():
+                await self._watch(job, now)
             case Unclear() if job.is_hopeless(now, self.timing):
                 why = "no trace of it could be proven"
                 await self._keep(given_up(job, why, now, self.timing))
@@ -349,8 +363,8 @@ class Workflow:
     async def _look(self, job: Job) -> Seen:
         """Read what ``Seen`` asks for, in its order."""
         assert job.target is not None
+        operations = await self._operations(job.target)
         try:
-            operations = await self.models.list_operations(job.target)
             versions = await self.models.list_versions(job.target)
         except RefusedError as error:
             raise UnavailableError(str(error)) from error  # no answer to the request itself
@@ -362,6 +376,12 @@ class Workflow:
             versions=versions,
             neighbours=[other for other in left_traces if other.key != job.key],
         )
+
+    async def _operations(self, target: ModelName) -> Sequence[Operation] | None:
+        try:
+            return await self.models.list_operations(target)
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error
 
     # ANNOUNCE
 

@@ -9,7 +9,7 @@ import pytest
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import Code
 from model_copier.job import Failure, Job, Original, State
-from model_copier.plan import Absent, Made, Seen, Unclear, plan, what_came_of
+from model_copier.plan import Absent, Made, Running, Seen, Unclear, plan, what_came_of
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 from model_copier.timing import Timing
@@ -142,7 +142,7 @@ def came_of(
     versions: Sequence[Model],
     now: datetime,
     *neighbours: Job,
-) -> Made | Unclear | Absent:
+) -> Made | Running | Unclear | Absent:
     seen = Seen(operations=operations, versions=versions, neighbours=neighbours)
     return what_came_of(job, seen, now, TIMING)
 
@@ -271,20 +271,20 @@ def test_nothing_is_said_while_an_operation_runs(versions, now):
     """Even beside a proven version: the operation that runs may be making the next one."""
     came = came_of(asked(), [operation(done=False)], versions, now)
 
-    assert isinstance(came, Unclear)
+    assert isinstance(came, Running)
 
 
 def test_an_operation_without_a_start_may_be_ours():
     running = operation(done=False, started=None)
 
-    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Unclear)
+    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Running)
 
 
 @pytest.mark.parametrize("started", [-TIMING.max_skew, 0, 3600])
 def test_an_operation_that_began_within_the_skew_of_the_ask_may_be_ours(started: float):
     running = operation(done=False, started=started)
 
-    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Unclear)
+    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Running)
 
 
 def test_an_operation_from_before_the_ask_is_ignored():
@@ -343,3 +343,12 @@ def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
     found = came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE)
 
     assert isinstance(found, Absent)
+
+
+def test_the_grace_counts_from_the_last_sign_of_life():
+    """What ended since may not show yet: reads are stale, and its operation may be forgotten."""
+    seen = asked("1").seen(START + timedelta(hours=1))
+    later = START + timedelta(hours=1, seconds=TIMING.grace)
+
+    assert isinstance(came_of(seen, [], [version(1)], later), Unclear)
+    assert isinstance(came_of(seen, [], [version(1)], later + timedelta(seconds=1)), Absent)
