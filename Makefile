@@ -35,8 +35,9 @@ test: .venv/installed ## every test
 golden: .venv/installed ## the golden messages: what comes in, verdict, reply, letter
 	@PYTHONPATH=tests $(BIN)/python -m golden table
 
-contracts: .venv/installed ## write docs/schemas and what the golden messages expect; read the diff
+contracts: .venv/installed ## write docs/schemas, generated tables and what the golden messages expect; read the diff
 	@PYTHONPATH=tests $(BIN)/python -m golden write
+	@$(BIN)/python -m local_cloud.vertex_tables docs/local-cloud.md
 
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
