@@ -48,6 +48,9 @@ mutants: .venv/installed ## break each rule of the engine, and see what finds it
 soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
 	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
+bench-follow: .venv/installed ## what following copies gains and costs
+	@$(BIN)/python benchmarks/follow.py
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -71,4 +74,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input soak mutants lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input soak mutants bench-follow lint check format lock clean
