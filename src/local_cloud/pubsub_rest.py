@@ -6,13 +6,14 @@ system parameters only ``enum-encoding=int`` has an effect.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from local_cloud import rest_json
 from local_cloud.pubsub_records import BrokerError, InvalidArgumentError, UnimplementedError
@@ -47,7 +48,7 @@ _REQUEST_CLASSES = {
 }
 
 
-def rest_app(service: Service) -> Starlette:
+def rest_app(service: Service, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
     async def answer(request: Request) -> JSONResponse:
         method, named = _match(request)
         message = _message(method, await _fields(request), named)
@@ -56,7 +57,7 @@ def rest_app(service: Service) -> Starlette:
 
     everything = Route("/{path:path}", answer, methods=["GET", "POST", "DELETE", "PATCH", "PUT"])
     return Starlette(
-        routes=[everything],
+        routes=[*extra_routes, everything],
         exception_handlers={BrokerError: _refused, rest_json.CallerGoneError: _gone},
     )
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -104,6 +105,52 @@ def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
         printed
     )
     assert {"PUBSUB_EMULATOR_HOST", "WORKER_URL", "API_URL"} <= set(exports)
+
+
+def test_serve_runs_pubsub_alone_with_the_faults_that_it_was_told():
+    subscription = "projects/p-project/subscriptions/worker"
+    serve = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "local_cloud", "serve", "--no-vertex", "--project=p-project"),
+            *("--pubsub-port=0", "--pubsub-rest-port=0"),
+            f"--pubsub-next=duplicate={subscription}",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert serve.stdout is not None
+    exports = {}
+    while (line := serve.stdout.readline()) and not line.startswith("# Ctrl-C"):
+        name, _, value = line.removeprefix("export ").strip().partition("=")
+        exports[name] = value
+    with httpx.Client(base_url=f"{exports['PUBSUB_REST']}/v1", trust_env=False) as client:
+        client.put("projects/p-project/topics/requests", json={})
+        client.put(subscription, json={"topic": "projects/p-project/topics/requests"})
+        messages = [{"attributes": {"n": "1"}}]
+        client.post("projects/p-project/topics/requests:publish", json={"messages": messages})
+        pulled = client.post(f"{subscription}:pull", json={"maxMessages": 5}).json()
+    serve.send_signal(signal.SIGINT)
+    serve.communicate(timeout=30)
+
+    assert len(pulled["receivedMessages"]) == 2
+    assert exports["CLOUDSDK_CORE_PROJECT"] == "p-project"
+    assert serve.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--pubsub-duplicate=2", "--pubsub-duplicate"),
+        ("--pubsub-next=explode=projects/p/subscriptions/s", "duplicate, delay, reorder"),
+        ("--pubsub-next=delay=worker", "projects/PROJECT/subscriptions/ID"),
+        ("--pubsub-faulty=worker", "projects/PROJECT/subscriptions/ID"),
+    ],
+)
+def test_a_malformed_option_is_named(option: str, complaint: str):
+    ended = run("serve", option)
+
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path):
