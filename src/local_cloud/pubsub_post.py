@@ -67,8 +67,11 @@ async def post(url: str, *, headers: Headers, body: bytes) -> int:
         ],
     )
     secure = parts.scheme == "https"
+    loop = asyncio.get_running_loop()
+    exchange = _Exchange(request, body, status=loop.create_future())
     try:
-        reader, writer = await asyncio.open_connection(
+        transport, _ = await loop.create_connection(
+            lambda: exchange,
             parts.hostname,
             parts.port or (443 if secure else 80),
             ssl=_tls() if secure else None,
@@ -76,38 +79,63 @@ async def post(url: str, *, headers: Headers, body: bytes) -> int:
     except OSError as error:
         raise NoAnswerError(str(error)) from error
     try:
-        return await _exchange(reader, writer, request, body)
-    except (OSError, h11.RemoteProtocolError) as error:
-        raise NoAnswerError(str(error)) from error
+        return await exchange.status
     finally:
-        writer.transport.abort()
+        transport.abort()
 
 
-async def _exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: h11.Request, body: bytes
-) -> int:
-    line = h11.Connection(h11.CLIENT)
-    for part in (request, h11.Data(data=body), h11.EndOfMessage()):
-        writer.write(line.send(part) or b"")
-    await writer.drain()
-    status, received_bytes = 0, 0
-    while True:
-        event = line.next_event()
-        match event:
-            case h11.InformationalResponse(status_code=102):  # it is among the acknowledgements
-                return 102
-            case h11.Response():
-                status = event.status_code
-            case h11.EndOfMessage():
-                return status
-            case h11.PAUSED | h11.ConnectionClosed():
-                raise NoAnswerError("The answer is none to a POST.")
-            case h11.NEED_DATA:
-                data = await reader.read(65_536)
-                received_bytes += len(data)
-                if received_bytes > MAX_ANSWER_BYTES:
-                    raise NoAnswerError("The answer has no end.")
-                line.receive_data(data)
+class _Exchange(asyncio.Protocol):
+    """One request and its answer; asyncio's streams would double what a push costs here."""
+
+    def __init__(self, request: h11.Request, body: bytes, *, status: asyncio.Future[int]) -> None:
+        self.status = status
+        self._line = h11.Connection(h11.CLIENT)
+        parts = (request, h11.Data(data=body), h11.EndOfMessage())
+        self._request = b"".join(self._line.send(part) or b"" for part in parts)
+        self._received_bytes = 0
+        self._said = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if self.status.done():
+            return
+        self._received_bytes += len(data)
+        try:
+            self._line.receive_data(data)
+            status = self._read()
+        except (h11.RemoteProtocolError, NoAnswerError) as error:
+            self.status.set_exception(NoAnswerError(str(error)))
+        else:
+            if status:
+                self.status.set_result(status)
+
+    def eof_received(self) -> None:
+        self.data_received(b"")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.status.done():
+            self.status.set_exception(NoAnswerError("The connection was cut."))
+
+    def _read(self) -> int:
+        """The status, once the answer is whole; until then 0."""
+        while True:
+            event = self._line.next_event()
+            match event:
+                case h11.InformationalResponse(status_code=102):  # it is an acknowledgement
+                    return 102
+                case h11.Response():
+                    self._said = event.status_code
+                case h11.EndOfMessage():
+                    return self._said
+                case h11.PAUSED | h11.ConnectionClosed():
+                    raise NoAnswerError("The answer is none to a POST.")
+                case h11.NEED_DATA:
+                    if self._received_bytes > MAX_ANSWER_BYTES:
+                        raise NoAnswerError("The answer has no end.")
+                    return 0
 
 
 @cache
