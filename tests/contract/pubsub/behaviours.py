@@ -215,7 +215,8 @@ BEHAVIOURS = (
     ),
     Behaviour(
         what="what a message does not have",
-        documented="is absent from its push",
+        documented="`attributes` are absent, by example; of `data` it is not said",
+        ours="both are absent",
         tests=("test_what_a_message_does_not_have_is_absent_from_its_push",),
         emulator="`attributes` and `data` are there, empty",
         fails=("test_what_a_message_does_not_have_is_absent_from_its_push",),
