@@ -67,7 +67,8 @@ def unwrapped(
 def _is_header(name: str, value: str) -> bool:
     """Whether HTTP has room for it; an attribute that does not fit is left out."""
     return (
-        _NAME_CHARACTERS.issuperset(name)
+        name != ""
+        and _NAME_CHARACTERS.issuperset(name)
         and name.lower() not in _OURS
         and value == value.strip()
         and all(each >= " " and each != "\x7f" for each in value)

@@ -1,5 +1,6 @@
 """The knobs of the local Pub/Sub as options of a command."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,7 @@ _OPTIONS = (
 def pubsub_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one parameter, ``pubsub``: the server, made as its options say."""
 
+    @functools.wraps(command)  # and with its name the options that it has already
     def with_server(
         *,
         pubsub_faulty: tuple[str, ...],
@@ -106,8 +108,6 @@ def pubsub_options(command: Callable[..., Any]) -> Callable[..., Any]:
         )
         return command(pubsub=server, **others)
 
-    with_server.__name__, with_server.__doc__ = command.__name__, command.__doc__
-    with_server.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]  # where click keeps them
     for option in reversed(_OPTIONS):
         option(with_server)
     return with_server

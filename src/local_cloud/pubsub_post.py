@@ -55,19 +55,9 @@ async def post(url: str, *, headers: Headers, body: bytes) -> int:
     """
     parts = urlsplit(url)
     assert parts.hostname
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    request = h11.Request(
-        method="POST",
-        target=path,
-        headers=[
-            (b"Host", parts.netloc.rpartition("@")[2].encode()),
-            (b"Content-Length", str(len(body)).encode()),
-            (b"Connection", b"close"),
-            *headers,
-        ],
-    )
     secure = parts.scheme == "https"
     loop = asyncio.get_running_loop()
+    request = request_to(url, headers=headers, body=body)
     exchange = _Exchange(request, body, status=loop.create_future())
     try:
         transport, _ = await loop.create_connection(
@@ -82,6 +72,21 @@ async def post(url: str, *, headers: Headers, body: bytes) -> int:
         return await exchange.status
     finally:
         transport.abort()
+
+
+def request_to(url: str, *, headers: Headers, body: bytes) -> h11.Request:
+    """The head of a POST to a URL that was checked."""
+    parts = urlsplit(url)
+    return h11.Request(
+        method="POST",
+        target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        headers=[
+            (b"Host", parts.netloc.rpartition("@")[2].encode()),
+            (b"Content-Length", str(len(body)).encode()),
+            (b"Connection", b"close"),
+            *headers,
+        ],
+    )
 
 
 class _Exchange(asyncio.Protocol):

@@ -11,7 +11,7 @@ import pytest
 from contract.pubsub import behaviours, page
 from local_cloud.__main__ import serve
 from local_cloud.pubsub import Fault, Rates
-from local_cloud.pubsub_control import read_orders
+from local_cloud.pubsub_orders import read_orders
 from local_cloud.pubsub_records import Counts
 
 SUITE = Path(behaviours.__file__).parent

@@ -98,6 +98,15 @@ async def test_rates_hold_until_they_are_cleared(http: httpx.AsyncClient) -> Non
     assert texts(await pull(http)) == ["once"]
 
 
+async def test_rates_replace_all_of_the_former_ones(http: httpx.AsyncClient) -> None:
+    await ask(http, "POST", "/control/faults", rates={"duplicate": 1})
+    await ask(http, "POST", "/control/faults", rates={})
+
+    await publish(http, "once")
+
+    assert texts(await pull(http)) == ["once"]
+
+
 async def test_counters_tell_what_happened_by_topic_and_subscription(
     http: httpx.AsyncClient,
 ) -> None:

@@ -1,0 +1,98 @@
+"""What a push says and where it may go: nothing that HTTP has no room for ever leaves."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_cloud.filters import parse_filter
+from local_cloud.pubsub_envelope import unwrapped, wrapped
+from local_cloud.pubsub_post import UrlError, check_url, request_to
+from local_cloud.pubsub_records import Backoff, Content, Delivery, Message, Push, Rules
+
+RULES = Rules(
+    matches=parse_filter(""),
+    ack_deadline_seconds=10,
+    backoff=Backoff(minimum_seconds=0, maximum_seconds=0),
+)
+PUSH = Push(endpoint="http://worker", wrapped=False, writes_metadata=True)
+
+
+def delivery(content: Content) -> Delivery:
+    message = Message(
+        message_id="1", published_at=datetime(2026, 1, 1, tzinfo=UTC), content=content
+    )
+    return Delivery(ack_id="ack-1-1", message=message, attempt=1)
+
+
+@given(
+    attributes=st.dictionaries(
+        st.text(max_size=10)
+        | st.sampled_from(["Content-Length", "Host", "x", "transfer-encoding", "Content-Type"]),
+        st.text(max_size=20),
+    ),
+    key=st.text(max_size=10),
+    data=st.binary(max_size=20),
+)
+def test_any_message_can_be_said_in_http(attributes: dict[str, str], key: str, data: bytes) -> None:
+    content = Content(data=data, attributes=attributes, ordering_key=key)
+
+    for write in (wrapped, unwrapped):
+        headers, body = write(PUSH, RULES, delivery(content), subscription="projects/p/s")
+        line = h11.Connection(h11.SERVER)
+        sender = h11.Connection(h11.CLIENT)
+        sent = sender.send(request_to("http://worker/push", headers=headers, body=body)) or b""
+        line.receive_data(sent + (sender.send(h11.Data(data=body)) or b""))
+        assert isinstance(line.next_event(), h11.Request)
+
+
+@given(
+    st.text(max_size=40)
+    | st.text(max_size=20).map("http://".__add__)
+    | st.text(alphabet="abc.:/?#[]@%é\n 0", max_size=20).map("https://".__add__)
+)
+def test_any_url_is_refused_or_can_be_posted_to(url: str) -> None:
+    with suppress(UrlError):
+        check_url(url)
+        request_to(url, headers=[], body=b"")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "worker",
+        "ftp://worker/",
+        "http://",
+        "http://:80/",
+        "http://worker:port/",
+        "http://worker:0/",
+        "http://worker:65536/",
+        "http://worker/a b",
+        "http://wörker/",
+        "http://a..b/",
+        "http://[::1/",
+    ],
+)
+def test_what_is_no_url_to_post_to_is_refused(url: str) -> None:
+    with pytest.raises(UrlError):
+        check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "target"),
+    [
+        ("http://worker:8080/push?token=7#part", b"worker:8080", b"/push?token=7"),
+        ("https://worker", b"worker", b"/"),
+        ("http://user:secret@worker/", b"worker", b"/"),
+        ("http://[::1]:8080?a", b"[::1]:8080", b"/?a"),
+    ],
+)
+def test_the_url_becomes_host_and_target(url: str, host: bytes, target: bytes) -> None:
+    check_url(url)
+
+    request = request_to(url, headers=[], body=b"")
+
+    assert (dict(request.headers)[b"host"], request.target) == (host, target)
