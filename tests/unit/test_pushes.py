@@ -1,16 +1,17 @@
 """What a push says and where it may go: nothing that HTTP has no room for ever leaves."""
 
+import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_cloud.filters import parse_filter
 from local_cloud.pubsub_envelope import unwrapped, wrapped
-from local_cloud.pubsub_post import UrlError, check_url, request_to
+from local_cloud.pubsub_post import NoAnswerError, UrlError, check_url, post, request_to
 from local_cloud.pubsub_records import Backoff, Content, Delivery, Message, Push, Rules
 
 RULES = Rules(
@@ -96,3 +97,35 @@ def test_the_url_becomes_host_and_target(url: str, host: bytes, target: bytes) -
     request = request_to(url, headers=[], body=b"")
 
     assert (dict(request.headers)[b"host"], request.target) == (host, target)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.binary(max_size=60)
+        | st.sampled_from(
+            [
+                *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 102 Processing\r\n\r\n", b"HTTP/1.0 204\r\n"),
+                *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n", b"abc"),
+                *(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n"),
+            ]
+        ),
+        max_size=8,
+    )
+)
+def test_any_answer_is_a_status_or_none(chunks: list[bytes]) -> None:
+    async def push() -> int | None:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.writelines(chunks)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as endpoint:
+            port = endpoint.sockets[0].getsockname()[1]
+            async with asyncio.timeout(10):
+                with suppress(NoAnswerError):
+                    return await post(f"http://127.0.0.1:{port}/", headers=[], body=b"x")
+        return None
+
+    status = asyncio.run(push())
+
+    assert status is None or 100 <= status <= 999

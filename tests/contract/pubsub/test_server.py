@@ -10,7 +10,7 @@ from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient, types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
-from local_cloud.pubsub import PubSub
+from local_cloud.pubsub import Fault, PubSub
 from pubsub_clients import Clients, Served, serving, texts
 from push_endpoint import Endpoint
 
@@ -65,6 +65,25 @@ def test_ours_pushes_no_more_at_once_than_its_cap(
         assert endpoint.is_quiet()
         endpoint.released.set()  # both end without an answer, and are nacked
         assert endpoint.next().text == "2"
+        clients.close()
+
+
+def test_ours_pushes_again_although_it_was_answered_when_the_response_is_dropped(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(PubSub()) as server:
+        clients = Clients(server.address, monkeypatch)
+        clients.plain.create_topic(name=clients.topic)
+        clients.subscribe(push_config=endpoint.config)
+        server.faults.next_delivery(clients.subscription, Fault.DROP_RESPONSE)
+
+        clients.publish("one")
+
+        assert [endpoint.next().text, endpoint.next().text] == ["one", "one"]
+        clients.publish("two")
+        assert endpoint.next().text == "two"
+        counts = server.counters()["subscriptions"][clients.subscription]
+        assert (counts["deliveries"], counts["drop_response"], counts["nacks"]) == (3, 1, 0)
         clients.close()
 
 
