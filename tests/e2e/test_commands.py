@@ -29,14 +29,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_running():
-    """Whatever a command started has ended with it."""
+    """Whatever a command started has ended with it; another checkout's runs are not ours."""
     before = {process.pid for process in psutil.process_iter()}
     yield
     left = [
         process.cmdline()
         for process in psutil.process_iter()
         if process.pid not in before
-        and any("functions-framework" in part or "model-copy" in part for part in process.cmdline())
+        and any(
+            str(BIN / name) in process.cmdline() for name in ("functions-framework", "model-copy")
+        )
     ]
     assert left == []
 
@@ -108,31 +110,31 @@ def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
 
 
 def test_serve_runs_pubsub_alone_with_the_faults_that_it_was_told():
-    subscription = "projects/p-project/subscriptions/worker"
-    serve = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "local_cloud", "serve", "--no-vertex", "--project=p-project"),
-            *("--pubsub-port=0", "--pubsub-rest-port=0"),
-            f"--pubsub-next=duplicate={subscription}",
-        ],
+    topic, worker = "projects/p-project/topics/requests", "projects/p-project/subscriptions/worker"
+    arguments = ["--no-vertex", "--project=p-project", "--pubsub-port=0", "--pubsub-rest-port=0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "local_cloud", "serve", *arguments, f"--pubsub-next=delay={worker}"],
         stdout=subprocess.PIPE,
         text=True,
-    )
-    assert serve.stdout is not None
-    exports = {}
-    while (line := serve.stdout.readline()) and not line.startswith("# Ctrl-C"):
-        name, _, value = line.removeprefix("export ").strip().partition("=")
-        exports[name] = value
-    with httpx.Client(base_url=f"{exports['PUBSUB_REST']}/v1", trust_env=False) as client:
-        client.put("projects/p-project/topics/requests", json={})
-        client.put(subscription, json={"topic": "projects/p-project/topics/requests"})
-        messages = [{"attributes": {"n": "1"}}]
-        client.post("projects/p-project/topics/requests:publish", json={"messages": messages})
-        pulled = client.post(f"{subscription}:pull", json={"maxMessages": 5}).json()
-    serve.send_signal(signal.SIGINT)
-    serve.communicate(timeout=30)
+    ) as serve:
+        assert serve.stdout is not None
+        exports = {}
+        while (line := serve.stdout.readline()) and not line.startswith("# Ctrl-C"):
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            exports[name] = value
+        with httpx.Client(base_url=exports["PUBSUB_REST"], trust_env=False) as client:
+            client.put(f"/v1/{topic}", json={})
+            client.put(f"/v1/{worker}", json={"topic": topic})
+            for text in ("late", "in time"):
+                messages = [{"attributes": {"text": text}}]
+                client.post(f"/v1/{topic}:publish", json={"messages": messages})
+            pulled = client.post(f"/v1/{worker}:pull", json={"maxMessages": 5}).json()
+            counters = client.get("/control/counters").json()
+        serve.terminate()
 
-    assert len(pulled["receivedMessages"]) == 2
+    [received] = pulled["receivedMessages"]
+    assert received["message"]["attributes"] == {"text": "in time"}
+    assert counters["subscriptions"][worker]["delay"] == 1
     assert exports["CLOUDSDK_CORE_PROJECT"] == "p-project"
     assert serve.returncode == 130
 
