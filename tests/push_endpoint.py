@@ -15,7 +15,7 @@ from typing import Any, Self
 class Pushed:
     """One POST, as it came."""
 
-    headers: dict[str, str]
+    headers: dict[str, str]  # by lower-case name
     raw: bytes
     at: float  # by the monotonic clock
 
@@ -49,7 +49,8 @@ class Endpoint:
                 raw = self.rfile.read(int(self.headers["content-length"]))
                 answer = 204 if endpoint.answers.empty() else endpoint.answers.get()
                 at = time.monotonic()
-                endpoint._pushes.put(Pushed(headers=dict(self.headers), raw=raw, at=at))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                endpoint._pushes.put(Pushed(headers=headers, raw=raw, at=at))
                 if callable(answer):
                     self.close_connection = True
                     answer(self)

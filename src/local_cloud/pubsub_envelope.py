@@ -6,11 +6,11 @@ Pure. cloud.google.com/pubsub/docs/push#receive_push and .../docs/payload-unwrap
 import base64
 import json
 
-from local_cloud.pubsub_records import Delivery, Message, Push, Rules
+from local_cloud.pubsub_records import Delivery, Message
 
 Headers = list[tuple[bytes, bytes]]
 
-_ALWAYS = ((b"User-Agent", b"CloudPubSub-Google"), (b"Accept", b"application/json"))
+_ALWAYS = {b"user-agent": b"CloudPubSub-Google", b"accept": b"application/json"}
 # What frames the request or says where it goes is not for an attribute to say.
 _OURS = frozenset(
     {"authorization", "connection", "content-length", "host", "transfer-encoding", "upgrade"}
@@ -20,9 +20,7 @@ _NAME_CHARACTERS = frozenset(
 )
 
 
-def wrapped(
-    _: Push, rules: Rules, delivery: Delivery, *, subscription: str
-) -> tuple[Headers, bytes]:
+def wrapped(delivery: Delivery, *, subscription: str, counted: bool) -> tuple[Headers, bytes]:
     """Write the documented JSON; what a message does not have is absent from it."""
     message, content = delivery.message, delivery.message.content
     published_at = _published_at(message)
@@ -39,18 +37,20 @@ def wrapped(
     if content.ordering_key:
         inner["orderingKey"] = content.ordering_key
     envelope: dict[str, object] = {"message": inner, "subscription": subscription}
-    if rules.dead_letter_topic:
+    if counted:
         envelope["deliveryAttempt"] = delivery.attempt
-    return [*_ALWAYS, (b"Content-Type", b"application/json")], json.dumps(envelope).encode()
+    headers = {**_ALWAYS, b"content-type": b"application/json"}
+    return list(headers.items()), json.dumps(envelope).encode()
 
 
 def unwrapped(
-    push: Push, _: Rules, delivery: Delivery, *, subscription: str
+    delivery: Delivery, *, subscription: str, with_metadata: bool
 ) -> tuple[Headers, bytes]:
     """Write the data alone, and beside it as headers, if asked to, what else there is."""
     message, content = delivery.message, delivery.message.content
-    headers = {b"content-type": b"application/x-www-form-urlencoded"}
-    if push.writes_metadata:
+    # What Google's emulator sends; the documentation does not say.
+    headers = {**_ALWAYS, b"content-type": b"application/x-www-form-urlencoded"}
+    if with_metadata:
         metadata = {
             "x-goog-pubsub-message-id": message.message_id,
             "x-goog-pubsub-publish-time": _published_at(message),
@@ -61,7 +61,7 @@ def unwrapped(
         for name, value in {**content.attributes, **metadata}.items():
             if _is_header(name, value):
                 headers[name.lower().encode()] = value.encode()
-    return [*_ALWAYS, *headers.items()], content.data
+    return list(headers.items()), content.data
 
 
 def _is_header(name: str, value: str) -> bool:

@@ -63,9 +63,14 @@ class Courier:
         await asyncio.gather(*self._posts, return_exceptions=True)
 
     async def _push(self, subscription: Subscription, push: Push, delivery: Delivery) -> None:
-        rules = subscription.rules
-        write = wrapped if push.wrapped else unwrapped
-        headers, body = write(push, rules, delivery, subscription=subscription.name)
+        rules, name = subscription.rules, subscription.name
+        if push.wrapped:
+            counted = bool(rules.dead_letter_topic)
+            headers, body = wrapped(delivery, subscription=name, counted=counted)
+        else:
+            headers, body = unwrapped(
+                delivery, subscription=name, with_metadata=push.writes_metadata
+            )
         if push.service_account:
             headers.append((b"Authorization", self._authorization(push)))
         status = 0

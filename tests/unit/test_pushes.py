@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_cloud.filters import parse_filter
 from local_cloud.pubsub_envelope import unwrapped, wrapped
 from local_cloud.pubsub_post import NoAnswerError, UrlError, check_url, post, request_to
-from local_cloud.pubsub_records import Backoff, Content, Delivery, Message, Push, Rules
-
-RULES = Rules(
-    matches=parse_filter(""),
-    ack_deadline_seconds=10,
-    backoff=Backoff(minimum_seconds=0, maximum_seconds=0),
-)
-PUSH = Push(endpoint="http://worker", wrapped=False, writes_metadata=True)
+from local_cloud.pubsub_records import Content, Delivery, Message
 
 
 def delivery(content: Content) -> Delivery:
@@ -41,8 +33,11 @@ def delivery(content: Content) -> Delivery:
 def test_any_message_can_be_said_in_http(attributes: dict[str, str], key: str, data: bytes) -> None:
     content = Content(data=data, attributes=attributes, ordering_key=key)
 
-    for write in (wrapped, unwrapped):
-        headers, body = write(PUSH, RULES, delivery(content), subscription="projects/p/s")
+    of = delivery(content)
+    for headers, body in (
+        wrapped(of, subscription="projects/p/s", counted=True),
+        unwrapped(of, subscription="projects/p/s", with_metadata=True),
+    ):
         line = h11.Connection(h11.SERVER)
         sender = h11.Connection(h11.CLIENT)
         sent = sender.send(request_to("http://worker/push", headers=headers, body=body)) or b""

@@ -42,8 +42,8 @@ def test_a_push_is_the_documented_envelope(clients: Clients, endpoint: Endpoint)
     }
     assert time.strptime(published_at[:19], "%Y-%m-%dT%H:%M:%S")
     assert published_at.endswith("Z")
-    assert headers["User-Agent"] == "CloudPubSub-Google"
-    assert headers["Content-Type"] == "application/json"
+    assert headers["user-agent"] == "CloudPubSub-Google"
+    assert headers["content-type"] == "application/json"
 
 
 def test_what_a_message_does_not_have_is_absent_from_its_push(
@@ -142,7 +142,7 @@ def test_a_push_brings_nothing_along_from_the_one_before(
     clients.publish("two")
 
     headers = endpoint.next().headers
-    assert "Cookie" not in headers
+    assert "cookie" not in headers
 
 
 def test_a_push_waits_for_its_endpoint_to_come_up(clients: Clients) -> None:
@@ -277,7 +277,7 @@ def test_metadata_and_attributes_of_an_unwrapped_push_are_headers_when_asked_for
 
     message_id = clients.publish("{}", **{"Content-Type": "application/json", "ce-id": "7"})
 
-    headers = {name.lower(): value for name, value in endpoint.next().headers.items()}
+    headers = endpoint.next().headers
     assert headers["content-type"] == "application/json"
     assert headers["ce-id"] == "7"
     assert headers["x-goog-pubsub-message-id"] == message_id
@@ -304,7 +304,7 @@ def test_ours_leaves_out_the_attributes_that_http_has_no_room_for(
     pushed = endpoint.next()
     assert pushed.raw == b"whole"
     assert pushed.headers["well"] == "kept"
-    assert pushed.headers["Host"] == f"127.0.0.1:{endpoint.port}"
+    assert pushed.headers["host"] == f"127.0.0.1:{endpoint.port}"
     assert not {"two words", "broken", "b"} & set(pushed.headers)
 
 
@@ -315,7 +315,7 @@ ACCOUNT = "pusher@contract.iam.gserviceaccount.com"
 
 def verified(pushed: Pushed, *, audience: str, pubsub: Served) -> dict[str, Any]:
     """Check the token that came with a push, as the endpoint of a real one does."""
-    scheme, token = pushed.headers["Authorization"].split()
+    scheme, token = pushed.headers["authorization"].split()
     assert scheme == "Bearer"
     request = google.auth.transport.requests.Request()
     check: Any = id_token.verify_token
@@ -354,4 +354,4 @@ def test_a_push_without_an_account_carries_no_token(clients: Clients, endpoint: 
 
     clients.publish("unsigned")
 
-    assert "Authorization" not in endpoint.next().headers
+    assert "authorization" not in endpoint.next().headers
