@@ -7,21 +7,24 @@ history of calls always gives the same registry, whichever face or clock drives 
 A copy takes a name for its operation at once and makes its model when it ends::
 
     copy() -> RUNNING -> SUCCEEDED   the model (or version) exists from this moment
-                      -> FAILED      the source was missing, or ``doom`` said so
+                      -> FAILED      the source was missing, the id taken, or doomed
                       -> CANCELLED   nothing was made
 
 What Google documents is a rule here; what it leaves open is a field of ``Dialect``, or,
 where nobody has needed the other answer yet, settled here: display name and labels
 come along, a new version leaves the default where it was, a cancel works at once.
+Reads tell the truth; what a caller is told of it, and when, is ``vertex_view``'s.
 Refused: with ``VertexError``, whose code is one of Google's canonical codes.
 """
 
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from local_cloud.vertex_history import History
 from local_cloud.vertex_records import (
     DEFAULT_ALIAS,
     LOCATION_NAME,
@@ -51,15 +54,17 @@ class Registry:
 
         Args:
             dialect: the undocumented answers.
-            project_numbers: the number of each project id that has one.
+            project_numbers: the number of each project id that must have a certain one.
             first_number: generated ids count up from here; two runs that start apart
                 never name two operations alike.
         """
-        self._dialect = dialect or Dialect()
+        self.dialect = dialect or Dialect()
+        # When it was settled last, or told of anything.
+        self.now = datetime.fromtimestamp(0, UTC)
         self._number_of = dict(project_numbers or {})
         self._id_of = {number: project for project, number in self._number_of.items()}
         self._numbers = itertools.count(first_number)
-        self._models: dict[ModelName, dict[str, ModelVersion]] = {}
+        self._history = History()
         self._operations: dict[str, CopyOperation] = {}
         self._running: set[str] = set()
         self._deleted: set[str] = set()
@@ -68,9 +73,18 @@ class Registry:
 
     def spelled(self, name: str) -> str:
         """Spell a resource name for a caller; the only way by which names leave."""
-        if self._dialect.names is Names.IDS:
+        if self.dialect.names is Names.IDS:
             return name
-        return _with_project(name, self._number_of)
+        project = name.split("/")[1]
+        return name.replace(project, self.number_of(project), 1)
+
+    def number_of(self, project: str) -> str:
+        """The number of a project: the one it was given, or one that its id always gets."""
+        if project.isdecimal():
+            return project
+        number = self._number_of.setdefault(project, str(10**11 + zlib.crc32(project.encode())))
+        self._id_of[number] = project
+        return number
 
     def canonical(self, name: str) -> str:
         """Spell a caller's resource name as it is kept here: with the project's id."""
@@ -88,7 +102,7 @@ class Registry:
         labels: Mapping[str, str] | None = None,
         aliases: Iterable[str] = (DEFAULT_ALIAS,),
     ) -> ModelVersion:
-        """Put a version there as if it had been trained or uploaded.
+        """Put a version there as if it had been trained or uploaded; every read knows of it.
 
         Raises:
             VertexError: INVALID_ARGUMENT, or ALREADY_EXISTS if the version is there.
@@ -98,46 +112,56 @@ class Registry:
             raise VertexError(
                 Code.INVALID_ARGUMENT, f"{name!r} takes no @, and {version!r} must be a number."
             )
-        if version in self._models.get(model, {}):
+        self._tell(now)
+        if version in self._history.versions(model):
             raise VertexError(Code.ALREADY_EXISTS, f"{model.at(version)} already exists.")
         return self._put(
-            model.at(version),
-            display_name=display_name or model.model,
-            labels=labels or {},
-            aliases=tuple(aliases),
-            now=now,
+            ModelVersion(
+                name=model.at(version),
+                display_name=display_name or model.model,
+                labels=dict(labels or {}),
+                aliases=tuple(aliases),
+                model_created_at=now,
+                created_at=now,
+                updated_at=now,
+            ),
+            shows_at=now - timedelta(seconds=self.dialect.stale_seconds),
         )
 
-    def model(self, name: str) -> ModelVersion:
+    def model(self, name: str, at: datetime | None = None) -> ModelVersion:
         """Find a model's default version, or the ``@version`` or ``@alias`` of the name.
+
+        As these three reads do: the one that is, or that showed ``at`` a time.
 
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
         wanted = ModelName.parse(self.canonical(name))
-        found = self._find(wanted)
+        found = self._history.find(wanted, at)
         if found is None:
             raise VertexError(Code.NOT_FOUND, f"The Model {wanted} was not found.")
         return found
 
-    def models(self, parent: str = "") -> list[ModelVersion]:
+    def models(self, parent: str = "", at: datetime | None = None) -> list[ModelVersion]:
         """Return the default version of each model of a region (or of all), by name."""
         region = self.canonical(parent)
         if parent and not LOCATION_NAME.fullmatch(region):
             raise VertexError(Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location.")
-        names = (name for name in self._models if not parent or name.parent == region)
-        return [self.model(str(name)) for name in sorted(names, key=str)]
+        names = [name for name in self._history.models(at) if not parent or name.parent == region]
+        defaults = (self._history.find(name, at) for name in names)
+        return [version for version in defaults if version]
 
-    def versions(self, name: str) -> list[ModelVersion]:
+    def versions(self, name: str, at: datetime | None = None) -> list[ModelVersion]:
         """Return every version of a model, oldest number first.
 
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
         model = ModelName.parse(self.canonical(name)).unversioned
-        if model not in self._models:
+        found = self._history.versions(model, at)
+        if not found:
             raise VertexError(Code.NOT_FOUND, f"The Model {model} was not found.")
-        return sorted(self._models[model].values(), key=lambda version: int(version.name.version))
+        return sorted(found.values(), key=lambda version: int(version.name.version))
 
     # Copies
 
@@ -151,8 +175,11 @@ class Registry:
         kms_key_name: str = "",
         now: datetime,
         takes: timedelta,
+        shows_after: timedelta | None = None,
     ) -> CopyOperation:
         """Take a copy that will end at ``now + takes``.
+
+        It shows nowhere before ``now + shows_after``; without that, the dialect says when.
 
         A missing source is taken too and fails in the operation, with nothing but
         "NOT_FOUND" to say: https://github.com/GoogleCloudPlatform/magic-modules/pull/12074
@@ -160,8 +187,11 @@ class Registry:
         Raises:
             VertexError: refused, and nothing was started.
         """
+        self._tell(now)
+        if shows_after is None:
+            shows_after = timedelta(seconds=self.dialect.shows_after_seconds)
         wanted = ModelName.parse(self.canonical(source_model))
-        found = self._find(wanted)
+        found = self._history.find(wanted)
         operation = CopyOperation(
             number=str(next(self._numbers)),
             source=found.name if found else wanted,
@@ -170,6 +200,7 @@ class Registry:
             kms_key_name=kms_key_name,
             created_at=now,
             ends_at=now + takes,
+            shows_at=now + shows_after,
             error=None if found else VertexError(Code.NOT_FOUND, "NOT_FOUND"),
         )
         self._operations[operation.number] = operation
@@ -182,11 +213,20 @@ class Registry:
         return self._save(replace(operation, error=error))
 
     def settle(self, now: datetime) -> None:
-        """End every copy that is due by ``now``, in the order of their ends."""
-        running = (self._operations[number] for number in self._running)
-        due = [operation for operation in running if operation.ends_at <= now]
-        for operation in sorted(due, key=lambda due: (due.ends_at, int(due.number))):
-            self._end(operation)
+        """Let everything happen that is due by ``now``, in the order of its times."""
+        self._tell(now)
+        moments: list[tuple[datetime, int, Callable[[CopyOperation], None]]] = []
+        for operation in map(self._operations.__getitem__, self._running):
+            number = int(operation.number)
+            moments.append((operation.ends_at, number, self._end))
+            early = self.dialect.model_after_seconds
+            if early is not None and not operation.version:
+                appears_at = operation.created_at + timedelta(seconds=early)
+                if appears_at < operation.ends_at:
+                    moments.append((appears_at, number, self._appear))
+        for at, number, happen in sorted(moments, key=lambda moment: moment[:2]):
+            if at <= now:
+                happen(self._operations[str(number)])
 
     # Operations
 
@@ -226,8 +266,10 @@ class Registry:
 
     def cancel(self, name: str, *, now: datetime) -> None:
         """End a running copy as CANCELLED; a finished one stays as it ended."""
+        self._tell(now)
         operation = self.operation(name)
         if not operation.done:
+            self._clear_away(operation, at=now)
             self._save(
                 replace(
                     operation,
@@ -243,12 +285,8 @@ class Registry:
 
     # Inside
 
-    def _find(self, name: ModelName) -> ModelVersion | None:
-        versions = self._models.get(name.unversioned, {})
-        wanted = name.version or DEFAULT_ALIAS
-        return versions.get(wanted) or next(
-            (version for version in versions.values() if wanted in version.aliases), None
-        )
+    def _tell(self, now: datetime) -> None:
+        self.now = max(self.now, now)
 
     def _destination(self, parent: str, model_id: str, parent_model: str) -> ModelName:
         region = LOCATION_NAME.fullmatch(parent)
@@ -264,50 +302,99 @@ class Registry:
                 raise VertexError(
                     Code.INVALID_ARGUMENT, f"parent_model {model} is no model below {parent}."
                 )
-            if model not in self._models:
+            if not self._history.versions(model):
                 raise VertexError(Code.NOT_FOUND, f"The Model {model} was not found.")
             return model
-        model = ModelName(
-            region["project"], region["location"], model_id or str(next(self._numbers))
-        )
         if not model_id:
-            return model
+            return ModelName(region["project"], region["location"], str(next(self._numbers)))
         if not _MODEL_ID.fullmatch(model_id):
             raise VertexError(
                 Code.INVALID_ARGUMENT,
                 f"model_id {model_id!r} must be 1 to 63 of [a-z0-9_-], "
                 "the first a letter or an underscore.",
             )
-        if model in self._models:
-            raise VertexError(self._dialect.existing_id, f"The Model {model} already exists.")
-        if any(self._operations[number].destination == model for number in self._running):
-            raise VertexError(self._dialect.in_flight_id, f"{model} is already being copied to.")
+        model = ModelName(region["project"], region["location"], model_id)
+        self._refuse_taken(model)
         return model
 
-    def _end(self, operation: CopyOperation) -> None:
-        error = operation.error
-        versions = self._models.get(operation.destination, {})
-        if error is None and versions and not operation.adds_version:
-            error = VertexError(
-                Code.ALREADY_EXISTS, f"The Model {operation.destination} already exists."
-            )
-        if error is not None:
-            self._save(replace(operation, state=CopyState.FAILED, error=error))
+    def _refuse_taken(self, model: ModelName) -> None:
+        if any(self._operations[number].destination == model for number in self._running):
+            code, what = self.dialect.in_flight_id, f"{model} is already being copied to."
+        elif self._history.versions(model):
+            code, what = self.dialect.existing_id, f"The Model {model} already exists."
+        else:
             return
-        source = self._find(operation.source)
-        assert source is not None, "a source found at the start stays"
-        version = str(max(map(int, versions), default=0) + 1)
+        if code is not None:
+            raise VertexError(code, what)
+
+    def _end(self, operation: CopyOperation) -> None:
+        obstacle = self._obstacle(operation)
+        error = operation.error or obstacle
+        if error is not None:
+            self._clear_away(operation, at=operation.ends_at)
+            if self.dialect.leaves_wreck and not obstacle:
+                self._make(operation, at=operation.ends_at, wreck=True)
+            self._save(replace(operation, state=CopyState.FAILED, version="", error=error))
+            return
+        if not operation.version:
+            operation = self._make(operation, at=operation.ends_at)
+        self._save(replace(operation, state=CopyState.SUCCEEDED))
+
+    def _appear(self, operation: CopyOperation) -> None:
+        """Make the version of a running copy before its end, if one can be made."""
+        assert self.dialect.model_after_seconds is not None
+        early = timedelta(seconds=self.dialect.model_after_seconds)
+        if not self._obstacle(operation):
+            self._save(self._make(operation, at=operation.created_at + early))
+
+    def _obstacle(self, operation: CopyOperation) -> VertexError | None:
+        """What keeps a copy that was taken from making its version."""
+        destination = operation.destination
+        there = self._history.versions(destination).keys() - {operation.version}
+        if not self._history.find(operation.source):
+            return VertexError(Code.NOT_FOUND, "NOT_FOUND")
+        if operation.adds_version and not there:
+            return VertexError(Code.NOT_FOUND, f"The Model {destination} was not found.")
+        if there and not operation.adds_version:
+            return VertexError(Code.ALREADY_EXISTS, f"The Model {destination} already exists.")
+        return None
+
+    def _make(
+        self, operation: CopyOperation, *, at: datetime, wreck: bool = False
+    ) -> CopyOperation:
+        """Make the version that a copy is for, and return the copy with its number."""
+        source = self._history.find(operation.source)
+        assert source is not None, "an obstacle otherwise"
+        versions = self._history.versions(operation.destination)
+        number = str(max(map(int, versions), default=0) + 1)
         self._put(
-            operation.destination.at(version),
-            display_name=source.display_name,
-            labels=source.labels,
-            # Google: aliases are not retained, and a first copy becomes the default.
-            aliases=() if versions else (DEFAULT_ALIAS,),
-            copied_from=source.name,
-            kms_key_name=operation.kms_key_name,
-            now=operation.ends_at,
+            ModelVersion(
+                name=operation.destination.at(number),
+                display_name=source.display_name,
+                labels=source.labels,
+                model_created_at=at,
+                created_at=at,
+                updated_at=at,
+                # Google: aliases are not retained, and a first copy becomes the default.
+                copied_from=None if wreck else source.name,
+                root=None if wreck else source.root or source.name,
+                wreck=wreck,
+                kms_key_name=operation.kms_key_name,
+            ),
+            shows_at=max(at, operation.shows_at),
         )
-        self._save(replace(operation, state=CopyState.SUCCEEDED, version=version))
+        return replace(operation, version=number)
+
+    def _clear_away(self, operation: CopyOperation, *, at: datetime) -> None:
+        """Take back what a copy showed before its end."""
+        if not operation.version:
+            return
+        self._history.remove(operation.destination.at(operation.version), shows_at=at)
+        left = self._history.versions(operation.destination)
+        if left and not self._history.find(operation.destination):
+            oldest = next(iter(left.values()))
+            aliases = (DEFAULT_ALIAS, *oldest.aliases)
+            self._history.put(replace(oldest, aliases=aliases), shows_at=at)
 
     def _save(self, operation: CopyOperation) -> CopyOperation:
         self._operations[operation.number] = operation
@@ -315,37 +402,20 @@ class Registry:
             self._running.discard(operation.number)
         return operation
 
-    def _put(
-        self,
-        name: ModelName,
-        *,
-        display_name: str,
-        labels: Mapping[str, str],
-        aliases: tuple[str, ...],
-        now: datetime,
-        copied_from: ModelName | None = None,
-        kms_key_name: str = "",
-    ) -> ModelVersion:
-        versions = self._models.setdefault(name.unversioned, {})
-        # An alias points at one version; and every model has a default.
-        for number, version in versions.items():
-            kept = tuple(alias for alias in version.aliases if alias not in aliases)
-            versions[number] = replace(version, aliases=kept)
-        if not versions and DEFAULT_ALIAS not in aliases:
-            aliases = (DEFAULT_ALIAS, *aliases)
-        first = next(iter(versions.values()), None)
-        versions[name.version] = ModelVersion(
-            name=name,
-            display_name=display_name,
-            labels=dict(labels),
-            aliases=aliases,
-            model_created_at=first.model_created_at if first else now,
-            created_at=now,
-            updated_at=now,
-            copied_from=copied_from,
-            kms_key_name=kms_key_name,
-        )
-        return versions[name.version]
+    def _put(self, version: ModelVersion, *, shows_at: datetime) -> ModelVersion:
+        """Add a version to its model; aliases move to it, and every model has a default."""
+        others = self._history.versions(version.name)
+        for other in others.values():
+            kept = tuple(alias for alias in other.aliases if alias not in version.aliases)
+            if kept != other.aliases:
+                self._history.put(replace(other, aliases=kept), shows_at=shows_at)
+        if others:
+            first = next(iter(others.values()))
+            version = replace(version, model_created_at=first.model_created_at)
+        elif DEFAULT_ALIAS not in version.aliases:
+            version = replace(version, aliases=(DEFAULT_ALIAS, *version.aliases))
+        self._history.put(version, shows_at=shows_at)
+        return version
 
 
 _OPERATION_NAME = re.compile(

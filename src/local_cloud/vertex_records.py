@@ -50,16 +50,44 @@ class Names(Enum):
     NUMBERS = auto()
 
 
+class Origin(Enum):
+    """What a copy of a copy names as the model that it is a copy of."""
+
+    SOURCE = auto()
+    ROOT = auto()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The answers that Google does not document; the defaults are the likeliest ones."""
+    """The answers that Google does not document; the defaults are the likeliest ones.
+
+    ``vertex_dialects.DIALECTS`` has a named one for each answer that is not the default.
+    """
 
     # One operation seen in public carried the project's number, the documented sample an id.
     names: Names = Names.IDS
-    # The answer to a copy whose model_id already names a model.
-    existing_id: Code = Code.ALREADY_EXISTS
+    # The answer to a copy whose model_id already names a model. None: the copy is taken, and
+    # fails with ALREADY_EXISTS in its operation.
+    existing_id: Code | None = Code.ALREADY_EXISTS
     # The same while the first copy to that id still runs; ABORTED is what AIP-151 suggests.
-    in_flight_id: Code = Code.ALREADY_EXISTS
+    # None: both are taken, the one that ends last fails in its operation.
+    in_flight_id: Code | None = Code.ALREADY_EXISTS
+    # Methods answered UNIMPLEMENTED, which google.longrunning allows for all but GetOperation.
+    unimplemented: frozenset[str] = frozenset()
+    # "The Model this Model is a copy of": read literally, the immediate source.
+    origin: Origin = Origin.SOURCE
+    # When `original_model_info` is there, counted from when the version was made. None: never.
+    proof_after_seconds: float | None = 0.0
+    # When the version is there, counted from when the copy was taken. None: with its end.
+    model_after_seconds: float | None = None
+    # Whether a copy that failed leaves a version behind, which names no origin and stays.
+    leaves_wreck: bool = False
+    # GetModel, ListModels and ListModelVersions answer as things were so long ago.
+    stale_seconds: float = 0.0
+    # For so long the operations of a copy just taken are NOT_FOUND, and not listed.
+    operation_after_seconds: float = 0.0
+    # For so long a copy just taken shows nowhere at all, not even when it has ended.
+    shows_after_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +139,8 @@ class ModelVersion:
     created_at: datetime
     updated_at: datetime
     copied_from: ModelName | None = None
+    root: ModelName | None = None  # where a chain of copies began
+    wreck: bool = False  # left behind by a copy that failed
     kms_key_name: str = ""
 
 
@@ -125,7 +155,10 @@ class CopyState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyOperation:
-    """One copy. While it runs, ``ends_at`` is a plan and ``error`` is its fate, not yet told."""
+    """One copy. While it runs, ``ends_at`` is a plan and ``error`` is its fate, not yet told.
+
+    Nobody is told of it, or of what it made, before ``shows_at``.
+    """
 
     number: str
     source: ModelName
@@ -134,6 +167,7 @@ class CopyOperation:
     kms_key_name: str
     created_at: datetime
     ends_at: datetime
+    shows_at: datetime
     state: CopyState = CopyState.RUNNING
     error: VertexError | None = None
     version: str = ""

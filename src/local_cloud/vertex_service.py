@@ -30,6 +30,7 @@ from local_cloud.vertex_messages import (
     versions_page,
 )
 from local_cloud.vertex_records import VertexError
+from local_cloud.vertex_view import View
 
 # Google says that Wait may answer early; nobody is kept longer than this.
 WAIT_LIMIT_SECONDS = 60.0
@@ -83,6 +84,7 @@ class Service:
         copy_seconds: float,
     ) -> None:
         self.registry = registry
+        self.view = View(registry)
         self.faults = faults
         self._clock = clock
         self._closing = False
@@ -133,6 +135,7 @@ class Service:
         self.wake()
 
     def _meet_refusal(self, method: str) -> None:
+        self.view.serve(method)
         if refusal := self.faults.refusal(method):
             raise refusal
 
@@ -176,41 +179,42 @@ class Service:
         return answer
 
     def _get_model(self, request: Any) -> Any:
-        return model_message(self.registry.model(request.name), spelled=self.registry.spelled)
+        return model_message(self.view.model(request.name), spelled=self.registry.spelled)
 
     def _list_models(self, request: Any) -> Any:
         refuse_order(request.order_by)
         wanted = model_filter(request.filter)
-        found = [version for version in self.registry.models(request.parent) if wanted(version)]
+        found = [version for version in self.view.models(request.parent) if wanted(version)]
         records, token = page(found, request, key=lambda version: str(version.name.unversioned))
         return models_page(records, token, spelled=self.registry.spelled)
 
     def _list_model_versions(self, request: Any) -> Any:
         refuse_order(request.order_by)
         wanted = model_filter(request.filter)
-        found = [version for version in self.registry.versions(request.name) if wanted(version)]
+        found = [version for version in self.view.versions(request.name) if wanted(version)]
         records, token = page(found, request, key=lambda version: version.name.version)
         return versions_page(records, token, spelled=self.registry.spelled)
 
     # Operations
 
     def _get_operation(self, request: Any) -> Any:
-        found = self.registry.operation(request.name)
+        found = self.view.operation(request.name)
         return operation_message(found, spelled=self.registry.spelled)
 
     def _list_operations(self, request: Any) -> Any:
         wanted = operation_filter(request.filter)
-        found = [each for each in self.registry.operations(request.name) if wanted(each)]
+        found = [each for each in self.view.operations(request.name) if wanted(each)]
         records, token = page(found, request, key=lambda each: each.number)
         return operations_page(records, token, spelled=self.registry.spelled)
 
     def _cancel_operation(self, request: Any) -> Any:
-        self.registry.cancel(request.name, now=self.settle())
+        found = self.view.operation(request.name)
+        self.registry.cancel(found.name, now=self.settle())
         self.wake()
         return EMPTY
 
     def _delete_operation(self, request: Any) -> Any:
-        self.registry.delete(request.name)
+        self.registry.delete(self.view.operation(request.name).name)
         self.wake()
         return EMPTY
 
@@ -222,7 +226,7 @@ class Service:
         give_up_at = loop.time() + limit
         while True:
             now = self.settle()
-            found = self.registry.operation(request.name)
+            found = self.view.operation(request.name)
             left = give_up_at - loop.time()
             if found.done or left <= 0 or self._closing:
                 return operation_message(found, spelled=self.registry.spelled)

@@ -336,7 +336,7 @@ async def test_a_letter_that_was_kept_is_not_kept_again_when_the_reply_is_late()
     ended = world.job
     world.store.jobs[ended.key] = replace(ended, reply_sent=False, due_at=world.clock.at)
 
-    await world.workflow.sweep()
+    await world.ticks.sweep()
 
     assert len(world.topics.letters) == 1
     assert len(world.topics.replies) == 2
@@ -350,7 +350,7 @@ async def test_a_due_time_in_the_year_3000_counts_as_now():
     world.store.jobs[job.key] = replace(job, due_at=job.due_at.replace(year=3000))
     world.clock.advance(60)
 
-    await world.workflow.sweep()
+    await world.ticks.sweep()
 
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
 
@@ -396,10 +396,10 @@ async def test_a_record_is_forgotten_when_nothing_of_it_can_be_replayed_any_more
     kept_for = world.job.expires_at - world.clock.now()
 
     world.clock.advance(kept_for.total_seconds() - 1)
-    await world.workflow.tick(0)
+    await world.ticks.take(0)
     assert world.store.jobs
     world.clock.advance(2)
-    await world.workflow.tick(0)
+    await world.ticks.take(0)
 
     assert world.store.jobs == {}
     assert kept_for.days >= 68
