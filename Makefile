@@ -38,12 +38,19 @@ golden: .venv/installed ## the golden messages: what comes in, verdict, reply, l
 contracts: .venv/installed ## write what is generated: schemas, expectations, the tables in docs; read the diff
 	@PYTHONPATH=tests $(BIN)/python -m golden write
 	@PYTHONPATH=tests $(BIN)/python -m contract.pubsub.page
+	@$(BIN)/python -m local_cloud.vertex_tables docs/local-cloud.md
 
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
 bench-pubsub: .venv/installed ## start and pushes a second of the local Pub/Sub, beside Google's emulator
 	@PYTHONPATH=tests $(BIN)/python benchmarks/pubsub.py
+
+mutants: .venv/installed ## break each rule of the engine, and see what finds it
+	@$(BIN)/python tests/model/mutants.py --most $(or $(MOST),3000)
+
+soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
+	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
@@ -68,4 +75,5 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input bench-pubsub lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input soak mutants bench-pubsub lint check \
+	format lock clean

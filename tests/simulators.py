@@ -177,6 +177,8 @@ class SimulatedModels:
                 source_model=str(call.source),
                 model_id=call.model_id,
                 parent_model=call.parent_model,
+                kms_key_name=call.kms_key_name,
+                custom_service_account=call.custom_service_account,
                 now=self.clock.at,
                 takes=timedelta(seconds=self.copy_seconds),
                 shows_after=hidden,
@@ -211,7 +213,10 @@ class SimulatedModels:
     def _model(self, version: ModelVersion) -> Model:
         origin = version.copied_from
         return Model(
-            name=self._named(version.name), copy_of=self._named(origin) if origin else None
+            name=self._named(version.name),
+            copy_of=self._named(origin) if origin else None,
+            kind=version.kind,
+            container_image=version.container_image,
         )
 
     def _operation(self, found: CopyOperation) -> Operation:

@@ -16,6 +16,7 @@ import click
 from local_cloud.process import ROOT, ProcessError
 from local_cloud.pubsub import PubSub
 from local_cloud.pubsub_options import pubsub_options
+from local_cloud.vertex_options import vertex_option
 
 # The types of Vertex AI take a second to import, which `serve --no-vertex` need not wait for:
 # each command imports what it runs.
@@ -72,9 +73,11 @@ def demo(copy_seconds: float, fault: str | None) -> None:
     default=ROOT / ".local",
     help="Jobs, logs and the file `env`; what is in it is carried on.  [default: .local]",
 )
+@vertex_option
 @pubsub_options
 def up(
     copy_seconds: float,
+    vertex_knobs: dict[str, Any],
     tick_seconds: float,
     folder: Path,
     pubsub: PubSub,
@@ -89,6 +92,7 @@ def up(
     stack = Stack(
         folder=folder.absolute(),
         copy_seconds=copy_seconds,
+        vertex_knobs=vertex_knobs,
         tick_seconds=tick_seconds,
         pubsub=pubsub,
         with_api=True,
@@ -105,10 +109,12 @@ def up(
 @click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
 @click.option("--vertex-port", default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC")
 @click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
+@vertex_option
 @pubsub_options
 def serve(
     *,
     no_vertex: bool,
+    vertex_knobs: dict[str, Any],
     project: str,
     copy_seconds: float,
     pubsub: PubSub,
@@ -128,6 +134,8 @@ def serve(
 
     Ports: 0 takes a free one.
     """
+    if no_vertex and vertex_knobs:
+        raise click.UsageError("--vertex: there is none with --no-vertex.")
     if no_vertex:
         _run(_serve_pubsub(pubsub, port=pubsub_port, rest_port=pubsub_rest_port, project=project))
         return
@@ -136,7 +144,7 @@ def serve(
 
     cloud = LocalCloud(
         pubsub=pubsub,
-        vertex=Vertex(copy_seconds=copy_seconds),
+        vertex=Vertex(**{"copy_seconds": copy_seconds, **vertex_knobs}),
         ports=Ports(
             pubsub=pubsub_port,
             pubsub_rest=pubsub_rest_port,

@@ -11,33 +11,35 @@ A copy takes a name for its operation at once and makes its model when it ends::
                       -> CANCELLED   nothing was made
 
 What Google documents is a rule here; what it leaves open is a field of ``Dialect``, or,
-where nobody has needed the other answer yet, settled here: display name and labels
-come along, a new version leaves the default where it was, a cancel works at once.
+where nobody has needed the other answer yet, settled here: a new version leaves the
+default where it was, a cancel that works does so at once.
 Reads tell the truth; what a caller is told of it, and when, is ``vertex_view``'s.
 Refused: with ``VertexError``, whose code is one of Google's canonical codes.
 """
 
 import itertools
 import re
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from local_cloud.vertex_history import History
+from local_cloud.vertex_ledger import Happening, Ledger
+from local_cloud.vertex_projects import Projects
 from local_cloud.vertex_records import (
     DEFAULT_ALIAS,
+    KINDS,
     LOCATION_NAME,
-    MODEL_NAME,
     Code,
     CopyOperation,
     CopyState,
     Dialect,
     ModelName,
     ModelVersion,
-    Names,
     VertexError,
 )
+from local_cloud.vertex_refusals import Transfer
 
 
 class Registry:
@@ -61,34 +63,25 @@ class Registry:
         self.dialect = dialect or Dialect()
         # When it was settled last, or told of anything.
         self.now = datetime.fromtimestamp(0, UTC)
-        self._number_of = dict(project_numbers or {})
-        self._id_of = {number: project for project, number in self._number_of.items()}
+        # See ``Transfer.objection``. None: everybody may copy from everywhere.
+        self.grants: frozenset[str] | None = None
+        self._projects = Projects(project_numbers or {})
         self._numbers = itertools.count(first_number)
         self._history = History()
-        self._operations: dict[str, CopyOperation] = {}
-        self._running: set[str] = set()
-        self._deleted: set[str] = set()
+        self._operations = Ledger()
 
     # Names
 
     def spelled(self, name: str) -> str:
         """Spell a resource name for a caller; the only way by which names leave."""
-        if self.dialect.names is Names.IDS:
-            return name
-        project = name.split("/")[1]
-        return name.replace(project, self.number_of(project), 1)
-
-    def number_of(self, project: str) -> str:
-        """The number of a project: the one it was given, or one that its id always gets."""
-        if project.isdecimal():
-            return project
-        number = self._number_of.setdefault(project, str(10**11 + zlib.crc32(project.encode())))
-        self._id_of[number] = project
-        return number
+        return self._projects.spelled(name, self.dialect.names)
 
     def canonical(self, name: str) -> str:
-        """Spell a caller's resource name as it is kept here: with the project's id."""
-        return _with_project(name, self._id_of)
+        """Spell a caller's resource name as it is kept here."""
+        return self._projects.canonical(name)
+
+    def number_of(self, project: str) -> str:
+        return self._projects.number_of(project)
 
     # Models
 
@@ -99,27 +92,31 @@ class Registry:
         now: datetime,
         version: str = "1",
         display_name: str = "",
-        labels: Mapping[str, str] | None = None,
         aliases: Iterable[str] = (DEFAULT_ALIAS,),
+        **described: Any,
     ) -> ModelVersion:
         """Put a version there as if it had been trained or uploaded; every read knows of it.
+
+        ``described`` are further fields of ``ModelVersion``: labels, kind, evaluations, ...
 
         Raises:
             VertexError: INVALID_ARGUMENT, or ALREADY_EXISTS if the version is there.
         """
         model = ModelName.parse(self.canonical(name))
-        if model.version or not version.isdecimal():
-            raise VertexError(
-                Code.INVALID_ARGUMENT, f"{name!r} takes no @, and {version!r} must be a number."
-            )
+        if model.version:
+            raise VertexError(Code.INVALID_ARGUMENT, f"name: {name!r} takes no @version.")
+        if not _NUMBER.fullmatch(version):
+            raise VertexError(Code.INVALID_ARGUMENT, f"version: {version!r} is no number.")
+        if described.get("kind", "GENIE") not in KINDS:
+            raise VertexError(Code.INVALID_ARGUMENT, f"kind: there are {', '.join(KINDS)}.")
         self._tell(now)
         if version in self._history.versions(model):
             raise VertexError(Code.ALREADY_EXISTS, f"{model.at(version)} already exists.")
-        return self._put(
+        return self._history.put(
             ModelVersion(
                 name=model.at(version),
                 display_name=display_name or model.model,
-                labels=dict(labels or {}),
+                **described,
                 aliases=tuple(aliases),
                 model_created_at=now,
                 created_at=now,
@@ -131,7 +128,7 @@ class Registry:
     def model(self, name: str, at: datetime | None = None) -> ModelVersion:
         """Find a model's default version, or the ``@version`` or ``@alias`` of the name.
 
-        As these three reads do: the one that is, or that showed ``at`` a time.
+        The one that is, or that showed ``at`` a time; ``models`` and ``versions`` alike.
 
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
@@ -146,7 +143,7 @@ class Registry:
         """Return the default version of each model of a region (or of all), by name."""
         region = self.canonical(parent)
         if parent and not LOCATION_NAME.fullmatch(region):
-            raise VertexError(Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location.")
+            raise VertexError(Code.INVALID_ARGUMENT, f"parent: {parent!r} is no location.")
         names = [name for name in self._history.models(at) if not parent or name.parent == region]
         defaults = (self._history.find(name, at) for name in names)
         return [version for version in defaults if version]
@@ -173,6 +170,7 @@ class Registry:
         model_id: str = "",
         parent_model: str = "",
         kms_key_name: str = "",
+        custom_service_account: str = "",
         now: datetime,
         takes: timedelta,
         shows_after: timedelta | None = None,
@@ -181,8 +179,8 @@ class Registry:
 
         It shows nowhere before ``now + shows_after``; without that, the dialect says when.
 
-        A missing source is taken too and fails in the operation, with nothing but
-        "NOT_FOUND" to say: https://github.com/GoogleCloudPlatform/magic-modules/pull/12074
+        A missing source is taken too and fails in the operation:
+        https://github.com/GoogleCloudPlatform/magic-modules/pull/12074
 
         Raises:
             VertexError: refused, and nothing was started.
@@ -190,43 +188,48 @@ class Registry:
         self._tell(now)
         if shows_after is None:
             shows_after = timedelta(seconds=self.dialect.shows_after_seconds)
-        wanted = ModelName.parse(self.canonical(source_model))
+        early = self.dialect.model_after_seconds
+        wanted = ModelName.parse(self.canonical(source_model), field_name="source_model")
         found = self._history.find(wanted)
-        operation = CopyOperation(
-            number=str(next(self._numbers)),
+        transfer = Transfer(
             source=found.name if found else wanted,
             destination=self._destination(self.canonical(parent), model_id, parent_model),
+            kms_key_name=kms_key_name,
+            custom_service_account=custom_service_account,
+        )
+        transfer.check_arguments()
+        error = transfer.objection(found, grants=self.grants, projects=self._projects)
+        if error and not (self.dialect.refuses_in_operation or error.code is Code.NOT_FOUND):
+            raise error
+        self._refuse_taken(transfer.destination, adds_version=bool(parent_model))
+        operation = CopyOperation(
+            number=str(next(self._numbers)),
+            source=transfer.source,
+            destination=transfer.destination,
             adds_version=bool(parent_model),
             kms_key_name=kms_key_name,
             created_at=now,
             ends_at=now + takes,
             shows_at=now + shows_after,
-            error=None if found else VertexError(Code.NOT_FOUND, "NOT_FOUND"),
+            error=error,
+            refused=bool(error),
         )
-        self._operations[operation.number] = operation
-        self._running.add(operation.number)
-        return operation
+        appears_at = None if early is None else now + timedelta(seconds=early)
+        return self._operations.begin(operation, appears_at=appears_at)
 
     def doom(self, operation: CopyOperation, error: VertexError) -> CopyOperation:
         """Let a running copy end with ``error`` when its time comes."""
         assert not operation.done
-        return self._save(replace(operation, error=error))
+        return self._operations.save(replace(operation, error=error))
 
     def settle(self, now: datetime) -> None:
         """Let everything happen that is due by ``now``, in the order of its times."""
         self._tell(now)
-        moments: list[tuple[datetime, int, Callable[[CopyOperation], None]]] = []
-        for operation in map(self._operations.__getitem__, self._running):
-            number = int(operation.number)
-            moments.append((operation.ends_at, number, self._end))
-            early = self.dialect.model_after_seconds
-            if early is not None and not operation.version:
-                appears_at = operation.created_at + timedelta(seconds=early)
-                if appears_at < operation.ends_at:
-                    moments.append((appears_at, number, self._appear))
-        for at, number, happen in sorted(moments, key=lambda moment: moment[:2]):
-            if at <= now:
-                happen(self._operations[str(number)])
+        for operation, happening, at in self._operations.due(now):
+            if happening is Happening.END:
+                self._end(operation)
+            else:
+                self._appear(operation, at)
 
     # Operations
 
@@ -236,15 +239,7 @@ class Registry:
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
-        wanted = self.canonical(name)
-        named = _OPERATION_NAME.fullmatch(wanted)
-        if not named:
-            raise VertexError(Code.INVALID_ARGUMENT, f"{name!r} is not the name of an operation.")
-        found = self._operations.get(named["number"])
-        short = f"{found.destination.parent}/operations/{found.number}" if found else ""
-        if found is None or found.number in self._deleted or wanted not in (found.name, short):
-            raise VertexError(Code.NOT_FOUND, f"The Operation {wanted} was not found.")
-        return found
+        return self._operations.named(self.canonical(name))
 
     def operations(self, parent: str = "") -> list[CopyOperation]:
         """Return the operations of a region or of a model (or all), oldest first.
@@ -252,25 +247,15 @@ class Registry:
         The name may end in ``/operations``. A model that does not exist (yet, or never
         will) has operations all the same: the name is enough.
         """
-        above = self.canonical(parent).removesuffix("/operations")
-        if parent and not (LOCATION_NAME.fullmatch(above) or MODEL_NAME.fullmatch(above)):
-            raise VertexError(
-                Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location or a model."
-            )
-        return [
-            operation
-            for operation in self._operations.values()
-            if operation.number not in self._deleted
-            and above in ("", operation.destination.parent, str(operation.destination))
-        ]
+        return self._operations.below(self.canonical(parent).removesuffix("/operations"))
 
     def cancel(self, name: str, *, now: datetime) -> None:
-        """End a running copy as CANCELLED; a finished one stays as it ended."""
+        """End a running copy as CANCELLED, in most dialects; a finished one stays as it ended."""
         self._tell(now)
         operation = self.operation(name)
-        if not operation.done:
+        if self.dialect.cancels and not operation.done:
             self._clear_away(operation, at=now)
-            self._save(
+            self._operations.save(
                 replace(
                     operation,
                     state=CopyState.CANCELLED,
@@ -280,8 +265,8 @@ class Registry:
             )
 
     def delete(self, name: str) -> None:
-        """Forget an operation; a running copy goes on and makes its model unseen."""
-        self._deleted.add(self.operation(name).number)
+        """Tell callers of an operation no more; a running copy goes on and makes its model."""
+        self._operations.save(replace(self.operation(name), deleted=True))
 
     # Inside
 
@@ -291,41 +276,42 @@ class Registry:
     def _destination(self, parent: str, model_id: str, parent_model: str) -> ModelName:
         region = LOCATION_NAME.fullmatch(parent)
         if not region:
-            raise VertexError(Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location.")
+            raise VertexError(Code.INVALID_ARGUMENT, f"parent: {parent!r} is no location.")
         if model_id and parent_model:
             raise VertexError(
                 Code.INVALID_ARGUMENT, "model_id and parent_model exclude each other."
             )
         if parent_model:
-            model = ModelName.parse(self.canonical(parent_model))
+            model = ModelName.parse(self.canonical(parent_model), field_name="parent_model")
             if model.version or model.parent != parent:
                 raise VertexError(
-                    Code.INVALID_ARGUMENT, f"parent_model {model} is no model below {parent}."
+                    Code.INVALID_ARGUMENT, f"parent_model: {model} is no model below {parent}."
                 )
-            if not self._history.versions(model):
-                raise VertexError(Code.NOT_FOUND, f"The Model {model} was not found.")
             return model
-        if not model_id:
-            return ModelName(region["project"], region["location"], str(next(self._numbers)))
-        if not _MODEL_ID.fullmatch(model_id):
+        if model_id and not _MODEL_ID.fullmatch(model_id):
             raise VertexError(
                 Code.INVALID_ARGUMENT,
-                f"model_id {model_id!r} must be 1 to 63 of [a-z0-9_-], "
+                f"model_id: {model_id!r} must be 1 to 63 of [a-z0-9_-], "
                 "the first a letter or an underscore.",
             )
-        model = ModelName(region["project"], region["location"], model_id)
-        self._refuse_taken(model)
-        return model
+        return ModelName(
+            region["project"], region["location"], model_id or str(next(self._numbers))
+        )
 
-    def _refuse_taken(self, model: ModelName) -> None:
-        if any(self._operations[number].destination == model for number in self._running):
+    def _refuse_taken(self, model: ModelName, *, adds_version: bool) -> None:
+        versions = self._history.versions(model)
+        if adds_version and not versions:
+            raise VertexError(Code.NOT_FOUND, f"parent_model: the Model {model} was not found.")
+        if adds_version:
+            return
+        if self._operations.any_running_to(model):
             code, what = self.dialect.in_flight_id, f"{model} is already being copied to."
-        elif self._history.versions(model):
-            code, what = self.dialect.existing_id, f"The Model {model} already exists."
+        elif versions:
+            code, what = self.dialect.existing_id, f"the Model {model} already exists."
         else:
             return
         if code is not None:
-            raise VertexError(code, what)
+            raise VertexError(code, f"model_id: {what}")
 
     def _end(self, operation: CopyOperation) -> None:
         obstacle = self._obstacle(operation)
@@ -334,21 +320,23 @@ class Registry:
             self._clear_away(operation, at=operation.ends_at)
             if self.dialect.leaves_wreck and not obstacle:
                 self._make(operation, at=operation.ends_at, wreck=True)
-            self._save(replace(operation, state=CopyState.FAILED, version="", error=error))
+            self._operations.save(
+                replace(operation, state=CopyState.FAILED, version="", error=error)
+            )
             return
         if not operation.version:
             operation = self._make(operation, at=operation.ends_at)
-        self._save(replace(operation, state=CopyState.SUCCEEDED))
+        self._operations.save(replace(operation, state=CopyState.SUCCEEDED))
 
-    def _appear(self, operation: CopyOperation) -> None:
+    def _appear(self, operation: CopyOperation, at: datetime) -> None:
         """Make the version of a running copy before its end, if one can be made."""
-        assert self.dialect.model_after_seconds is not None
-        early = timedelta(seconds=self.dialect.model_after_seconds)
         if not self._obstacle(operation):
-            self._save(self._make(operation, at=operation.created_at + early))
+            self._operations.save(self._make(operation, at=at))
 
     def _obstacle(self, operation: CopyOperation) -> VertexError | None:
         """What keeps a copy that was taken from making its version."""
+        if operation.refused:
+            return operation.error
         destination = operation.destination
         there = self._history.versions(destination).keys() - {operation.version}
         if not self._history.find(operation.source):
@@ -367,11 +355,15 @@ class Registry:
         assert source is not None, "an obstacle otherwise"
         versions = self._history.versions(operation.destination)
         number = str(max(map(int, versions), default=0) + 1)
-        self._put(
+        keeps = self.dialect.keeps_labels
+        self._history.put(
             ModelVersion(
                 name=operation.destination.at(number),
-                display_name=source.display_name,
-                labels=source.labels,
+                display_name=source.display_name if keeps else operation.destination.model,
+                description=source.description if keeps else "",
+                labels=source.labels if keeps else {},
+                kind=source.kind,
+                container_image=source.container_image,
                 model_created_at=at,
                 created_at=at,
                 updated_at=at,
@@ -387,45 +379,9 @@ class Registry:
 
     def _clear_away(self, operation: CopyOperation, *, at: datetime) -> None:
         """Take back what a copy showed before its end."""
-        if not operation.version:
-            return
-        self._history.remove(operation.destination.at(operation.version), shows_at=at)
-        left = self._history.versions(operation.destination)
-        if left and not self._history.find(operation.destination):
-            oldest = next(iter(left.values()))
-            aliases = (DEFAULT_ALIAS, *oldest.aliases)
-            self._history.put(replace(oldest, aliases=aliases), shows_at=at)
-
-    def _save(self, operation: CopyOperation) -> CopyOperation:
-        self._operations[operation.number] = operation
-        if operation.done:
-            self._running.discard(operation.number)
-        return operation
-
-    def _put(self, version: ModelVersion, *, shows_at: datetime) -> ModelVersion:
-        """Add a version to its model; aliases move to it, and every model has a default."""
-        others = self._history.versions(version.name)
-        for other in others.values():
-            kept = tuple(alias for alias in other.aliases if alias not in version.aliases)
-            if kept != other.aliases:
-                self._history.put(replace(other, aliases=kept), shows_at=shows_at)
-        if others:
-            first = next(iter(others.values()))
-            version = replace(version, model_created_at=first.model_created_at)
-        elif DEFAULT_ALIAS not in version.aliases:
-            version = replace(version, aliases=(DEFAULT_ALIAS, *version.aliases))
-        self._history.put(version, shows_at=shows_at)
-        return version
+        if operation.version:
+            self._history.remove(operation.destination.at(operation.version), shows_at=at)
 
 
-_OPERATION_NAME = re.compile(
-    LOCATION_NAME.pattern + r"(?:/models/[^/@:]+)?/operations/(?P<number>[^/:]+)"
-)
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-
-
-def _with_project(name: str, spelling: Mapping[str, str]) -> str:
-    head, _, rest = name.removeprefix("projects/").partition("/")
-    if not name.startswith("projects/") or head not in spelling:
-        return name
-    return f"projects/{spelling[head]}/{rest}"

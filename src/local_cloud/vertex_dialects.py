@@ -10,19 +10,22 @@ from local_cloud.vertex_records import Code, Dialect, Names, Origin
 
 _UNIMPLEMENTED = ("WaitOperation", "ListOperations", "CancelOperation")
 
-# What shows late shows within 35 seconds, and is proven within another 20.
+# A copy shows within 35 seconds of being taken, and is proven within another 20.
 WORST = Dialect(
     names=Names.NUMBERS,
     existing_id=None,
     in_flight_id=None,
     unimplemented=frozenset(_UNIMPLEMENTED),
+    cancels=False,
     origin=Origin.ROOT,
-    proof_after_seconds=20.0,
+    proof_after_seconds=40.0,
     model_after_seconds=0.0,
     leaves_wreck=True,
     stale_seconds=15.0,
     operation_after_seconds=20.0,
     shows_after_seconds=20.0,
+    refuses_in_operation=True,
+    keeps_labels=False,
 )
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -32,9 +35,11 @@ DIALECTS: Mapping[str, Dialect] = {
     "existing-id-fails-later": Dialect(existing_id=None),
     "in-flight-id-aborted": Dialect(in_flight_id=Code.ABORTED),
     "in-flight-id-fails-later": Dialect(in_flight_id=None),
+    "refused-in-operation": Dialect(refuses_in_operation=True),
     "no-wait": Dialect(unimplemented=frozenset({"WaitOperation"})),
     "no-list": Dialect(unimplemented=frozenset({"ListOperations"})),
     "no-cancel": Dialect(unimplemented=frozenset({"CancelOperation"})),
+    "cancel-ignored": Dialect(cancels=False),
     "copy-names-root": Dialect(origin=Origin.ROOT),
     "proof-absent": Dialect(proof_after_seconds=None),
     "proof-late": Dialect(proof_after_seconds=30.0),
@@ -45,5 +50,6 @@ DIALECTS: Mapping[str, Dialect] = {
     "stale-reads": Dialect(stale_seconds=30.0),
     "operation-late": Dialect(operation_after_seconds=30.0),
     "shows-late": Dialect(shows_after_seconds=30.0),
+    "labels-lost": Dialect(keeps_labels=False),
     "worst": WORST,
 }

@@ -5,6 +5,7 @@ of it, so a reader who is behind sees a state that once was true, never a mixtur
 may lie ahead: until then the change is there, but shows to nobody.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,12 +23,32 @@ class History:
     def __init__(self) -> None:
         self._entries: dict[ModelName, dict[str, list[_Entry]]] = {}
 
-    def put(self, version: ModelVersion, *, shows_at: datetime) -> None:
-        """Add a version, or change it. It never shows before what was put there earlier."""
+    def put(self, version: ModelVersion, *, shows_at: datetime) -> ModelVersion:
+        """Add a version to its model; it never shows before what was put there earlier.
+
+        Its aliases leave the versions that had them, and the first one is the default.
+        """
+        others = self.versions(version.name)
+        for other in others.values():
+            kept = tuple(alias for alias in other.aliases if alias not in version.aliases)
+            if kept != other.aliases:
+                self._append(other.name, replace(other, aliases=kept), shows_at)
+        if others:
+            first = next(iter(others.values()))
+            version = replace(version, model_created_at=first.model_created_at)
+        elif DEFAULT_ALIAS not in version.aliases:
+            version = replace(version, aliases=(DEFAULT_ALIAS, *version.aliases))
         self._append(version.name, version, shows_at)
+        return version
 
     def remove(self, name: ModelName, *, shows_at: datetime) -> None:
+        """Take a version away; if it was the default, the oldest that is left becomes it."""
         self._append(name, None, shows_at)
+        left = self.versions(name)
+        if left and not any(DEFAULT_ALIAS in each.aliases for each in left.values()):
+            oldest = next(iter(left.values()))
+            aliases = (DEFAULT_ALIAS, *oldest.aliases)
+            self._append(oldest.name, replace(oldest, aliases=aliases), shows_at)
 
     def versions(self, model: ModelName, at: datetime | None = None) -> dict[str, ModelVersion]:
         """The versions of a model by number; none when there is no such model."""

@@ -9,8 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, IntEnum, auto
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, with_config
 
 DEFAULT_ALIAS = "default"
+# How a model came to be, as ModelSourceInfo.ModelSourceType has it; GENIE: a tuned Gemini.
+KINDS = (
+    "GENIE",
+    "CUSTOM",
+    "AUTOML",
+    "BQML",
+    "MODEL_GARDEN",
+    "CUSTOM_TEXT_EMBEDDING",
+    "MARKETPLACE",
+)
 
 
 class Code(IntEnum):
@@ -43,51 +56,98 @@ class VertexError(Exception):
         self.message = message
 
 
+def code_named(name: object) -> Code:
+    """Read a code from its name.
+
+    Raises:
+        ValueError: there is none of that name; the sentence has those that there are.
+    """
+    if isinstance(name, Code):
+        return name
+    if name not in Code.__members__:
+        raise ValueError(f"{name!r} is no canonical code; there are {', '.join(Code.__members__)}")
+    return Code[str(name)]
+
+
+# A code as it stands in JSON: by name.
+CodeName = Annotated[Code, BeforeValidator(code_named), PlainSerializer(lambda code: code.name)]
+
+
+# Thirty years: a time that far away is still a time.
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
 class Names(Enum):
     """How projects are spelled in the names that come out; both spellings are read."""
 
-    IDS = auto()
-    NUMBERS = auto()
+    IDS = "IDS"
+    NUMBERS = "NUMBERS"
 
 
 class Origin(Enum):
     """What a copy of a copy names as the model that it is a copy of."""
 
-    SOURCE = auto()
-    ROOT = auto()
+    SOURCE = "SOURCE"
+    ROOT = "ROOT"
 
 
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """The answers that Google does not document; the defaults are the likeliest ones.
 
-    ``vertex_dialects.DIALECTS`` has a named one for each answer that is not the default.
+    ``vertex_dialects.DIALECTS`` has a named one for each answer that is not the default,
+    and the docs a table, which is made from the words here.
     """
 
     # One operation seen in public carried the project's number, the documented sample an id.
-    names: Names = Names.IDS
-    # The answer to a copy whose model_id already names a model. None: the copy is taken, and
-    # fails with ALREADY_EXISTS in its operation.
-    existing_id: Code | None = Code.ALREADY_EXISTS
-    # The same while the first copy to that id still runs; ABORTED is what AIP-151 suggests.
-    # None: both are taken, the one that ends last fails in its operation.
-    in_flight_id: Code | None = Code.ALREADY_EXISTS
-    # Methods answered UNIMPLEMENTED, which google.longrunning allows for all but GetOperation.
-    unimplemented: frozenset[str] = frozenset()
+    names: Annotated[Names, "projects in names that come out: by id or by number"] = Names.IDS
+    existing_id: Annotated[
+        CodeName | None,
+        "answer to a `model_id` that names a model; none: taken, and fails in the operation",
+    ] = Code.ALREADY_EXISTS
+    # ABORTED is what AIP-151 suggests.
+    in_flight_id: Annotated[
+        CodeName | None,
+        "the same while the first copy to that id runs; none: both taken, the later end fails",
+    ] = Code.ALREADY_EXISTS
+    # A third party saw 403 "or an error". AIP-151: what prevents the start is a normal error.
+    refuses_in_operation: Annotated[
+        bool, "a source that cannot be copied is taken, and fails in the operation"
+    ] = False
+    # google.longrunning allows it for all but GetOperation.
+    unimplemented: Annotated[frozenset[str], "methods answered UNIMPLEMENTED"] = frozenset()
+    # Google: a cancel is not guaranteed.
+    cancels: Annotated[bool, "a cancel ends the copy; no: it is accepted, and the copy goes on"] = (
+        True
+    )
     # "The Model this Model is a copy of": read literally, the immediate source.
-    origin: Origin = Origin.SOURCE
-    # When `original_model_info` is there, counted from when the version was made. None: never.
-    proof_after_seconds: float | None = 0.0
-    # When the version is there, counted from when the copy was taken. None: with its end.
-    model_after_seconds: float | None = None
-    # Whether a copy that failed leaves a version behind, which names no origin and stays.
-    leaves_wreck: bool = False
-    # GetModel, ListModels and ListModelVersions answer as things were so long ago.
-    stale_seconds: float = 0.0
-    # For so long the operations of a copy just taken are NOT_FOUND, and not listed.
-    operation_after_seconds: float = 0.0
-    # For so long a copy just taken shows nowhere at all, not even when it has ended.
-    shows_after_seconds: float = 0.0
+    origin: Annotated[
+        Origin, "what `original_model_info` of a copy of a copy names: its source, or the root"
+    ] = Origin.SOURCE
+    proof_after_seconds: Annotated[
+        Seconds | None,
+        "how long after a version was made it has `original_model_info`; none: never",
+    ] = 0.0
+    model_after_seconds: Annotated[
+        Seconds | None,
+        "how long after a copy was taken its version shows; none: when it ends",
+    ] = None
+    leaves_wreck: Annotated[
+        bool, "a copy that fails leaves a version without `original_model_info`, which stays"
+    ] = False
+    stale_seconds: Annotated[
+        Seconds, "how old the answers of GetModel, ListModels, ListModelVersions are"
+    ] = 0.0
+    operation_after_seconds: Annotated[
+        Seconds, "how long the operation of a new copy is NOT_FOUND, and not listed"
+    ] = 0.0
+    shows_after_seconds: Annotated[
+        Seconds,
+        "how long a copy that was taken shows nowhere at all, even if it ends meanwhile",
+    ] = 0.0
+    # Not in Google's list of what a copy loses, and not said to be kept.
+    keeps_labels: Annotated[bool, "a copy keeps display name, description and labels"] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +160,7 @@ class ModelName:
     version: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> "ModelName":
+    def parse(cls, text: str, *, field_name: str = "name") -> "ModelName":
         """Read a resource name.
 
         Raises:
@@ -108,7 +168,9 @@ class ModelName:
         """
         found = MODEL_NAME.fullmatch(text)
         if not found:
-            raise VertexError(Code.INVALID_ARGUMENT, f"{text!r} is not the name of a model.")
+            raise VertexError(
+                Code.INVALID_ARGUMENT, f"{field_name}: {text!r} is not the name of a model."
+            )
         return cls(found["project"], found["location"], found["model"], found["version"] or "")
 
     @property
@@ -133,6 +195,7 @@ class ModelVersion:
 
     name: ModelName
     display_name: str
+    description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     model_created_at: datetime
@@ -142,6 +205,10 @@ class ModelVersion:
     root: ModelName | None = None  # where a chain of copies began
     wreck: bool = False  # left behind by a copy that failed
     kms_key_name: str = ""
+    kind: str = "GENIE"  # one of KINDS
+    container_image: str = ""
+    # Metrics by the name of the evaluation; a copy has none.
+    evaluations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class CopyState(Enum):
@@ -170,7 +237,9 @@ class CopyOperation:
     shows_at: datetime
     state: CopyState = CopyState.RUNNING
     error: VertexError | None = None
+    refused: bool = False  # hopeless from the start: nothing is ever made
     version: str = ""
+    deleted: bool = False  # callers are told of it no more
 
     @property
     def name(self) -> str:

@@ -8,7 +8,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from local_cloud.registry import Registry
-from local_cloud.vertex_records import Code, CopyOperation, ModelVersion, Origin, VertexError
+from local_cloud.vertex_records import (
+    Code,
+    CopyOperation,
+    Dialect,
+    ModelVersion,
+    Origin,
+    VertexError,
+)
 
 
 class View:
@@ -16,7 +23,6 @@ class View:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._dialect = registry.dialect
 
     def serve(self, method: str) -> None:
         """Let a call of ``method`` pass, or not.
@@ -57,12 +63,17 @@ class View:
     # Inside
 
     @property
+    def _dialect(self) -> Dialect:
+        return self._registry.dialect  # may change at any time
+
+    @property
     def _as_of(self) -> datetime:
         return self._registry.now - timedelta(seconds=self._dialect.stale_seconds)
 
     def _shows(self, operation: CopyOperation) -> bool:
         fresh = timedelta(seconds=self._dialect.operation_after_seconds)
-        return max(operation.shows_at, operation.created_at + fresh) <= self._registry.now
+        shows_at = max(operation.shows_at, operation.created_at + fresh)
+        return not operation.deleted and shows_at <= self._registry.now
 
     def _told(self, version: ModelVersion) -> ModelVersion:
         late = self._dialect.proof_after_seconds

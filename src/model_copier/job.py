@@ -98,7 +98,7 @@ class Job:
     first_asked_at: datetime | None = None  # the deadline counts from here
     known_versions: tuple[str, ...] = ()  # of the destination, before the ask
     operation: str = ""
-    seen_at: datetime | None = None  # when an operation that is, or may be, ours last ran
+    quiet_since: datetime | None = None  # since when nothing shows of the ask
 
     copy_started_at: datetime | None = None  # by Vertex AI's clock
     copy_ended_at: datetime | None = None
@@ -181,10 +181,15 @@ class Job:
         """All is well, only not over: look again later."""
         return replace(self, due_at=now + timedelta(seconds=seconds), tries=0)
 
-    def seen(self, now: datetime) -> Self:
-        """An operation that is, or may be, ours was seen running."""
+    def seen(self) -> Self:
+        """Something shows that is, or may be, what was asked for."""
         assert self.asked_at is not None
-        return replace(self, seen_at=now)
+        return replace(self, quiet_since=None)
+
+    def quiet(self, now: datetime) -> Self:
+        """Nothing shows of what was asked for, though by now it should."""
+        assert self.asked_at is not None
+        return replace(self, quiet_since=self.quiet_since or now)
 
     def with_source(self, source: Source) -> Self:
         """Fix the source's version, and with it the destination."""
@@ -211,7 +216,7 @@ class Job:
             asked_at=now,
             first_asked_at=self.first_asked_at or now,
             known_versions=known_versions,
-            seen_at=None,
+            quiet_since=None,
             copy_attempts=self.copy_attempts + 1,
             start_at=None,
         )

@@ -65,8 +65,15 @@ class Unclear:
     """Nothing can be said yet: look again later."""
 
 
+class Quiet:
+    """Nothing shows, though it should; it may just have ended and be about to show."""
+
+
 class Absent:
     """Surely nothing was made, and nothing will be: asking again is safe."""
+
+
+Found = Made | Running | Unclear | Quiet | Absent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +92,7 @@ class Seen:
         return [model for model in self.versions if model.name.version not in job.known_versions]
 
 
-def what_came_of(
-    job: Job, seen: Seen, now: datetime, timing: Timing
-) -> Made | Running | Unclear | Absent:
+def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     """Judge an ask with an unknown outcome by what shows on the destination."""
     assert job.asked_at is not None
     assert job.source is not None
@@ -120,20 +125,24 @@ def what_came_of(
         return Unclear()
     if any(model.copy_of is None for model in new):
         return Unclear()  # it may be ours: the proof may come late, or never
-    return _judge_proven(job, seen, proven, claims)
+    found = _judge_proven(job, seen, proven, claims)
+    if found is not None:
+        return found
+    hush = timedelta(seconds=timing.hush)
+    return Absent() if job.quiet_since and now > job.quiet_since + hush else Quiet()
 
 
 def _settled_at(job: Job, seen: Seen, timing: Timing) -> datetime:
     """When whatever was accepted shows; before, only an operation says what became of it.
 
-    It counts from the last sign of life: what ended since may not show yet.  Where operations cannot be listed, a copy that runs shows nowhere, or shows as a model
+    Where operations cannot be listed, a copy that runs shows nowhere, or shows as a model
     that is not whole yet; so the longest copy heard of, and more, must have passed.
     """
     assert job.asked_at is not None
     seconds = timing.grace
     if seen.operations is None:
         seconds = max(seconds, timing.copy_deadline, job.budget_seconds(timing))
-    return max(job.asked_at, job.seen_at or job.asked_at) + timedelta(seconds=seconds)
+    return job.asked_at + timedelta(seconds=seconds)
 
 
 def _claims(job: Job, seen: Seen) -> dict[str | None, Job]:
@@ -147,7 +156,7 @@ def _claims(job: Job, seen: Seen) -> dict[str | None, Job]:
 
 def _judge_proven(
     job: Job, seen: Seen, proven: Sequence[Model], claims: Mapping[str | None, Job]
-) -> Made | Unclear | Absent:
+) -> Made | Unclear | None:
     """Tell by versions of our source alone, where no operation says whose they are."""
     assert job.asked_at is not None
     free = [model for model in proven if model.name.version not in claims]
@@ -162,7 +171,7 @@ def _judge_proven(
         and (claim.ended_at is None or claim.ended_at < job.asked_at)
     ]
     # A model that was not there before is asked for by its id: a second ask makes no second one.
-    return Unclear() if free or (told_before and job.known_versions) else Absent()
+    return Unclear() if free or (told_before and job.known_versions) else None
 
 
 def _may_be_of(other: Job, job: Job) -> bool:

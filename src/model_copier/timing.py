@@ -48,6 +48,11 @@ class Timing:
         return self.lease + self.max_skew + self.visible
 
     @property
+    def hush(self) -> float:
+        """How long nothing may show of a copy that just ended, though it did before."""
+        return self.visible + self.max_skew
+
+    @property
     def longest_wait(self) -> float:
         """No `due_at` that we write is further away; one that is, comes from a broken clock."""
         return 1.1 * max(self.lease, self.grace, self.poll_longest, self.backoff_longest)

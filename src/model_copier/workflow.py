@@ -28,6 +28,7 @@ from model_copier.letters import letter_of_job
 from model_copier.plan import (
     Absent,
     Made,
+    Quiet,
     Running,
     Seen,
     Unclear,
@@ -306,7 +307,7 @@ class Workflow:
         if job.operation and (job.cancel_requested or now > job.deadline(self.timing)):
             with suppress(RefusedError):  # no cancel there: all that is left is to watch
                 await self.models.cancel_operation(job.operation)
-        await self._wait(job.seen(now), job.copy_started_at or job.attempt_at)
+        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)
 
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""
@@ -352,13 +353,16 @@ class Workflow:
                 )
             case Absent():
                 await self.store.save(job.not_asked().waiting(now, 0))
+            case Quiet():
+                hush = self.timing.hush * (1 + self.jitter() / 10)
+                await self.store.save(job.quiet(now).waiting(now, hush))
             case Running():
                 await self._watch(job, now)
             case Unclear() if job.is_hopeless(now, self.timing):
                 why = "no trace of it could be proven"
                 await self._keep(given_up(job, why, now, self.timing))
             case Unclear():
-                await self._wait(job, job.asked_at or now)
+                await self._wait(job.seen(), job.asked_at or now)
 
     async def _look(self, job: Job) -> Seen:
         """Read what ``Seen`` asks for, in its order."""

@@ -245,6 +245,16 @@ async def test_a_method_may_be_unimplemented(start: Start):
     assert not (await setting.models.get_operation(started.name)).done
 
 
+async def test_a_cancel_may_be_accepted_and_come_to_nothing(start: Start):
+    setting = await start(Dialect(cancels=False))
+    started = await setting.models.copy_model(CALL)
+
+    await setting.models.cancel_operation(started.name)
+
+    assert not (await setting.models.get_operation(started.name)).done
+    assert (await setting.ended(started)).model == ModelName.parse(f"{TARGET}@1")
+
+
 @pytest.mark.parametrize(("origin", "named"), [(Origin.SOURCE, f"{TARGET}@1"), (Origin.ROOT, None)])
 async def test_a_copy_of_a_copy_names_its_source_or_the_root(
     start: Start, origin: Origin, named: str | None
@@ -266,6 +276,17 @@ async def test_a_proof_may_come_late(start: Start):
     await setting.models.copy_model(CALL)
 
     setting.clock.advance(COPY_SECONDS + 29)
+    assert [each.copy_of for each in await setting.versions()] == [None]
+
+    setting.clock.advance(1)
+    assert [each.copy_of for each in await setting.versions()] == [CALL.source]
+
+
+async def test_a_stale_read_tells_of_a_late_proof_later_still(start: Start):
+    setting = await start(Dialect(proof_after_seconds=30, stale_seconds=20))
+    await setting.models.copy_model(CALL)
+
+    setting.clock.advance(COPY_SECONDS + 49)
     assert [each.copy_of for each in await setting.versions()] == [None]
 
     setting.clock.advance(1)

@@ -54,6 +54,7 @@ WORST = {
     "copy refused for good": 0.3,
     "copy not taken, answer unknown": 0.4,
     "copy taken, answer lost": 0.5,
+    "copy sent twice by the wire": 0.3,
     "copy fails and may be retried": 0.5,
     "copy fails for good": 0.5,
     "copy never ends in time": 0.5,
@@ -88,6 +89,7 @@ class History:
     # What Pub/Sub gave up on: its letters, and those of them that still have to be pushed.
     given_up: list[Received] = field(default_factory=list)
     forwarded: list[Received] = field(default_factory=list)
+    replays: list[Received] = field(default_factory=list)
     published: dict[str, set[bytes]] = field(default_factory=dict)  # contents by request id
     valid: set[str] = field(default_factory=set)  # requests that must become jobs
     messages: int = 0
@@ -112,6 +114,10 @@ class History:
             for fault, worst in WORST.items()
             if rng.random() < LIKELY.get(fault, 0.4)
         }
+        if rng.random() < 0.3:
+            # Much is lost, and little else happens: what is hardest to get right.
+            self.cloud.odds = {"copy taken, answer lost": 0.8, "copy fails and may be retried": 0.3}
+            self.cloud.longest_copy = 900.0
         for fault in self.without:
             self.cloud.odds.pop(fault, None)
         self.crash_odds = rng.choice([0.0, 0.01, 0.05])
@@ -184,6 +190,7 @@ class History:
         if self.rng.random() < 0.2:
             again = replace(again, data=json.dumps(self.content()).encode())
             self.valid.add(kept["ce-id"])
+        self.replays.append(again)
         return self.renewed(again)
 
     # The chaos
@@ -204,6 +211,7 @@ class History:
             published=self.published,
             valid=self.valid,
             given_up=self.given_up,
+            replays=self.replays,
         ).check()
 
     async def settle(self) -> None:

@@ -23,6 +23,7 @@ class Witness:
     published: Mapping[str, set[bytes]]  # contents by request id
     valid: set[str]  # requests that must become jobs
     given_up: Sequence[Received]  # by Pub/Sub
+    replays: Sequence[Received]  # letters that were published again
 
     def found(self, violation: str) -> None:
         self.cloud.found(violation)
@@ -49,6 +50,14 @@ class Witness:
             self.found(f"told: {asked} was never told an outcome")
         elif numbers != list(range(1, len(numbers) + 1)):
             self.found(f"gap: {asked} was told of attempts {numbers}")
+        # A letter applied once makes one attempt; so does one of Pub/Sub's own, which names none.
+        letters = {received.replay_of for received in self.replays_of(asked)}
+        if self.was_given_up(asked):
+            letters.add("Pub/Sub's")
+        if len(numbers) - 1 > len(letters):
+            self.found(
+                f"replayed: {asked} was told of attempts {numbers} for {len(letters)} letters"
+            )
         last = max(by_attempt, key=lambda reply: reply["attempt"], default=None)
         if last is None:
             return
@@ -60,6 +69,9 @@ class Witness:
         unknown = "unknown" in last.get("error", {}).get("message", "")
         if made and last["outcome"] != "succeeded" and not unknown:
             self.found(f"honest: {asked} was told {last['outcome']}, and there is a copy")
+
+    def replays_of(self, asked: str) -> list[Received]:
+        return [again for again in self.replays if again.attributes["ce-id"] == asked]
 
     def operations(self, asked: str) -> list[Any]:
         (key,) = {job.key for job in self.cloud.store.jobs.values() if job.request_id == asked} or {

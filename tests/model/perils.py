@@ -20,7 +20,6 @@ from model_copier.errors import (
     Code,
     CopierError,
     DestinationTakenError,
-    OutcomeUnknownError,
     RefusedError,
     StaleJobError,
     UnavailableError,
@@ -50,6 +49,7 @@ FAULTS = (
     "copy refused for good",
     "copy not taken, answer unknown",
     "copy taken, answer lost",
+    "copy sent twice by the wire",
     "copy fails and may be retried",
     "copy fails for good",
     "copy never ends in time",
@@ -91,7 +91,10 @@ DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
     "given up as unknown": lambda move, _, job: (
         move in {"ASKED -> FAILED", "COPYING -> FAILED"} and job.asked_at is not None
     ),
-    "seen running": lambda _, before, job: job.seen_at != before.seen_at and bool(job.seen_at),
+    "nothing shows yet": lambda _, before, job: bool(job.quiet_since and not before.quiet_since),
+    "something shows after all": lambda move, before, job: (
+        bool(before.quiet_since and not job.quiet_since) and move != "ASKED -> ACCEPTED"
+    ),
     "replayed from the start": lambda move, *_: move == "FAILED -> ACCEPTED",
     "replayed as it is": lambda move, *_: move in {"FAILED -> ASKED", "FAILED -> COPYING"},
     "replayed repaired": lambda _, before, job: job.digests[-1] != before.digests[-1],
@@ -536,8 +539,11 @@ class _ModelsPort:
         if error or started is None:
             assert error is not None
             raise error
+        answers_at_once = call.model_id and cloud.dialect.in_flight_id
+        if answers_at_once and cloud.strikes("copy sent twice by the wire"):
+            await cloud.models.copy_model(call)  # what it raises is all that the caller sees
         if cloud.strikes("copy taken, answer lost"):
-            raise OutcomeUnknownError("UNAVAILABLE: taken, but the answer is lost")
+            raise outcome_of_copy_call(Code.UNAVAILABLE, "taken, but the answer is lost")
         return started
 
     async def get_operation(self, name: str) -> Operation:

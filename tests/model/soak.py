@@ -111,6 +111,16 @@ async def live(seeds: Iterable[int], *, breaks: str = "") -> Run:
     return run
 
 
+async def first_violation(seeds: Iterable[int]) -> Run:
+    """Live histories until one violates something."""
+    run = Run()
+    for seed in seeds:
+        run.add(await live([seed]))
+        if run.violations:
+            break
+    return run
+
+
 async def shortest(seed: int, kind: str = "", breaks: str = "") -> History:
     """The least of a history that still violates something: the fewest faults, then steps."""
 
@@ -190,11 +200,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1, help="the first of them")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--first", action="store_true", help="stop at the first violation")
     parser.add_argument("--only", type=int, help="one seed, cut to what it takes")
     parser.add_argument("--kind", default="", help="with --only: the kind of violation wanted")
     parser.add_argument("--breaks", default="", choices=ASSUMPTIONS, help="with --only")
     parser.add_argument("--trace", action="store_true", help="with --only: print each step")
     asked = parser.parse_args(arguments)
+    if asked.first:
+        run = asyncio.run(first_violation(range(asked.seed, asked.seed + asked.count)))
+        found = next(iter(run.violations.values()), ["nothing found"])
+        print(f"{run.histories}\t{found[0]}")
+        return 1 if run.violations else 0
     if asked.only is None:
         return soak(count=asked.count, seed=asked.seed, processes=asked.processes)
     history = asyncio.run(shortest(asked.only, asked.kind, asked.breaks))

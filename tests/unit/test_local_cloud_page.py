@@ -9,8 +9,8 @@ import click
 import pytest
 
 from contract.pubsub import behaviours, page
-from local_cloud.__main__ import serve
-from local_cloud.pubsub import Fault, Rates
+from local_cloud.pubsub import Fault, PubSub, Rates
+from local_cloud.pubsub_options import pubsub_options
 from local_cloud.pubsub_orders import read_orders
 from local_cloud.pubsub_records import Counts
 
@@ -41,15 +41,14 @@ def test_every_departure_belongs_to_one_behaviour_and_says_what_happens_instead(
 
 
 def test_every_option_of_the_pubsub_is_on_the_page() -> None:
-    theirs = {
-        option
-        for parameter in serve.params
-        if isinstance(parameter, click.Option)
-        for option in parameter.opts
-        if "port" not in option and option not in {"--project", "--copy-seconds"}
-    }
+    @click.command()
+    @pubsub_options
+    def command(pubsub: PubSub) -> None:
+        """Nothing but the options."""
 
-    assert theirs <= set(re.findall(r"--[a-z-]+", PUBSUB))
+    options = {name for parameter in command.params for name in parameter.opts}
+
+    assert options <= set(re.findall(r"--[a-z-]+", PUBSUB))
 
 
 @pytest.mark.parametrize("kind", [Rates, Counts])

@@ -9,7 +9,7 @@ import pytest
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import Code
 from model_copier.job import Failure, Job, Original, State
-from model_copier.plan import Absent, Made, Running, Seen, Unclear, plan, what_came_of
+from model_copier.plan import Absent, Found, Made, Quiet, Running, Seen, Unclear, plan, what_came_of
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 from model_copier.timing import Timing
@@ -142,9 +142,25 @@ def came_of(
     versions: Sequence[Model],
     now: datetime,
     *neighbours: Job,
-) -> Made | Running | Unclear | Absent:
+) -> Found:
     seen = Seen(operations=operations, versions=versions, neighbours=neighbours)
     return what_came_of(job, seen, now, TIMING)
+
+
+def nothing_came_of(
+    job: Job,
+    operations: Sequence[Operation] | None,
+    versions: Sequence[Model],
+    now: datetime,
+    *neighbours: Job,
+) -> bool:
+    """Tell whether it is quiet at this look, and absent once another one shows no more."""
+    later = now + timedelta(seconds=TIMING.hush)
+    first = came_of(job, operations, versions, now, *neighbours)
+    soon = came_of(job.quiet(now), operations, versions, later, *neighbours)
+    after = timedelta(seconds=1)
+    second = came_of(job.quiet(now), operations, versions, later + after, *neighbours)
+    return isinstance(first, Quiet) and isinstance(soon, Quiet) and isinstance(second, Absent)
 
 
 def test_a_new_version_of_the_source_is_what_the_ask_made():
@@ -202,7 +218,7 @@ def succeeded(*, ended: datetime = SOON, number: str = "2") -> Job:
 def test_a_version_that_was_told_to_another_request_since_is_not_ours():
     versions = [version(1), version(2)]
 
-    assert isinstance(came_of(asked("1"), [], versions, AFTER_GRACE, succeeded()), Absent)
+    assert nothing_came_of(asked("1"), [], versions, AFTER_GRACE, succeeded())
 
 
 def test_beside_a_version_that_was_told_to_another_request_ours_is_found():
@@ -225,7 +241,7 @@ def test_a_model_that_was_told_before_we_asked_for_it_as_a_new_one_is_met_when_w
     """A second ask by id makes no second model; so asking again is safe."""
     before = succeeded(ended=START - timedelta(seconds=1), number="1")
 
-    assert isinstance(came_of(asked(), [], [version(1)], AFTER_GRACE, before), Absent)
+    assert nothing_came_of(asked(), [], [version(1)], AFTER_GRACE, before)
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.COPYING, State.FAILED])
@@ -290,17 +306,17 @@ def test_an_operation_that_began_within_the_skew_of_the_ask_may_be_ours(started:
 def test_an_operation_from_before_the_ask_is_ignored():
     running = operation(done=False, started=-TIMING.max_skew - 1)
 
-    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Absent)
+    assert nothing_came_of(asked(), [running], [], AFTER_GRACE)
 
 
 def test_a_version_that_was_there_before_the_ask_proves_nothing():
-    assert isinstance(came_of(asked("1"), [], [version(1)], AFTER_GRACE), Absent)
+    assert nothing_came_of(asked("1"), [], [version(1)], AFTER_GRACE)
 
 
 def test_a_new_version_of_another_source_is_somebody_elses():
     versions = [version(1, OTHER_SOURCE), version(2, SOURCE.at("2"))]
 
-    assert isinstance(came_of(asked(), [], versions, AFTER_GRACE), Absent)
+    assert nothing_came_of(asked(), [], versions, AFTER_GRACE)
 
 
 @pytest.mark.parametrize("now", [SOON, AFTER_GRACE, AFTER_BUDGET])
@@ -314,25 +330,25 @@ def test_nothing_is_absent_before_the_grace_is_over():
     at_grace = START + timedelta(seconds=TIMING.grace)
 
     assert isinstance(came_of(asked(), [], [], at_grace), Unclear)
-    assert isinstance(came_of(asked(), [], [], AFTER_GRACE), Absent)
+    assert nothing_came_of(asked(), [], [], AFTER_GRACE)
 
 
 def test_an_operation_that_ended_without_a_model_leaves_nothing():
     ended = operation(done=True)
 
-    assert isinstance(came_of(asked(), [ended], [], AFTER_GRACE), Absent)
+    assert nothing_came_of(asked(), [ended], [], AFTER_GRACE)
 
 
 def test_where_operations_cannot_be_listed_the_whole_budget_must_pass():
     assert isinstance(came_of(asked(), None, [], AFTER_GRACE), Unclear)
-    assert isinstance(came_of(asked(), None, [], AFTER_BUDGET), Absent)
+    assert nothing_came_of(asked(), None, [], AFTER_BUDGET)
 
 
 def test_a_short_budget_does_not_make_a_running_copy_absent():
     job = asked(request=replace(REQUEST, deadline_seconds=1))
 
     assert isinstance(came_of(job, None, [], AFTER_GRACE), Unclear)
-    assert isinstance(came_of(job, None, [], AFTER_BUDGET), Absent)
+    assert nothing_came_of(job, None, [], AFTER_BUDGET)
 
 
 def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
@@ -340,15 +356,4 @@ def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
     late = TIMING.lease + TIMING.max_skew + 1
     theirs = operation(done=True, started=late, made=2)
 
-    found = came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE)
-
-    assert isinstance(found, Absent)
-
-
-def test_the_grace_counts_from_the_last_sign_of_life():
-    """What ended since may not show yet: reads are stale, and its operation may be forgotten."""
-    seen = asked("1").seen(START + timedelta(hours=1))
-    later = START + timedelta(hours=1, seconds=TIMING.grace)
-
-    assert isinstance(came_of(seen, [], [version(1)], later), Unclear)
-    assert isinstance(came_of(seen, [], [version(1)], later + timedelta(seconds=1)), Absent)
+    assert nothing_came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE)

@@ -4,6 +4,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,15 +14,18 @@ from hypothesis import strategies as st
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_dialects import DIALECTS, WORST
+from local_cloud.vertex_history import History
 from local_cloud.vertex_records import (
     Code,
     CopyOperation,
     CopyState,
     Dialect,
     ModelName,
+    ModelVersion,
     Names,
     VertexError,
 )
+from local_cloud.vertex_view import View
 
 SOURCE = "projects/src/locations/us-central1/models/7"
 TARGET = "projects/dst/locations/europe-west4"
@@ -185,9 +189,10 @@ def test_a_deleted_operation_is_forgotten_but_its_copy_goes_on(registry):
     registry.delete(operation.name)
     registry.settle(LATER)
 
+    view = View(registry)
     with refused(Code.NOT_FOUND):
-        registry.operation(operation.name)
-    assert registry.operations(TARGET) == []
+        view.operation(operation.name)
+    assert view.operations(TARGET) == []
     assert registry.model(f"{TARGET}/models/cats")
 
 
@@ -348,6 +353,40 @@ def test_a_copy_that_fails_for_a_taken_id_or_a_missing_source_leaves_no_wreck():
     assert [operation.state for operation in registry.operations()] == [CopyState.FAILED] * 2
     assert not [model for model in registry.models(TARGET) if model.wreck]
     assert len(registry.versions(f"{TARGET}/models/cats")) == 1
+
+
+def test_a_source_that_cannot_be_copied_makes_nothing_in_any_dialect():
+    registry = world(
+        dialect=Dialect(refuses_in_operation=True, model_after_seconds=0, leaves_wreck=True)
+    )
+    registry.add_model(SOURCE, version="3", kind="BQML", now=NOON)
+    copy(registry, source_model=f"{SOURCE}@3", model_id="cats")
+
+    for now in (NOON, LATER):
+        registry.settle(now)
+        assert registry.models(TARGET) == []
+    assert registry.operations()[0].state is CopyState.FAILED
+
+
+def test_an_id_is_free_again_after_its_copy_failed_and_was_deleted(registry):
+    operation = copy(registry, model_id="cats")
+    registry.doom(operation, VertexError(Code.INTERNAL, "no"))
+    registry.settle(LATER)
+    registry.delete(operation.name)
+
+    assert copy(registry, model_id="cats", now=LATER).state is CopyState.RUNNING
+
+
+def test_a_version_that_shows_late_is_not_shown_early_by_a_change():
+    history, name = History(), ModelName.parse(f"{TARGET}/models/cats@1")
+    version = ModelVersion(
+        name=name, display_name="", model_created_at=NOON, created_at=NOON, updated_at=NOON
+    )
+    history.put(version, shows_at=LATER)
+    history.put(replace(version, name=name.at("2"), aliases=("default",)), shows_at=NOON)
+
+    assert list(history.versions(name, at=NOON)) == ["2"]
+    assert list(history.versions(name, at=LATER)) == ["1", "2"]
 
 
 def test_what_was_built_on_an_early_model_falls_with_it():
