@@ -35,12 +35,16 @@ test: .venv/installed ## every test
 golden: .venv/installed ## the golden messages: what comes in, verdict, reply, letter
 	@PYTHONPATH=tests $(BIN)/python -m golden table
 
-contracts: .venv/installed ## write docs/schemas, generated tables and what the golden messages expect; read the diff
+contracts: .venv/installed ## write what is generated: schemas, expectations, the tables in docs; read the diff
 	@PYTHONPATH=tests $(BIN)/python -m golden write
+	@PYTHONPATH=tests $(BIN)/python -m contract.pubsub.page
 	@$(BIN)/python -m local_cloud.vertex_tables docs/local-cloud.md
 
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
+bench-pubsub: .venv/installed ## start and pushes a second of the local Pub/Sub, beside Google's emulator
+	@PYTHONPATH=tests $(BIN)/python benchmarks/pubsub.py
 
 mutants: .venv/installed ## break each rule of the engine, and see what finds it
 	@$(BIN)/python tests/model/mutants.py --most $(or $(MOST),3000)
@@ -54,7 +58,7 @@ bench-follow: .venv/installed ## what following copies gains and costs
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src publisher/src tests main.py
+	@$(BIN)/mypy src publisher/src tests benchmarks main.py
 	@$(BIN)/lint-imports
 
 check: lint test ## what CI runs
@@ -74,4 +78,5 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input soak mutants bench-follow lint check format lock clean
+# Every target with a description is a command, not a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
