@@ -212,14 +212,14 @@ async def test_publish_sends_the_contract_message_and_says_how_to_wait(
     assert command.again == [
         *COPY[:3],
         *["--correlation", '{"run": "a b"}', "--reply-tag", "v1.0"],
-        *["--request-id", request_id, "--project", "team-models", "--wait"],
+        *["--request-id", request_id, "--wait", "--project", "team-models"],
     ]
 
 
 async def test_waiting_ends_with_the_outcome_for_a_person(service: Service, run: Run) -> None:
     command = await run([*COPY, "--wait"])
     request = await service.request()
-    await command.shows("copying    0 s")
+    await command.shows("waiting    0 s")
 
     await service.announce(request)
     code, output = await command.ends()
@@ -345,14 +345,14 @@ async def test_an_interrupted_wait_detaches(
 ) -> None:
     command = await run([*COPY, "--wait", "--request-id", "r-1"])
     await service.request()
-    await command.shows("copying")
+    await command.shows("waiting")
 
     command.process.send_signal(signal_number)
     code, output = await command.ends()
 
     assert (code, output) == (130, "")
     assert "the copy goes on" in command.errors
-    assert command.again[-4:] == ["r-1", "--project", "team-models", "--wait"]
+    assert command.again[-4:] == ["r-1", "--wait", "--project", "team-models"]
     assert await service.listeners() == []
 
 
@@ -383,7 +383,7 @@ async def test_an_outage_of_the_broker_does_not_end_the_wait(
 ) -> None:
     command = await run([*COPY, "--wait"])
     request = await service.request()
-    await command.shows("copying")
+    await command.shows("waiting")
     port = int(pubsub.address.rpartition(":")[2])
 
     await pubsub.stop()
@@ -419,7 +419,7 @@ async def test_topics_that_are_missing_for_a_while_do_not_end_the_wait(
     """A broker that came back empty gets its topics again, and is asked again."""
     command = await run([*COPY, "--wait"])
     await service.request()
-    await command.shows("copying")
+    await command.shows("waiting")
     port = int(pubsub.address.rpartition(":")[2])
 
     await pubsub.stop()

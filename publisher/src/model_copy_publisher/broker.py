@@ -10,11 +10,11 @@ thread holds it back, and a publish that returned is a publish that was confirme
 
 import functools
 import os
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import google.auth
 import google.auth.exceptions
 import google.auth.transport.requests
 import grpc
@@ -25,10 +25,10 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from model_copy_publisher import credentials
 from model_copy_publisher.errors import BrokerError, MissingError, RefusedError, UnreachableError
 
 HOST = "pubsub.googleapis.com:443"
-SCOPES = ["https://www.googleapis.com/auth/pubsub"]
 
 # A call is tried again for this long in all; an emulator is on this machine or absent.
 PATIENCE_SECONDS = 60.0
@@ -66,21 +66,25 @@ class Broker:
         BrokerError: there are no credentials, or they can get no token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, credentials_file: str | None = None) -> None:
         # Google's own clients obey this variable; people set it for all of them at once.
         emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
         self._credentials: Any = None
         if emulator:
             self.address, self.patience_seconds = emulator, EMULATOR_PATIENCE_SECONDS
             self._advice = f"PUBSUB_EMULATOR_HOST says {emulator}: start it, or unset the variable."
-            self._channel = grpc.insecure_channel(emulator, options=_CHANNEL_OPTIONS)
+            self._channel = grpc.insecure_channel(
+                emulator, options=[*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
+            )
         else:
             self.address, self.patience_seconds = HOST, PATIENCE_SECONDS
             self._advice = "Check the network of this machine (proxy, firewall, DNS)."
-            self._credentials = _credentials()
+            self._credentials = credentials.find(credentials_file)
             self._check_token()
             self._channel = PublisherGrpcTransport.create_channel(
-                HOST, credentials=self._credentials, options=_CHANNEL_OPTIONS
+                HOST,
+                credentials=self._credentials,
+                options=[*_CHANNEL_OPTIONS, *proxy_options(HOST)],
             )
         self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
         self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
@@ -135,7 +139,7 @@ class Broker:
             case exceptions.Unauthenticated():
                 return RefusedError(
                     f"Cannot {task}: Pub/Sub does not accept the credentials ({message}).",
-                    "Log in again: gcloud auth application-default login.",
+                    credentials.advice(self._credentials),
                 )
             case exceptions.ServiceUnavailable() if "metadata from plugin" in message:
                 # That is how gRPC says that the credentials got no token for the call.
@@ -171,20 +175,20 @@ class Broker:
         except google.auth.exceptions.GoogleAuthError as error:
             raise RefusedError(
                 f"Cannot get a token for Pub/Sub: the credentials were refused ({error}).",
-                "Log in again (gcloud auth application-default login), or check the role binding.",
+                credentials.advice(self._credentials),
             ) from error
 
 
-def _credentials() -> Any:
-    try:
-        credentials, _ = google.auth.default(scopes=SCOPES)
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise RefusedError(
-            "No Google credentials were found on this machine.",
-            "Set GOOGLE_APPLICATION_CREDENTIALS to a credentials file, run "
-            "gcloud auth application-default login, or set PUBSUB_EMULATOR_HOST.",
-        ) from error
-    # As the generated clients do: a service account's key signs its token here, without a call.
-    if hasattr(credentials, "with_always_use_jwt_access"):
-        credentials = credentials.with_always_use_jwt_access(True)  # noqa: FBT003  Google's signature
-    return credentials
+def proxy_options(host: str) -> list[tuple[str, Any]]:
+    """Return the channel options that take the proxy which HTTP calls take too.
+
+    gRPC reads ``https_proxy`` and ``no_proxy`` itself, but only in lower case, and
+    not the system's own list of exceptions.
+    """
+    if urllib.request.proxy_bypass(host.partition(":")[0]):
+        return [("grpc.enable_http_proxy", 0)]
+    proxy = urllib.request.getproxies().get("https")
+    if proxy is None:
+        return []
+    # gRPC knows one way to speak to a proxy, and takes no other scheme's name for it.
+    return [("grpc.http_proxy", "http://" + proxy.rpartition("://")[2])]
