@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Self
 
-from model_copy_publisher import filters
+from model_copy_publisher import filters, wire
 from model_copy_publisher.broker import Broker
 from model_copy_publisher.errors import UnknownRequestError
 from model_copy_publisher.events import Reply, Status
@@ -311,14 +311,13 @@ class Publisher:
             missing=f"the topic {self.request_topic}",
             needs=f"roles/pubsub.publisher on {self.request_topic}",
         ):
-            response = self._broker.publisher.publish(
-                {
-                    "topic": self.request_topic,
-                    "messages": [
-                        {"data": each.body, "attributes": each.attributes(now)} for each in messages
-                    ],
-                },
-                **self._broker.tries(within_seconds or self._broker.patience_seconds),
+            response = self._broker.call(
+                wire.PUBLISH,
+                wire.PublishRequest(
+                    topic=self.request_topic,
+                    messages=[wire.message(each.body, each.attributes(now)) for each in messages],
+                ),
+                within_seconds=within_seconds or self._broker.patience_seconds,
             )
         return list(response.message_ids)
 

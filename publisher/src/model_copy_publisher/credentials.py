@@ -5,10 +5,11 @@ of Google's: the file that GOOGLE_APPLICATION_CREDENTIALS names says how, and ho
 secret. google-auth finds the role of an EC2 instance (IMDSv2); on ECS, Fargate, EKS and
 MWAA the role comes another way, which botocore knows (the extra ``aws``).
 
-No call is made here, and none to Resource Manager ever: ``google.auth.default`` asks it
+No call to Resource Manager is ever made: ``google.auth.default`` asks it
 for the name of the project, which nobody here needs and few machines are allowed to do.
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -18,8 +19,11 @@ from typing import Any
 
 import google.auth
 import google.auth.exceptions
+import google.auth.transport.requests
+import grpc
+from google.auth.transport.grpc import AuthMetadataPlugin
 
-from model_copy_publisher.errors import RefusedError
+from model_copy_publisher.errors import RefusedError, UnreachableError
 
 SCOPES = ["https://www.googleapis.com/auth/pubsub"]
 AWS_TOKEN_TYPE = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105  the name of a kind
@@ -33,23 +37,61 @@ ELSEWHERE = (
 )
 
 
-def find(named: str | None = None) -> Any:
-    """Return credentials for Pub/Sub, of the file ``named`` or the application default ones.
-
-    They have no token yet.
+class Credentials:
+    """Those of the file ``named``, or the application default ones; they have no token yet.
 
     Raises:
         RefusedError: there are none, or they cannot be used as they are.
     """
+
+    def __init__(self, named: str | None, *, host: str) -> None:
+        self._google = _find(named)
+        self._host = host
+        self._request = google.auth.transport.requests.Request()
+
+    def of_channel(self) -> grpc.ChannelCredentials:
+        """Return what makes a gRPC channel use them."""
+        plugin = AuthMetadataPlugin(self._google, self._request, default_host=self._host)
+        return grpc.composite_channel_credentials(
+            grpc.ssl_channel_credentials(), grpc.metadata_call_credentials(plugin)
+        )
+
+    def check(self, *, within_seconds: float, offline_advice: str) -> None:
+        """Get a token, unless it is made here without a call.
+
+        Raises:
+            UnreachableError: whoever gives tokens does not answer.
+            RefusedError: the credentials were refused.
+        """
+        if _signs_itself(self._google):
+            return
+        try:
+            self._google.refresh(functools.partial(self._request, timeout=within_seconds))
+        except google.auth.exceptions.TransportError as error:
+            raise UnreachableError(
+                f"Cannot get a token for Pub/Sub: {error}.", offline_advice
+            ) from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise RefusedError(
+                f"Cannot get a token for Pub/Sub: the credentials were refused ({error}).",
+                self.advice(),
+            ) from error
+
+    def advice(self) -> str:
+        """Say what may mend credentials that Google refused."""
+        return _advice(getattr(self._google, "info", None) or {})
+
+
+def _find(named: str | None) -> Any:
     file = Path(named) if named else default_file(os.environ)
     try:
         info = _external_account(file)
         if info is not None:
-            credentials = _federated(info)
+            found = _federated(info)
         elif named:
-            credentials, _ = google.auth.load_credentials_from_file(named, scopes=SCOPES)
+            found, _ = google.auth.load_credentials_from_file(named, scopes=SCOPES)
         else:
-            credentials, _ = google.auth.default(scopes=SCOPES)
+            found, _ = google.auth.default(scopes=SCOPES)
     except google.auth.exceptions.GoogleAuthError as error:
         raise RefusedError(
             "No usable Google credentials were found on this machine"
@@ -58,10 +100,12 @@ def find(named: str | None = None) -> Any:
             " iam workload-identity-pools create-cred-config writes), run gcloud auth"
             " application-default login, or set PUBSUB_EMULATOR_HOST.",
         ) from error
-    # As the generated clients do: a service account's key signs its token here, without a call.
-    if hasattr(credentials, "with_always_use_jwt_access"):
-        credentials = credentials.with_always_use_jwt_access(True)  # noqa: FBT003  Google's signature
-    return credentials
+    return found.with_always_use_jwt_access(True) if _signs_itself(found) else found  # noqa: FBT003
+
+
+def _signs_itself(found: Any) -> bool:
+    """A service account's key signs its token here, without a call."""
+    return hasattr(found, "with_always_use_jwt_access")
 
 
 def default_file(env: Mapping[str, str]) -> Path | None:
@@ -73,12 +117,9 @@ def default_file(env: Mapping[str, str]) -> Path | None:
     return of_gcloud if of_gcloud.is_file() else None
 
 
-def advice(credentials: Any) -> str:
-    """Say what may mend credentials that Google refused."""
-    info = getattr(credentials, "info", None) or {}
+def _advice(info: Mapping[str, Any]) -> str:
     audience = str(info.get("audience", ""))
-    _, _, pool = audience.partition("//iam.googleapis.com/")
-    pool = pool.partition("/providers/")[0]
+    pool = audience.removeprefix("//iam.googleapis.com/").partition("/providers/")[0]
     if not pool:
         return "Log in again (gcloud auth application-default login), or check the role binding."
     who = (
@@ -95,7 +136,7 @@ def advice(credentials: Any) -> str:
             f" gcloud iam service-accounts add-iam-policy-binding {account}"
             f" --role=roles/iam.workloadIdentityUser --member={who}"
         )
-    return f"The provider does not admit this machine: see the condition of {audience}, for {who}"
+    return f"The provider does not admit this machine: see the condition of {audience}, for {who}."
 
 
 def _external_account(file: Path | None) -> Mapping[str, Any] | None:

@@ -6,6 +6,7 @@ Pure: the command decides where it goes.
 import json
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from model_copy_publisher.events import Reply, Status
@@ -27,7 +28,7 @@ def published_line(published: Published) -> str:
     return f"published  request {published.request_id}  message {published.message_id}"
 
 
-def reply_lines(published: Published | None, reply: Reply, waited_seconds: float) -> list[str]:
+def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: float) -> list[str]:
     """Tell the outcome to a person, the most wanted fact first."""
     lines = [f"{reply.outcome:<10} {_headline(reply)}"]
     facts: list[tuple[str, str | None]] = [
@@ -39,7 +40,7 @@ def reply_lines(published: Published | None, reply: Reply, waited_seconds: float
         ("hint", reply.error.hint if reply.error else None),
         ("letter", reply.dead_letter),
         ("copy", _seconds(reply.timings.copy_seconds)),
-        ("waited", f"{_seconds(waited_seconds)}{_ours(published, reply, waited_seconds)}"),
+        ("waited", f"{_seconds(waited_seconds)}{_ours(asked_at, reply, waited_seconds)}"),
     ]
     return lines + [f"{name:<10} {value}" for name, value in facts if value]
 
@@ -111,11 +112,11 @@ def _headline(told: Reply | Status) -> str:
     return resource_name or told.target_model or told.source_model or ""
 
 
-def _ours(published: Published | None, reply: Reply, waited_seconds: float) -> str:
+def _ours(asked_at: datetime | None, reply: Reply, waited_seconds: float) -> str:
     """Say how much of the wait was not the copy, where the copy lies within the wait."""
     copy_seconds, ended_at = reply.timings.copy_seconds, reply.timings.copy_ended_at
-    if published is None or (ended_at is not None and ended_at < published.published_at):
-        return "; the copy had ended before" if ended_at is not None else ""
+    if asked_at is not None and ended_at is not None and ended_at < asked_at:
+        return "; the copy had ended before"
     if copy_seconds is None or copy_seconds > waited_seconds:
         return ""
     return f", of which {_seconds(waited_seconds - copy_seconds)} ours"

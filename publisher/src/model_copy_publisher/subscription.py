@@ -11,18 +11,18 @@ Unary pulls, not a stream: each is a new call with its own deadline, far below t
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Self
 from uuid import uuid4
 
-from google.api_core import exceptions
+import grpc
 
+from model_copy_publisher import wire
 from model_copy_publisher.broker import Broker
 from model_copy_publisher.events import Reply, Status, read_event
 
 # The shortest that Pub/Sub allows, and a retention below it, as Pub/Sub demands.
-EXPIRES_AFTER = timedelta(days=1)
-KEEPS = timedelta(hours=12)
+EXPIRES_AFTER_SECONDS = 86_400
+KEEPS_SECONDS = 43_200
 ACK_SECONDS = 10
 FAREWELL_SECONDS = 5.0
 # Pub/Sub's own limit for one call.
@@ -89,22 +89,21 @@ class Subscription:
         """
         own = f"model-copy-{self._purpose}-{uuid4().hex}"
         self.name = f"projects/{self._project}/subscriptions/{own}"
-        with (
-            self._explained("subscribe to the replies", missing=f"the topic {self._reply_topic}"),
-            # Made by an earlier try of this very call: the name is random.
-            suppress(exceptions.AlreadyExists),
-        ):
-            self._broker.subscriber.create_subscription(
-                {
-                    "name": self.name,
-                    "topic": self._reply_topic,
-                    "filter": self._filter,
-                    "ack_deadline_seconds": ACK_SECONDS,
-                    "message_retention_duration": KEEPS,
-                    "expiration_policy": {"ttl": EXPIRES_AFTER},
-                },
-                **self._broker.tries(within_seconds),
-            )
+        wanted = wire.Subscription(
+            name=self.name,
+            topic=self._reply_topic,
+            filter=self._filter,
+            ack_deadline_seconds=ACK_SECONDS,
+            message_retention_duration=wire.Moment(seconds=KEEPS_SECONDS),
+            expiration_policy=wire.ExpirationPolicy(ttl=wire.Moment(seconds=EXPIRES_AFTER_SECONDS)),
+        )
+        with self._explained("subscribe to the replies", missing=f"the topic {self._reply_topic}"):
+            try:
+                self._broker.call(wire.CREATE_SUBSCRIPTION, wanted, within_seconds=within_seconds)
+            except grpc.RpcError as error:
+                # Made by an earlier try of this very call: the name is random.
+                if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                    raise
 
     def pull(self, *, within_seconds: float, at_most: int = MAX_MESSAGES) -> list[Received]:
         """Wait for messages, and return what there is; perhaps nothing.
@@ -115,45 +114,39 @@ class Subscription:
         """
         with self._explained("receive the replies", missing=f"the subscription {self.name}"):
             try:
-                response = self._broker.subscriber.pull(
-                    subscription=self.name,
-                    max_messages=at_most,
-                    retry=None,
-                    timeout=within_seconds,
+                response = self._broker.call_once(
+                    wire.PULL,
+                    wire.PullRequest(subscription=self.name, max_messages=at_most),
+                    within_seconds=within_seconds,
                 )
-            except exceptions.DeadlineExceeded:
-                return []
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return []
+                raise
         return [_received(each) for each in response.received_messages]
 
     def acknowledge(self, received: Sequence[Received]) -> None:
         """Settle for good. What cannot be settled now comes again, and is known by its id."""
-        for some in _in_parts(received):
-            with suppress(exceptions.GoogleAPICallError):
-                self._broker.subscriber.acknowledge(
-                    subscription=self.name,
-                    ack_ids=[each.ack_id for each in some],
-                    retry=None,
-                    timeout=FAREWELL_SECONDS,
-                )
+        for ack_ids in _in_parts(received):
+            request = wire.AcknowledgeRequest(subscription=self.name, ack_ids=ack_ids)
+            self._try(wire.ACKNOWLEDGE, request)
 
     def hold(self, received: Sequence[Received], *, seconds: int) -> None:
         """Keep for so long from now; then it comes again, unless held or settled before."""
-        for some in _in_parts(received):
-            with suppress(exceptions.GoogleAPICallError):
-                self._broker.subscriber.modify_ack_deadline(
-                    subscription=self.name,
-                    ack_ids=[each.ack_id for each in some],
-                    ack_deadline_seconds=seconds,
-                    retry=None,
-                    timeout=FAREWELL_SECONDS,
-                )
+        for ack_ids in _in_parts(received):
+            request = wire.ModifyAckDeadlineRequest(
+                subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=seconds
+            )
+            self._try(wire.MODIFY_ACK_DEADLINE, request)
 
     def _delete(self) -> None:
         # What cannot be deleted now expires by itself.
-        with suppress(exceptions.GoogleAPICallError):
-            self._broker.subscriber.delete_subscription(
-                subscription=self.name, retry=None, timeout=FAREWELL_SECONDS
-            )
+        request = wire.DeleteSubscriptionRequest(subscription=self.name)
+        self._try(wire.DELETE_SUBSCRIPTION, request)
+
+    def _try(self, method: wire.Method, request: Any) -> None:
+        with suppress(grpc.RpcError):
+            self._broker.call_once(method, request, within_seconds=FAREWELL_SECONDS)
 
     def _explained(self, task: str, *, missing: str) -> AbstractContextManager[None]:
         needs = (
@@ -167,11 +160,12 @@ class Subscription:
 
 def _received(each: Any) -> Received:
     message = each.message
+    attributes = wire.attributes_of(message)
     return Received(
-        each.ack_id,
-        read_event(message.data, message.attributes, message_id=message.message_id),
+        each.ack_id, read_event(message.data, attributes, message_id=message.message_id)
     )
 
 
-def _in_parts(received: Sequence[Received]) -> list[Sequence[Received]]:
-    return [received[i : i + MAX_ACK_IDS] for i in range(0, len(received), MAX_ACK_IDS)]
+def _in_parts(received: Sequence[Received]) -> list[list[str]]:
+    ack_ids = [each.ack_id for each in received]
+    return [ack_ids[i : i + MAX_ACK_IDS] for i in range(0, len(ack_ids), MAX_ACK_IDS)]

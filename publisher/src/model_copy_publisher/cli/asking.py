@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -93,6 +94,7 @@ class _Asking:
     told: dict[str, Reply | Status] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     began_at: float = 0.0
+    asked_at: datetime | None = None
 
     def end(self) -> int:
         """Ask, print what is told, and return the exit code."""
@@ -110,7 +112,7 @@ class _Asking:
         source = self.options["request_source"]
         ids = dict.fromkeys(self.options["request_ids"])
         self.requests = [Named(request_id=each, request_source=source) for each in ids]
-        self.began_at = time.monotonic()
+        self.began_at, self.asked_at = time.monotonic(), datetime.now(UTC)
         self._ask(place)
         if len(ids) > 1 and self.until == "ended":
             self._sum_up()
@@ -166,7 +168,9 @@ class _Asking:
             shown.result("\n".join(status_lines(event)))
         else:
             waited_seconds = time.monotonic() - self.began_at
-            shown.result("\n".join(reply_lines(None, event, waited_seconds)))
+            shown.result(
+                "\n".join(reply_lines(event, asked_at=self.asked_at, waited_seconds=waited_seconds))
+            )
 
     def _is_good(self, told: Reply | Status) -> bool:
         if self.wanted:

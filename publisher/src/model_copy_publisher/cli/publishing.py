@@ -324,7 +324,11 @@ class _Session:
                 self._show(request, reply, click.echo)
             else:
                 published = self.published.get(_key(request))
-                lines = reply_lines(published, reply, self._waited_seconds)
+                lines = reply_lines(
+                    reply,
+                    asked_at=published.published_at if published else None,
+                    waited_seconds=self._waited_seconds,
+                )
                 click.echo("\n".join(lines))
         elif not self._is_one:
             self._sum_up()
