@@ -9,8 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copy_publisher import CopyRequest, IfExists, InvalidRequestError, Outcome, Reply
-from model_copy_publisher import filters
+from model_copy_publisher import CopyRequest, IfExists, InvalidRequestError, Outcome, Reply, filters
 from model_copy_publisher.messages import DEFAULT_SOURCE
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)

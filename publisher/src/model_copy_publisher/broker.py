@@ -115,6 +115,15 @@ class Broker:
         Raises:
             RpcError: refused, or not answered in time; for ``explained``.
         """
+        call = self._callable(method)
+        return call(request, timeout=within_seconds, metadata=method.metadata(request))
+
+    def start(self, method: Method, request: Any, *, within_seconds: float) -> Any:
+        """Call without waiting: ``result()`` is as ``call_once``, ``cancel()`` ends it."""
+        call = self._callable(method)
+        return call.future(request, timeout=within_seconds, metadata=method.metadata(request))
+
+    def _callable(self, method: Method) -> Any:
         call = self._calls.get(method.path)
         if call is None:
             call = self._calls[method.path] = self._channel.unary_unary(
@@ -122,7 +131,7 @@ class Broker:
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
             )
-        return call(request, timeout=within_seconds, metadata=method.metadata(request))
+        return call
 
     @contextmanager
     def explained(self, *, task: str, missing: str, needs: str) -> Iterator[None]:

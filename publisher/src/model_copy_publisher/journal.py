@@ -120,14 +120,12 @@ class Journal:
             elif "published" in entry:
                 self.published[_key_of(entry["published"])] = str(entry["subscription"])
             elif "ended" in entry:
+                key = _key_of(entry["ended"])
                 data = entry["reply"]
-                reply = Reply.from_message(
-                    json.dumps(data).encode(),
-                    {"ce-type": data["type"], "ce-id": data["event_id"]},
-                    message_id="",
-                )
+                told = {"ce-type": data["type"], "ce-id": data["event_id"], "request_id": key[1]}
+                reply = Reply.from_message(json.dumps(data).encode(), told, message_id="")
                 if reply is not None:
-                    self.outcomes[_key_of(entry["ended"])] = reply
+                    self.outcomes[key] = reply
         except (ValueError, KeyError, TypeError):
             return  # cut short by a kill: what it would have said is asked for again
 

@@ -10,8 +10,8 @@ from typing import Self
 
 from model_copy_publisher.subscription import Received, Subscription
 
-LEASE_SECONDS = 30
-RENEW_SECONDS = 10.0
+LEASE_SECONDS = 20
+RENEW_SECONDS = 5.0
 
 
 class Leases:

@@ -145,7 +145,9 @@ class Replies:
                 while not self._stopped.is_set() and time.monotonic() < deadline:
                     flying = _reap(flying, wait_for_room=len(flying) >= max_outstanding)
                     room = max_outstanding - len(flying)
-                    for received, reply in self._take(room, deadline) if room else ():
+                    if not room or self._stopped.is_set():
+                        continue
+                    for received, reply in self._take(room, deadline):
                         flying.add(pool.submit(self._handle, handle, received, reply))
                 _reap(flying, wait_for_all=True)
             finally:
@@ -155,6 +157,7 @@ class Replies:
     def stop(self) -> None:
         """End the iteration or the run after what is in hand; from any thread."""
         self._stopped.set()
+        self._subscription.interrupt()
 
     def _handle(self, handle: Callable[[Reply], object], received: Received, reply: Reply) -> None:
         if self._stopped.is_set():
@@ -162,7 +165,7 @@ class Replies:
         try:
             wanted_again = handle(reply) is False
         except BaseException:
-            self._stopped.set()
+            self.stop()
             self._give_back(received, reply)
             raise
         if wanted_again:

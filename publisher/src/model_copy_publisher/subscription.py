@@ -67,6 +67,8 @@ class Subscription:
         self._reply_topic = reply_topic
         self._filter = narrowed_to
         self._purpose = purpose
+        self._pull: Any = None
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         if not self.name:
@@ -113,17 +115,25 @@ class Subscription:
             BrokerError: Pub/Sub could not be asked.
         """
         with self._explained("receive the replies", missing=f"the subscription {self.name}"):
+            request = wire.PullRequest(subscription=self.name, max_messages=at_most)
+            self._pull = self._broker.start(wire.PULL, request, within_seconds=within_seconds)
+            if self._interrupted:
+                self._pull.cancel()
             try:
-                response = self._broker.call_once(
-                    wire.PULL,
-                    wire.PullRequest(subscription=self.name, max_messages=at_most),
-                    within_seconds=within_seconds,
-                )
+                response = self._pull.result()
+            except grpc.FutureCancelledError:
+                return []
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     return []
                 raise
         return [_received(each) for each in response.received_messages]
+
+    def interrupt(self) -> None:
+        """End the pull that goes on in another thread, and any later one: it returns nothing."""
+        self._interrupted = True
+        if self._pull is not None:
+            self._pull.cancel()
 
     def acknowledge(self, received: Sequence[Received]) -> None:
         """Settle for good. What cannot be settled now comes again, and is known by its id."""
