@@ -97,6 +97,11 @@ class Replies:
         """The full name of the subscription."""
         return self._subscription.name
 
+    @property
+    def stopped(self) -> bool:
+        """True once ``stop`` was called."""
+        return self._stopped.is_set()
+
     def __iter__(self) -> Iterator[Reply]:
         return self.events()
 
@@ -151,11 +156,10 @@ class Replies:
                         flying.add(pool.submit(self._handle, handle, received, reply))
                 _reap(flying, wait_for_all=True)
             finally:
-                self._stopped.set()
                 pool.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
-        """End the iteration or the run after what is in hand; from any thread."""
+        """End the iteration or the run after what is in hand; from any thread or signal."""
         self._stopped.set()
         self._subscription.interrupt()
 
@@ -186,7 +190,9 @@ class Replies:
         within = min(PULL_SECONDS, max(0.1, deadline - tried_at))
         received: list[Received] = []
         try:
-            received = self._subscription.pull(within_seconds=within, at_most=at_most)
+            received = self._subscription.pull(
+                within_seconds=within, at_most=at_most, interruptible=True
+            )
             trouble = ""
         except MissingError:
             if not self._subscription.temporary:
@@ -198,7 +204,7 @@ class Replies:
             self._trouble = trouble
             self._on_trouble(trouble)
         if not received and time.monotonic() - tried_at < PAUSE_SECONDS:
-            self._stopped.wait(min(PAUSE_SECONDS, within))
+            time.sleep(min(PAUSE_SECONDS, within))
         return self._choose(received)
 
     def _subscribe_again(self, within_seconds: float) -> str:

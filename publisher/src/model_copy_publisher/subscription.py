@@ -107,7 +107,9 @@ class Subscription:
                 if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                     raise
 
-    def pull(self, *, within_seconds: float, at_most: int = MAX_MESSAGES) -> list[Received]:
+    def pull(
+        self, *, within_seconds: float, at_most: int = MAX_MESSAGES, interruptible: bool = False
+    ) -> list[Received]:
         """Wait for messages, and return what there is; perhaps nothing.
 
         Raises:
@@ -116,11 +118,8 @@ class Subscription:
         """
         with self._explained("receive the replies", missing=f"the subscription {self.name}"):
             request = wire.PullRequest(subscription=self.name, max_messages=at_most)
-            self._pull = self._broker.start(wire.PULL, request, within_seconds=within_seconds)
-            if self._interrupted:
-                self._pull.cancel()
             try:
-                response = self._pull.result()
+                response = self._ask(request, within_seconds, interruptible)
             except grpc.FutureCancelledError:
                 return []
             except grpc.RpcError as error:
@@ -129,8 +128,16 @@ class Subscription:
                 raise
         return [_received(each) for each in response.received_messages]
 
+    def _ask(self, request: Any, within_seconds: float, interruptible: bool) -> Any:  # noqa: FBT001
+        if not interruptible:
+            return self._broker.call_once(wire.PULL, request, within_seconds=within_seconds)
+        self._pull = self._broker.start(wire.PULL, request, within_seconds=within_seconds)
+        if self._interrupted:
+            self._pull.cancel()
+        return self._pull.result()
+
     def interrupt(self) -> None:
-        """End the pull that goes on in another thread, and any later one: it returns nothing."""
+        """End an interruptible pull that goes on, and any later one: it returns nothing."""
         self._interrupted = True
         if self._pull is not None:
             self._pull.cancel()

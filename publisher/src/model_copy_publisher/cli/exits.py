@@ -72,3 +72,15 @@ def ending(
             raise
         say(f"This is a bug: {type(error).__name__}: {error}\nPlease report what --debug shows.")
         return BUG
+
+
+def stop_on_signals(stop: Callable[[], object]) -> None:
+    """Have the first Ctrl-C or SIGTERM stop after what is in hand, and a second one at once."""
+
+    def stop_once(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_once)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, say
+from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, say, stop_on_signals
 from model_copy_publisher.cli.options import connection, option, output, where
 from model_copy_publisher.events import Outcome, Reply
 from model_copy_publisher.report import reply_line
@@ -91,6 +91,7 @@ def _watch(options: Mapping[str, Any]) -> int:
         tag=options["tag"],
         on_trouble=lambda trouble: say(trouble or "Pub/Sub is back"),
     ) as replies:
+        stop_on_signals(replies.stop)
         say(f"watching   {replies.subscription}")
 
         def handle(reply: Reply) -> bool:
@@ -111,8 +112,8 @@ def _watch(options: Mapping[str, Any]) -> int:
             max_outstanding=min(100, options["count"] or 100),
             timeout_seconds=options["timeout"] or float("inf"),
         )
-    missed = options["count"] is not None and seen < options["count"]
-    return NO_ANSWER if missed else DONE
+    ran_out = options["timeout"] is not None and not replies.stopped
+    return NO_ANSWER if ran_out and options["count"] is not None else DONE
 
 
 def _line(reply: Reply, output: str) -> str:
