@@ -4,6 +4,7 @@ Needs the extra ``aws``. botocore keeps the role's credentials and renews them b
 end, so that asking again costs nothing.
 """
 
+import os
 from typing import Any
 
 from botocore.exceptions import BotoCoreError
@@ -32,4 +33,6 @@ class AwsRole(aws.AwsSecurityCredentialsSupplier):
     def get_aws_region(self, context: Any, request: Any) -> str:
         """Return the region; any does, for it only names the endpoint that is signed for."""
         del context, request
-        return self._session.get_config_variable("region") or "us-east-1"
+        # AWS sets the first in containers; botocore itself looks only for the second.
+        set_by_aws = os.environ.get("AWS_REGION")
+        return set_by_aws or self._session.get_config_variable("region") or "us-east-1"
