@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment is rebuilt when a lock changes, and only then. The lock is whole, so nothing is
 # resolved here: an older pip would look at newer versions, which have no hash, and give up.
@@ -41,10 +41,13 @@ contracts: .venv/installed ## write docs/schemas and what the golden messages ex
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
+bench-publish: .venv/installed ## start to published: model-copy, gcloud, a bare script; medians and ratios
+	@$(BIN)/python benchmarks/publish.py --runs $(or $(RUNS),11)
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src publisher/src tests main.py
+	@$(BIN)/mypy src publisher/src tests benchmarks main.py
 	@$(BIN)/lint-imports
 
 check: lint test ## what CI runs
@@ -64,4 +67,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input bench-publish lint check format lock clean
