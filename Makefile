@@ -44,6 +44,9 @@ soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times
 bench-publish: .venv/installed ## start to published: model-copy, gcloud, a bare script; medians and ratios
 	@$(BIN)/python benchmarks/publish.py --runs $(or $(RUNS),11)
 
+show-publisher: .venv/installed ## COUNT=1000 requests from a file, killed and run again: nothing lost, nothing twice
+	@PYTHONPATH=tests $(BIN)/python tests/show_publisher.py --count $(or $(COUNT),1000)
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -67,4 +70,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input bench-publish lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input bench-publish show-publisher lint check format lock clean

@@ -224,3 +224,23 @@ async def test_wrong_usage_is_told_before_anything_is_connected(
 
     assert await command.ends() == (2, "")
     assert sentence in command.errors
+
+
+async def test_what_has_ended_unheard_is_asked_for_again(service: Service, run: Run):
+    """Its outcome may be with a process that was killed: its state is no outcome yet."""
+    command = await run(["publish", "7", "--request-id", "r-1", "--wait", *HERE])
+    request = await service.request()
+    question = await service.request()  # five seconds later
+    await service.announce(
+        request,
+        {"outcome": "status", "state": "SUCCEEDED"},
+        in_reply_to=question.attributes["ce-id"],
+    )
+    again = await service.request()  # and later
+    assert (again.attributes["ce-id"], again.data) == ("r-1", request.data)
+    await service.announce(again)
+
+    code, output = await command.ends()
+
+    assert code == 0
+    assert output.startswith(f"succeeded  {SUCCESS['resource_name']}")

@@ -259,7 +259,11 @@ class Publisher:
         with listening:
             asking.ask(requests, self._broker.patience_seconds)
             yield Waiting(
-                subscription=listening, awaited=requests, ask=asking.ask, questions=asking
+                subscription=listening,
+                awaited=requests,
+                ask=asking.ask,
+                questions=asking,
+                states_will_do=True,
             )
 
     def subscription(

@@ -21,7 +21,7 @@ PAUSE_SECONDS = 0.5
 # States are asked for only where a person can follow them, and seldom: each is a delivery.
 FOLLOWED_COPIES = 20
 FIRST_QUESTION_SECONDS = 5.0
-NEXT_QUESTION_SECONDS = 30.0
+NEXT_QUESTION_SECONDS = 15.0
 # A question may overtake the request that it is about.
 UNKNOWN_TRIES = 4
 UNKNOWN_PAUSE_SECONDS = 2.0
@@ -77,7 +77,9 @@ class Questions:
 class Waiting:
     """The events of ``awaited``, until each has ended.
 
-    ``ask`` is called when the subscription was lost, and makes the service tell again.
+    ``ask`` makes the service tell again; it is called when the subscription was lost, and for
+    what has ended by its state without its outcome having come. Where ``states_will_do``, such
+    a state is an end, because there is nothing that would have the outcome told again.
     """
 
     def __init__(
@@ -87,18 +89,21 @@ class Waiting:
         awaited: Iterable[Awaited],
         ask: Callable[[Sequence[Awaited], float], object],
         questions: Questions,
+        states_will_do: bool = False,
         on_subscribed: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.pending = {(each.request_source, each.request_id): each for each in awaited}
         self._subscription = subscription
         self._ask = ask
         self._questions = questions
+        self._states_will_do = states_will_do
         self._on_subscribed = on_subscribed
         self._seen: set[str] = set()
         self._trouble = ""
         self._lost, self._asked = False, True
         self._question_at = float("inf")
         self._unknown: dict[tuple[str, str], int] = {}
+        self._ended_unheard: set[tuple[str, str]] = set()
 
     def events(self, *, timeout_seconds: float) -> Iterator[Sequence[Event]]:
         """Yield what came, in lots. A lot is acknowledged once the next one is asked for.
@@ -156,7 +161,11 @@ class Waiting:
         if time.monotonic() < self._question_at:
             return
         unknown = [self.pending[key] for key in self._unknown if key in self.pending]
-        if unknown or len(self.pending) <= FOLLOWED_COPIES:
+        unheard = [self.pending[key] for key in self._ended_unheard if key in self.pending]
+        if unheard:
+            self._ask(unheard, left)
+            self._ended_unheard.clear()
+        elif unknown or len(self.pending) <= FOLLOWED_COPIES:
             self._questions.ask(unknown or list(self.pending.values()), left)
         self._question_at = time.monotonic() + NEXT_QUESTION_SECONDS
 
@@ -176,8 +185,10 @@ class Waiting:
         self._unknown.pop(key, None)
         if isinstance(event, Reply):
             self._seen.add(event.event_id)
-        if isinstance(event, Reply) or event.ended:
+        if isinstance(event, Reply) or (event.ended and self._states_will_do):
             del self.pending[key]
+        elif event.ended:
+            self._ended_unheard.add(key)
         yield event
 
     def _awaited(self, event: Reply | Status) -> Awaited | None:

@@ -334,6 +334,7 @@ class _Session:
             self._sum_up()
         if not waited:
             say(f"To wait for the outcome{'' if self._is_one else 's'}:\n  {self._again()}")
+        assert not waited or len(self.ended) == len(self.wanted.requests)
         ok = all(reply.ok for reply in self.ended.values()) and not self.wanted.bad
         return DONE if ok else NOT_DONE
 
