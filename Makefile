@@ -47,6 +47,9 @@ bench-publish: .venv/installed ## start to published: model-copy, gcloud, a bare
 show-publisher: .venv/installed ## COUNT=1000 requests from a file, killed and run again: nothing lost, nothing twice
 	@PYTHONPATH=tests $(BIN)/python tests/show_publisher.py --count $(or $(COUNT),1000)
 
+test-airflow: .venv/installed ## the Airflow example in real Airflow, in an environment of its own (.airflow)
+	@PYTHONPATH=tests $(BIN)/python tests/with_airflow/check.py
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -68,6 +71,6 @@ lock: ## write requirements*.txt anew from pyproject.toml
 	@$(UV_COMPILE) pyproject.toml publisher/pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 clean: ## remove what was made here
-	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .airflow .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input bench-publish show-publisher lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input bench-publish show-publisher test-airflow lint check format lock clean

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from local_cloud.stack import Stack
 from pubsub_emulator import EmulatorMissingError, running_emulator
@@ -15,15 +16,21 @@ from show_publisher import killed_and_run_again, running_stack, start, watched
 COUNT = 60
 
 
-@pytest.fixture(params=["local", "google"])
-async def cloud(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stack]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(params=["local", "google"], scope="module", loop_scope="module")
+async def cloud(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp(str(request.param))
     if request.param == "local":
-        async with running_stack(tmp_path / "cloud") as stack:
+        async with running_stack(folder / "cloud") as stack:
             yield stack
         return
     try:
-        with running_emulator(tmp_path) as address:
-            async with running_stack(tmp_path / "cloud", address) as stack:
+        with running_emulator(folder) as address:
+            async with running_stack(folder / "cloud", address) as stack:
                 yield stack
     except EmulatorMissingError as error:
         pytest.skip(str(error))

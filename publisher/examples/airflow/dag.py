@@ -1,0 +1,16 @@
+"""Tune, then copy to the project that serves."""
+
+import pendulum
+from airflow.sdk import DAG
+from copy_model import CopyModelOperator
+
+with DAG("promote", schedule=None, start_date=pendulum.datetime(2026, 1, 1), params={"model": ""}):
+    CopyModelOperator(
+        task_id="copy",
+        project="team-models",
+        request={
+            "source_model_id": "{{ params.model }}",
+            "destination_model_id": "faker_{{ ds_nodash }}",
+            "correlation": {"dag_run": "{{ run_id }}"},
+        },
+    )
