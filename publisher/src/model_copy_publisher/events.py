@@ -116,6 +116,7 @@ class Reply:
     error: ReplyError | None
     dead_letter: str | None
     reply_tag: str | None
+    copy_model_request: Mapping[str, Any] | None  # of a validation: what would be sent
     correlation: Mapping[str, Any] | None
     # As it came, for those who pass it on; with fields that this version does not know.
     data: Mapping[str, Any] = field(repr=False, compare=False)
@@ -161,6 +162,7 @@ class Reply:
             error=_error(fields.mapping("error")),
             dead_letter=fields.text("dead_letter"),
             reply_tag=attributes.get("reply_tag"),
+            copy_model_request=fields.mapping("copy_model_request"),
             correlation=fields.mapping("correlation"),
             data=fields.values,
         )

@@ -42,11 +42,12 @@ class Progress:
         """So many more were confirmed."""
         self.sent += count
 
-    def waiting(self, keys: Iterable[Key]) -> None:
-        """From here on these are waited for."""
+    def waiting(self, keys: Iterable[Key], *, said: bool = True) -> None:
+        """From here on these are waited for; ``said`` at once, or only if it takes long."""
         self._phase = "waiting"
         self.states = dict.fromkeys(keys, "waiting")
-        self._changed.set()
+        if said:
+            self._changed.set()
 
     def stands(self, key: Key, state: str) -> None:
         """A copy has got so far."""

@@ -5,7 +5,7 @@ Pure: the command decides where it goes.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -108,8 +108,17 @@ def as_json(
 def _headline(told: Reply | Status) -> str:
     if told.error is not None:
         return f"{told.error.code}: {told.error.message}"
+    if isinstance(told, Reply) and told.copy_model_request is not None:
+        return _would(told.copy_model_request)
     resource_name = told.resource_name if isinstance(told, Reply) else None
     return resource_name or told.target_model or told.source_model or ""
+
+
+def _would(asked: Mapping[str, Any]) -> str:
+    """Say in words what would be asked of Vertex AI."""
+    if parent_model := asked.get("parent_model"):
+        return f"{asked.get('source_model')} to a new version of {parent_model}"
+    return f"{asked.get('source_model')} to {asked.get('parent')}/models/{asked.get('model_id')}"
 
 
 def _ours(asked_at: datetime | None, reply: Reply, waited_seconds: float) -> str:

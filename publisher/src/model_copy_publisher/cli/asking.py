@@ -129,7 +129,7 @@ class _Asking:
             progress(labels) as shown,
             publisher.questioning(self.requests, kind=self.kind) as waiting,
         ):
-            shown.waiting(waiting.pending)
+            shown.waiting(waiting.pending, said=False)
             for lot in waiting.events(timeout_seconds=self.options["timeout"]):
                 for event in lot:
                     if isinstance(event, Trouble):
