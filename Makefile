@@ -50,6 +50,9 @@ show-publisher: .venv/installed ## COUNT=1000 requests from a file, killed and r
 test-airflow: .venv/installed ## the Airflow example in real Airflow, in an environment of its own (.airflow)
 	@PYTHONPATH=tests $(BIN)/python tests/with_airflow/check.py
 
+try-wheel: .venv/installed ## the publisher's wheel, in an empty environment
+	@PYTHONPATH=tests $(BIN)/python tests/try_wheel.py
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -73,4 +76,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .airflow .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input bench-publish show-publisher test-airflow lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input bench-publish show-publisher test-airflow try-wheel lint check format lock clean
