@@ -35,8 +35,9 @@ test: .venv/installed ## every test
 golden: .venv/installed ## the golden messages: what comes in, verdict, reply, letter
 	@PYTHONPATH=tests $(BIN)/python -m golden table
 
-contracts: .venv/installed ## write docs/schemas and what the golden messages expect; read the diff
+contracts: .venv/installed ## write docs/schemas, generated tables and what the golden messages expect; read the diff
 	@PYTHONPATH=tests $(BIN)/python -m golden write
+	@$(BIN)/python -m local_cloud.vertex_tables docs/local-cloud.md
 
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
@@ -52,6 +53,12 @@ test-airflow: .venv/installed ## the Airflow example in real Airflow, in an envi
 
 try-wheel: .venv/installed ## the publisher's wheel, in an empty environment
 	@PYTHONPATH=tests $(BIN)/python tests/try_wheel.py
+
+mutants: .venv/installed ## break each rule of the engine, and see what finds it
+	@$(BIN)/python tests/model/mutants.py --most $(or $(MOST),3000)
+
+soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
+	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
@@ -76,4 +83,4 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .airflow .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input bench-publish show-publisher test-airflow try-wheel lint check format lock clean
+.PHONY: help setup demo up test golden contracts soak-input soak mutants bench-publish show-publisher test-airflow try-wheel lint check format lock clean

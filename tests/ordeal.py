@@ -249,7 +249,7 @@ class Ordeal:
         world = World(store=outages, topics=StrictTopics())
         world.models.add(PARENT)
         world.models.copy_seconds = 12
-        app = build_app("worker", world.deliveries, SETTINGS)
+        app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
         answers: list[Answered] = []
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
@@ -300,7 +300,7 @@ async def _come_to_rest(world: World) -> None:
         if due_at is None:
             return
         world.clock.advance(max((due_at - world.clock.now()).total_seconds(), 0.001))
-        await world.workflow.sweep()
+        await world.ticks.sweep()
     raise AssertionError(f"jobs still move after {_MOST_SWEEPS} sweeps")
 
 

@@ -5,27 +5,32 @@ rules come from the local cloud's own pure registry, so there is one idea of the
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import CopyOperation, CopyState, ModelVersion, VertexError
+from local_cloud.vertex_view import View
 from model_copier.errors import (
     Code,
     DestinationTakenError,
     JobExistsError,
     OutcomeUnknownError,
+    RefusedError,
     StaleJobError,
     outcome_of_copy_call,
     outcome_of_read,
 )
 from model_copier.job import Job
 from model_copier.messages import Message
+from model_copier.ports import LONGEST_QUEUE
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 
+_T = TypeVar("_T")
 START = datetime(2026, 2, 13, 9, tzinfo=UTC)
 
 
@@ -46,6 +51,7 @@ class SimulatedClock:
 @dataclass
 class SimulatedStore:
     jobs: dict[str, Job] = field(default_factory=dict)
+    queues: dict[str, datetime] = field(default_factory=dict)
 
     async def create(self, job: Job) -> Job:
         if job.key in self.jobs:
@@ -76,6 +82,18 @@ class SimulatedStore:
     async def next_due_at(self) -> datetime | None:
         return min((job.due_at for job in self.jobs.values() if job.due_at), default=None)
 
+    async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.trace in names]
+
+    async def with_operation(self, number: str) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.follows == number]
+
+    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+        end = self.queues.get(queue, now)
+        turn = now if end > now + LONGEST_QUEUE else max(end, now)
+        self.queues[queue] = turn + timedelta(seconds=distance)
+        return turn
+
     async def delete_expired(self, now: datetime) -> int:
         expired = [
             key for key, job in self.jobs.items() if job.expires_at and job.expires_at <= now
@@ -92,25 +110,30 @@ def _due_at(job: Job) -> datetime:
 
 @dataclass
 class SimulatedModels:
-    """Vertex AI on the simulated clock.
+    """Vertex AI on the simulated clock, in the dialect of its registry.
 
     ``lost_answers`` counts the copies that will be taken and answered with UNAVAILABLE,
-    ``refusals`` the codes that the next copies are refused with.
+    ``refusals`` the codes that the next copies are refused with, ``dooms`` those that
+    they end with. ``shows_after`` holds for copies taken from now on; None: the dialect's.
     """
 
     clock: SimulatedClock
     registry: Registry = field(default_factory=Registry)
     copy_seconds: float = 42.0
+    shows_after: float | None = None
     lost_answers: int = 0
     refusals: list[Code] = field(default_factory=list)
     dooms: list[Code] = field(default_factory=list)
     copies_asked: int = 0
 
+    def __post_init__(self) -> None:
+        self.view = View(self.registry)
+
     def add(self, name: str, version: str = "1") -> None:
         self.registry.add_model(name, version=version, now=self.clock.at)
 
     def versions(self, name: str) -> list[ModelVersion]:
-        """What is there now; nothing when the model is not."""
+        """What is there now, whatever a caller is told; nothing when the model is not."""
         self.registry.settle(self.clock.at)
         try:
             return self.registry.versions(name)
@@ -118,32 +141,47 @@ class SimulatedModels:
             return []
 
     async def get_model(self, name: ModelName) -> Model:
-        self.registry.settle(self.clock.at)
-        try:
-            return _model(self.registry.model(str(name)))
-        except VertexError as error:
-            raise outcome_of_read(Code[error.code.name], error.message) from error
+        return self._read("GetModel", lambda: self._model(self.view.model(str(name))))
 
     async def list_versions(self, name: ModelName) -> Sequence[Model]:
-        return [_model(version) for version in self.versions(str(name))]
+        try:
+            return self._read(
+                "ListModelVersions",
+                lambda: [self._model(each) for each in self.view.versions(str(name))],
+            )
+        except RefusedError as error:
+            if error.code is Code.NOT_FOUND:
+                return ()
+            raise
 
     async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
-        self.registry.settle(self.clock.at)
-        return [_operation(found) for found in self.registry.operations(str(name))]
+        try:
+            return self._read(
+                "ListOperations",
+                lambda: [self._operation(each) for each in self.view.operations(str(name))],
+            )
+        except RefusedError as error:
+            if error.code is Code.UNIMPLEMENTED:
+                return None
+            raise
 
     async def copy_model(self, call: CopyCall) -> Operation:
         self.copies_asked += 1
         if self.refusals:
             raise outcome_of_copy_call(self.refusals.pop(0), "refused")
         self.registry.settle(self.clock.at)
+        hidden = None if self.shows_after is None else timedelta(seconds=self.shows_after)
         try:
             started = self.registry.copy(
                 parent=call.target_location,
                 source_model=str(call.source),
                 model_id=call.model_id,
                 parent_model=call.parent_model,
+                kms_key_name=call.kms_key_name,
+                custom_service_account=call.custom_service_account,
                 now=self.clock.at,
                 takes=timedelta(seconds=self.copy_seconds),
+                shows_after=hidden,
             )
         except VertexError as error:
             raise outcome_of_copy_call(Code[error.code.name], error.message) from error
@@ -153,40 +191,49 @@ class SimulatedModels:
         if self.lost_answers:
             self.lost_answers -= 1
             raise OutcomeUnknownError("UNAVAILABLE: taken, but the answer is lost")
-        return _operation(started)
+        return self._operation(started)
 
     async def get_operation(self, name: str) -> Operation:
+        return self._read("GetOperation", lambda: self._operation(self.view.operation(name)))
+
+    async def cancel_operation(self, name: str) -> None:
+        def cancel() -> None:
+            self.registry.cancel(self.view.operation(name).name, now=self.clock.at)
+
+        self._read("CancelOperation", cancel)
+
+    def _read(self, method: str, read: Callable[[], _T]) -> _T:
         self.registry.settle(self.clock.at)
         try:
-            return _operation(self.registry.operation(name))
+            self.view.serve(method)
+            return read()
         except VertexError as error:
             raise outcome_of_read(Code[error.code.name], error.message) from error
 
-    async def cancel_operation(self, name: str) -> None:
-        self.registry.settle(self.clock.at)
-        self.registry.cancel(name, now=self.clock.at)
+    def _model(self, version: ModelVersion) -> Model:
+        origin = version.copied_from
+        return Model(
+            name=self._named(version.name),
+            copy_of=self._named(origin) if origin else None,
+            kind=version.kind,
+            container_image=version.container_image,
+        )
 
+    def _operation(self, found: CopyOperation) -> Operation:
+        failed = found.done and found.error
+        made = found.state is CopyState.SUCCEEDED
+        return Operation(
+            name=self.registry.spelled(found.name),
+            done=found.done,
+            model=self._named(found.destination.at(found.version)) if made else None,
+            code=Code[failed.code.name] if failed else None,
+            message=failed.message if failed else "",
+            started_at=found.created_at,
+            updated_at=found.ends_at if found.done else found.created_at,
+        )
 
-def _model(version: ModelVersion) -> Model:
-    origin = version.copied_from
-    return Model(
-        name=ModelName.parse(str(version.name)),
-        copy_of=ModelName.parse(str(origin)) if origin else None,
-    )
-
-
-def _operation(found: CopyOperation) -> Operation:
-    failed = found.done and found.error
-    made = found.state is CopyState.SUCCEEDED
-    return Operation(
-        name=found.name,
-        done=found.done,
-        model=ModelName.parse(str(found.destination.at(found.version))) if made else None,
-        code=Code[failed.code.name] if failed else None,
-        message=failed.message if failed else "",
-        started_at=found.created_at,
-        updated_at=found.ends_at if found.done else found.created_at,
-    )
+    def _named(self, name: object) -> ModelName:
+        return ModelName.parse(self.registry.spelled(str(name)))
 
 
 @dataclass

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_copier.deliveries import Accepted, Deliveries
-from model_copier.job import Job, Timing
+from model_copier.job import Job
 from model_copier.messages import Contract, Message, Received
 from model_copier.request_data import Defaults
+from model_copier.ticks import Ticks
+from model_copier.timing import Timing
 from model_copier.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
 
@@ -59,6 +61,7 @@ class World:
     models: Any = None
     workflow: Workflow = field(init=False)
     deliveries: Deliveries = field(init=False)
+    ticks: Ticks = field(init=False)
 
     def __post_init__(self) -> None:
         if self.models is None:
@@ -78,6 +81,7 @@ class World:
             jitter=lambda: 0.0,
         )
         self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
+        self.ticks = Ticks(workflow=self.workflow)
 
     async def deliver(self, received: Received | None = None) -> Accepted:
         return await self.deliveries.accept(received or request())
@@ -92,7 +96,7 @@ class World:
                 self.clock.advance(end - self.clock.monotonic())
                 return
             self.clock.advance(max(wait, 0.001))
-            await self.workflow.sweep()
+            await self.ticks.sweep()
 
     @property
     def job(self) -> Job:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from local_cloud.process import ROOT, ProcessError
 from local_cloud.stack import (
@@ -22,6 +23,7 @@ from local_cloud.stack import (
     Ports,
     Stack,
 )
+from local_cloud.vertex_knobs import Knobs, complaint
 
 DESTINATION = "target-model-260213"
 FAULTS = {
@@ -54,8 +56,36 @@ def demo(copy_seconds: float, fault: str | None) -> None:
         _run(_demo(Path(folder), copy_seconds, fault))
 
 
+def _knobs(_: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Read KNOB=VALUE, where the value is JSON or, failing that, itself."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        knob, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{setting!r} is not KNOB=VALUE", param=option)
+        try:
+            changes[knob] = json.loads(value)
+        except ValueError:
+            changes[knob] = value
+    try:
+        Knobs.model_validate(changes)
+    except ValidationError as error:
+        raise click.BadParameter(complaint(error), param=option) from error
+    return changes
+
+
 @cli.command()
 @click.option("--copy-seconds", default=10.0, show_default=True, help="How long a copy takes.")
+@click.option(
+    "--vertex",
+    "vertex_knobs",
+    multiple=True,
+    callback=_knobs,
+    metavar="KNOB=VALUE",
+    help="A knob of the local Vertex AI, more than once if need be: lost_answers=0.05, "
+    "dialect=worst, copy_seconds=[1,60]. There are " + ", ".join(Knobs.model_fields) + "; "
+    "docs/local-cloud.md says what each does.",
+)
 @click.option("--tick-seconds", default=60.0, show_default=True, help="Cloud Scheduler's period.")
 @click.option("--pubsub-port", default=8085, show_default=True, envvar="PUBSUB_PORT")
 @click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
@@ -71,6 +101,7 @@ def demo(copy_seconds: float, fault: str | None) -> None:
 )
 def up(
     copy_seconds: float,
+    vertex_knobs: dict[str, Any],
     tick_seconds: float,
     folder: Path,
     **ports: int,
@@ -79,6 +110,7 @@ def up(
     stack = Stack(
         folder=folder.absolute(),
         copy_seconds=copy_seconds,
+        vertex_knobs=vertex_knobs,
         tick_seconds=tick_seconds,
         with_api=True,
         ports=Ports(**{name.removesuffix("_port"): port for name, port in ports.items()}),

@@ -7,12 +7,13 @@ history of calls always gives the same registry, whichever face or clock drives 
 A copy takes a name for its operation at once and makes its model when it ends::
 
     copy() -> RUNNING -> SUCCEEDED   the model (or version) exists from this moment
-                      -> FAILED      the source was missing, or ``doom`` said so
+                      -> FAILED      the source was missing, the id taken, or doomed
                       -> CANCELLED   nothing was made
 
 What Google documents is a rule here; what it leaves open is a field of ``Dialect``, or,
-where nobody has needed the other answer yet, settled here: display name and labels
-come along, a new version leaves the default where it was, a cancel works at once.
+where nobody has needed the other answer yet, settled here: a new version leaves the
+default where it was, a cancel that works does so at once.
+Reads tell the truth; what a caller is told of it, and when, is ``vertex_view``'s.
 Refused: with ``VertexError``, whose code is one of Google's canonical codes.
 """
 
@@ -20,21 +21,25 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from local_cloud.vertex_history import History
+from local_cloud.vertex_ledger import Happening, Ledger
+from local_cloud.vertex_projects import Projects
 from local_cloud.vertex_records import (
     DEFAULT_ALIAS,
+    KINDS,
     LOCATION_NAME,
-    MODEL_NAME,
     Code,
     CopyOperation,
     CopyState,
     Dialect,
     ModelName,
     ModelVersion,
-    Names,
     VertexError,
 )
+from local_cloud.vertex_refusals import Transfer
 
 
 class Registry:
@@ -51,30 +56,32 @@ class Registry:
 
         Args:
             dialect: the undocumented answers.
-            project_numbers: the number of each project id that has one.
+            project_numbers: the number of each project id that must have a certain one.
             first_number: generated ids count up from here; two runs that start apart
                 never name two operations alike.
         """
-        self._dialect = dialect or Dialect()
-        self._number_of = dict(project_numbers or {})
-        self._id_of = {number: project for project, number in self._number_of.items()}
+        self.dialect = dialect or Dialect()
+        # When it was settled last, or told of anything.
+        self.now = datetime.fromtimestamp(0, UTC)
+        # See ``Transfer.objection``. None: everybody may copy from everywhere.
+        self.grants: frozenset[str] | None = None
+        self._projects = Projects(project_numbers or {})
         self._numbers = itertools.count(first_number)
-        self._models: dict[ModelName, dict[str, ModelVersion]] = {}
-        self._operations: dict[str, CopyOperation] = {}
-        self._running: set[str] = set()
-        self._deleted: set[str] = set()
+        self._history = History()
+        self._operations = Ledger()
 
     # Names
 
     def spelled(self, name: str) -> str:
         """Spell a resource name for a caller; the only way by which names leave."""
-        if self._dialect.names is Names.IDS:
-            return name
-        return _with_project(name, self._number_of)
+        return self._projects.spelled(name, self.dialect.names)
 
     def canonical(self, name: str) -> str:
-        """Spell a caller's resource name as it is kept here: with the project's id."""
-        return _with_project(name, self._id_of)
+        """Spell a caller's resource name as it is kept here."""
+        return self._projects.canonical(name)
+
+    def number_of(self, project: str) -> str:
+        return self._projects.number_of(project)
 
     # Models
 
@@ -85,59 +92,73 @@ class Registry:
         now: datetime,
         version: str = "1",
         display_name: str = "",
-        labels: Mapping[str, str] | None = None,
         aliases: Iterable[str] = (DEFAULT_ALIAS,),
+        **described: Any,
     ) -> ModelVersion:
-        """Put a version there as if it had been trained or uploaded.
+        """Put a version there as if it had been trained or uploaded; every read knows of it.
+
+        ``described`` are further fields of ``ModelVersion``: labels, kind, evaluations, ...
 
         Raises:
             VertexError: INVALID_ARGUMENT, or ALREADY_EXISTS if the version is there.
         """
         model = ModelName.parse(self.canonical(name))
-        if model.version or not version.isdecimal():
-            raise VertexError(
-                Code.INVALID_ARGUMENT, f"{name!r} takes no @, and {version!r} must be a number."
-            )
-        if version in self._models.get(model, {}):
+        if model.version:
+            raise VertexError(Code.INVALID_ARGUMENT, f"name: {name!r} takes no @version.")
+        if not _NUMBER.fullmatch(version):
+            raise VertexError(Code.INVALID_ARGUMENT, f"version: {version!r} is no number.")
+        if described.get("kind", "GENIE") not in KINDS:
+            raise VertexError(Code.INVALID_ARGUMENT, f"kind: there are {', '.join(KINDS)}.")
+        self._tell(now)
+        if version in self._history.versions(model):
             raise VertexError(Code.ALREADY_EXISTS, f"{model.at(version)} already exists.")
-        return self._put(
-            model.at(version),
-            display_name=display_name or model.model,
-            labels=labels or {},
-            aliases=tuple(aliases),
-            now=now,
+        return self._history.put(
+            ModelVersion(
+                name=model.at(version),
+                display_name=display_name or model.model,
+                **described,
+                aliases=tuple(aliases),
+                model_created_at=now,
+                created_at=now,
+                updated_at=now,
+            ),
+            shows_at=now - timedelta(seconds=self.dialect.stale_seconds),
         )
 
-    def model(self, name: str) -> ModelVersion:
+    def model(self, name: str, at: datetime | None = None) -> ModelVersion:
         """Find a model's default version, or the ``@version`` or ``@alias`` of the name.
+
+        The one that is, or that showed ``at`` a time; ``models`` and ``versions`` alike.
 
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
         wanted = ModelName.parse(self.canonical(name))
-        found = self._find(wanted)
+        found = self._history.find(wanted, at)
         if found is None:
             raise VertexError(Code.NOT_FOUND, f"The Model {wanted} was not found.")
         return found
 
-    def models(self, parent: str = "") -> list[ModelVersion]:
+    def models(self, parent: str = "", at: datetime | None = None) -> list[ModelVersion]:
         """Return the default version of each model of a region (or of all), by name."""
         region = self.canonical(parent)
         if parent and not LOCATION_NAME.fullmatch(region):
-            raise VertexError(Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location.")
-        names = (name for name in self._models if not parent or name.parent == region)
-        return [self.model(str(name)) for name in sorted(names, key=str)]
+            raise VertexError(Code.INVALID_ARGUMENT, f"parent: {parent!r} is no location.")
+        names = [name for name in self._history.models(at) if not parent or name.parent == region]
+        defaults = (self._history.find(name, at) for name in names)
+        return [version for version in defaults if version]
 
-    def versions(self, name: str) -> list[ModelVersion]:
+    def versions(self, name: str, at: datetime | None = None) -> list[ModelVersion]:
         """Return every version of a model, oldest number first.
 
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
         model = ModelName.parse(self.canonical(name)).unversioned
-        if model not in self._models:
+        found = self._history.versions(model, at)
+        if not found:
             raise VertexError(Code.NOT_FOUND, f"The Model {model} was not found.")
-        return sorted(self._models[model].values(), key=lambda version: int(version.name.version))
+        return sorted(found.values(), key=lambda version: int(version.name.version))
 
     # Copies
 
@@ -149,44 +170,66 @@ class Registry:
         model_id: str = "",
         parent_model: str = "",
         kms_key_name: str = "",
+        custom_service_account: str = "",
         now: datetime,
         takes: timedelta,
+        shows_after: timedelta | None = None,
     ) -> CopyOperation:
         """Take a copy that will end at ``now + takes``.
 
-        A missing source is taken too and fails in the operation, with nothing but
-        "NOT_FOUND" to say: https://github.com/GoogleCloudPlatform/magic-modules/pull/12074
+        It shows nowhere before ``now + shows_after``; without that, the dialect says when.
+
+        A missing source is taken too and fails in the operation:
+        https://github.com/GoogleCloudPlatform/magic-modules/pull/12074
 
         Raises:
             VertexError: refused, and nothing was started.
         """
-        wanted = ModelName.parse(self.canonical(source_model))
-        found = self._find(wanted)
-        operation = CopyOperation(
-            number=str(next(self._numbers)),
+        self._tell(now)
+        if shows_after is None:
+            shows_after = timedelta(seconds=self.dialect.shows_after_seconds)
+        early = self.dialect.model_after_seconds
+        wanted = ModelName.parse(self.canonical(source_model), field_name="source_model")
+        found = self._history.find(wanted)
+        transfer = Transfer(
             source=found.name if found else wanted,
             destination=self._destination(self.canonical(parent), model_id, parent_model),
+            kms_key_name=kms_key_name,
+            custom_service_account=custom_service_account,
+        )
+        transfer.check_arguments()
+        error = transfer.objection(found, grants=self.grants, projects=self._projects)
+        if error and not (self.dialect.refuses_in_operation or error.code is Code.NOT_FOUND):
+            raise error
+        self._refuse_taken(transfer.destination, adds_version=bool(parent_model))
+        operation = CopyOperation(
+            number=str(next(self._numbers)),
+            source=transfer.source,
+            destination=transfer.destination,
             adds_version=bool(parent_model),
             kms_key_name=kms_key_name,
             created_at=now,
             ends_at=now + takes,
-            error=None if found else VertexError(Code.NOT_FOUND, "NOT_FOUND"),
+            shows_at=now + shows_after,
+            error=error,
+            refused=bool(error),
         )
-        self._operations[operation.number] = operation
-        self._running.add(operation.number)
-        return operation
+        appears_at = None if early is None else now + timedelta(seconds=early)
+        return self._operations.begin(operation, appears_at=appears_at)
 
     def doom(self, operation: CopyOperation, error: VertexError) -> CopyOperation:
         """Let a running copy end with ``error`` when its time comes."""
         assert not operation.done
-        return self._save(replace(operation, error=error))
+        return self._operations.save(replace(operation, error=error))
 
     def settle(self, now: datetime) -> None:
-        """End every copy that is due by ``now``, in the order of their ends."""
-        running = (self._operations[number] for number in self._running)
-        due = [operation for operation in running if operation.ends_at <= now]
-        for operation in sorted(due, key=lambda due: (due.ends_at, int(due.number))):
-            self._end(operation)
+        """Let everything happen that is due by ``now``, in the order of its times."""
+        self._tell(now)
+        for operation, happening, at in self._operations.due(now):
+            if happening is Happening.END:
+                self._end(operation)
+            else:
+                self._appear(operation, at)
 
     # Operations
 
@@ -196,15 +239,7 @@ class Registry:
         Raises:
             VertexError: NOT_FOUND, or INVALID_ARGUMENT if the name is none.
         """
-        wanted = self.canonical(name)
-        named = _OPERATION_NAME.fullmatch(wanted)
-        if not named:
-            raise VertexError(Code.INVALID_ARGUMENT, f"{name!r} is not the name of an operation.")
-        found = self._operations.get(named["number"])
-        short = f"{found.destination.parent}/operations/{found.number}" if found else ""
-        if found is None or found.number in self._deleted or wanted not in (found.name, short):
-            raise VertexError(Code.NOT_FOUND, f"The Operation {wanted} was not found.")
-        return found
+        return self._operations.named(self.canonical(name))
 
     def operations(self, parent: str = "") -> list[CopyOperation]:
         """Return the operations of a region or of a model (or all), oldest first.
@@ -212,23 +247,15 @@ class Registry:
         The name may end in ``/operations``. A model that does not exist (yet, or never
         will) has operations all the same: the name is enough.
         """
-        above = self.canonical(parent).removesuffix("/operations")
-        if parent and not (LOCATION_NAME.fullmatch(above) or MODEL_NAME.fullmatch(above)):
-            raise VertexError(
-                Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location or a model."
-            )
-        return [
-            operation
-            for operation in self._operations.values()
-            if operation.number not in self._deleted
-            and above in ("", operation.destination.parent, str(operation.destination))
-        ]
+        return self._operations.below(self.canonical(parent).removesuffix("/operations"))
 
     def cancel(self, name: str, *, now: datetime) -> None:
-        """End a running copy as CANCELLED; a finished one stays as it ended."""
+        """End a running copy as CANCELLED, in most dialects; a finished one stays as it ended."""
+        self._tell(now)
         operation = self.operation(name)
-        if not operation.done:
-            self._save(
+        if self.dialect.cancels and not operation.done:
+            self._clear_away(operation, at=now)
+            self._operations.save(
                 replace(
                     operation,
                     state=CopyState.CANCELLED,
@@ -238,124 +265,123 @@ class Registry:
             )
 
     def delete(self, name: str) -> None:
-        """Forget an operation; a running copy goes on and makes its model unseen."""
-        self._deleted.add(self.operation(name).number)
+        """Tell callers of an operation no more; a running copy goes on and makes its model."""
+        self._operations.save(replace(self.operation(name), deleted=True))
 
     # Inside
 
-    def _find(self, name: ModelName) -> ModelVersion | None:
-        versions = self._models.get(name.unversioned, {})
-        wanted = name.version or DEFAULT_ALIAS
-        return versions.get(wanted) or next(
-            (version for version in versions.values() if wanted in version.aliases), None
-        )
+    def _tell(self, now: datetime) -> None:
+        self.now = max(self.now, now)
 
     def _destination(self, parent: str, model_id: str, parent_model: str) -> ModelName:
         region = LOCATION_NAME.fullmatch(parent)
         if not region:
-            raise VertexError(Code.INVALID_ARGUMENT, f"{parent!r} is not the name of a location.")
+            raise VertexError(Code.INVALID_ARGUMENT, f"parent: {parent!r} is no location.")
         if model_id and parent_model:
             raise VertexError(
                 Code.INVALID_ARGUMENT, "model_id and parent_model exclude each other."
             )
         if parent_model:
-            model = ModelName.parse(self.canonical(parent_model))
+            model = ModelName.parse(self.canonical(parent_model), field_name="parent_model")
             if model.version or model.parent != parent:
                 raise VertexError(
-                    Code.INVALID_ARGUMENT, f"parent_model {model} is no model below {parent}."
+                    Code.INVALID_ARGUMENT, f"parent_model: {model} is no model below {parent}."
                 )
-            if model not in self._models:
-                raise VertexError(Code.NOT_FOUND, f"The Model {model} was not found.")
             return model
-        model = ModelName(
-            region["project"], region["location"], model_id or str(next(self._numbers))
-        )
-        if not model_id:
-            return model
-        if not _MODEL_ID.fullmatch(model_id):
+        if model_id and not _MODEL_ID.fullmatch(model_id):
             raise VertexError(
                 Code.INVALID_ARGUMENT,
-                f"model_id {model_id!r} must be 1 to 63 of [a-z0-9_-], "
+                f"model_id: {model_id!r} must be 1 to 63 of [a-z0-9_-], "
                 "the first a letter or an underscore.",
             )
-        if model in self._models:
-            raise VertexError(self._dialect.existing_id, f"The Model {model} already exists.")
-        if any(self._operations[number].destination == model for number in self._running):
-            raise VertexError(self._dialect.in_flight_id, f"{model} is already being copied to.")
-        return model
+        return ModelName(
+            region["project"], region["location"], model_id or str(next(self._numbers))
+        )
+
+    def _refuse_taken(self, model: ModelName, *, adds_version: bool) -> None:
+        versions = self._history.versions(model)
+        if adds_version and not versions:
+            raise VertexError(Code.NOT_FOUND, f"parent_model: the Model {model} was not found.")
+        if adds_version:
+            return
+        if self._operations.any_running_to(model):
+            code, what = self.dialect.in_flight_id, f"{model} is already being copied to."
+        elif versions:
+            code, what = self.dialect.existing_id, f"the Model {model} already exists."
+        else:
+            return
+        if code is not None:
+            raise VertexError(code, f"model_id: {what}")
 
     def _end(self, operation: CopyOperation) -> None:
-        error = operation.error
-        versions = self._models.get(operation.destination, {})
-        if error is None and versions and not operation.adds_version:
-            error = VertexError(
-                Code.ALREADY_EXISTS, f"The Model {operation.destination} already exists."
-            )
+        obstacle = self._obstacle(operation)
+        error = operation.error or obstacle
         if error is not None:
-            self._save(replace(operation, state=CopyState.FAILED, error=error))
+            self._clear_away(operation, at=operation.ends_at)
+            if self.dialect.leaves_wreck and not obstacle:
+                self._make(operation, at=operation.ends_at, wreck=True)
+            self._operations.save(
+                replace(operation, state=CopyState.FAILED, version="", error=error)
+            )
             return
-        source = self._find(operation.source)
-        assert source is not None, "a source found at the start stays"
-        version = str(max(map(int, versions), default=0) + 1)
-        self._put(
-            operation.destination.at(version),
-            display_name=source.display_name,
-            labels=source.labels,
-            # Google: aliases are not retained, and a first copy becomes the default.
-            aliases=() if versions else (DEFAULT_ALIAS,),
-            copied_from=source.name,
-            kms_key_name=operation.kms_key_name,
-            now=operation.ends_at,
+        if not operation.version:
+            operation = self._make(operation, at=operation.ends_at)
+        self._operations.save(replace(operation, state=CopyState.SUCCEEDED))
+
+    def _appear(self, operation: CopyOperation, at: datetime) -> None:
+        """Make the version of a running copy before its end, if one can be made."""
+        if not self._obstacle(operation):
+            self._operations.save(self._make(operation, at=at))
+
+    def _obstacle(self, operation: CopyOperation) -> VertexError | None:
+        """What keeps a copy that was taken from making its version."""
+        if operation.refused:
+            return operation.error
+        destination = operation.destination
+        there = self._history.versions(destination).keys() - {operation.version}
+        if not self._history.find(operation.source):
+            return VertexError(Code.NOT_FOUND, "NOT_FOUND")
+        if operation.adds_version and not there:
+            return VertexError(Code.NOT_FOUND, f"The Model {destination} was not found.")
+        if there and not operation.adds_version:
+            return VertexError(Code.ALREADY_EXISTS, f"The Model {destination} already exists.")
+        return None
+
+    def _make(
+        self, operation: CopyOperation, *, at: datetime, wreck: bool = False
+    ) -> CopyOperation:
+        """Make the version that a copy is for, and return the copy with its number."""
+        source = self._history.find(operation.source)
+        assert source is not None, "an obstacle otherwise"
+        versions = self._history.versions(operation.destination)
+        number = str(max(map(int, versions), default=0) + 1)
+        keeps = self.dialect.keeps_labels
+        self._history.put(
+            ModelVersion(
+                name=operation.destination.at(number),
+                display_name=source.display_name if keeps else operation.destination.model,
+                description=source.description if keeps else "",
+                labels=source.labels if keeps else {},
+                kind=source.kind,
+                container_image=source.container_image,
+                model_created_at=at,
+                created_at=at,
+                updated_at=at,
+                # Google: aliases are not retained, and a first copy becomes the default.
+                copied_from=None if wreck else source.name,
+                root=None if wreck else source.root or source.name,
+                wreck=wreck,
+                kms_key_name=operation.kms_key_name,
+            ),
+            shows_at=max(at, operation.shows_at),
         )
-        self._save(replace(operation, state=CopyState.SUCCEEDED, version=version))
+        return replace(operation, version=number)
 
-    def _save(self, operation: CopyOperation) -> CopyOperation:
-        self._operations[operation.number] = operation
-        if operation.done:
-            self._running.discard(operation.number)
-        return operation
-
-    def _put(
-        self,
-        name: ModelName,
-        *,
-        display_name: str,
-        labels: Mapping[str, str],
-        aliases: tuple[str, ...],
-        now: datetime,
-        copied_from: ModelName | None = None,
-        kms_key_name: str = "",
-    ) -> ModelVersion:
-        versions = self._models.setdefault(name.unversioned, {})
-        # An alias points at one version; and every model has a default.
-        for number, version in versions.items():
-            kept = tuple(alias for alias in version.aliases if alias not in aliases)
-            versions[number] = replace(version, aliases=kept)
-        if not versions and DEFAULT_ALIAS not in aliases:
-            aliases = (DEFAULT_ALIAS, *aliases)
-        first = next(iter(versions.values()), None)
-        versions[name.version] = ModelVersion(
-            name=name,
-            display_name=display_name,
-            labels=dict(labels),
-            aliases=aliases,
-            model_created_at=first.model_created_at if first else now,
-            created_at=now,
-            updated_at=now,
-            copied_from=copied_from,
-            kms_key_name=kms_key_name,
-        )
-        return versions[name.version]
+    def _clear_away(self, operation: CopyOperation, *, at: datetime) -> None:
+        """Take back what a copy showed before its end."""
+        if operation.version:
+            self._history.remove(operation.destination.at(operation.version), shows_at=at)
 
 
-_OPERATION_NAME = re.compile(
-    LOCATION_NAME.pattern + r"(?:/models/[^/@:]+)?/operations/(?P<number>[^/:]+)"
-)
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _MODEL_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-
-
-def _with_project(name: str, spelling: Mapping[str, str]) -> str:
-    head, _, rest = name.removeprefix("projects/").partition("/")
-    if not name.startswith("projects/") or head not in spelling:
-        return name
-    return f"projects/{spelling[head]}/{rest}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
@@ -64,6 +64,7 @@ class Stack:
     folder: Path  # the jobs, and the logs of the processes
     ports: Ports = field(default_factory=Ports)
     copy_seconds: float = 5.0
+    vertex_knobs: Mapping[str, Any] = field(default_factory=dict)  # see vertex_knobs.Knobs
     tick_seconds: float = 60.0  # Cloud Scheduler's shortest is a minute
     # How soon a push that was refused comes again.
     backoff_seconds: float = 10.0
@@ -74,7 +75,7 @@ class Stack:
 
     def __post_init__(self) -> None:
         self.pubsub = PubSub()
-        self.vertex = Vertex(copy_seconds=self.copy_seconds)
+        self.vertex = Vertex(**{"copy_seconds": self.copy_seconds, **self.vertex_knobs})
         self.vertex.add_model(
             f"projects/{SOURCE_PROJECT}/locations/{LOCATION}/models/{SOURCE_MODEL}",
             display_name="gemini-tuned",

@@ -6,29 +6,17 @@ the same calls at Google's paths, for ``aiplatform.Model.copy``, ``gcloud`` and 
 Everything else answers UNIMPLEMENTED. No credentials are asked for, nothing outlives
 the process, and nothing here is meant to be reached from another machine.
 
-Tests and people break it over the REST port (or through ``Vertex.faults``):
-
-``POST /control/faults``
-    JSON of ``vertex_faults.FaultOrders``, any of ``{"clear": true, "release": true,
-    "copy_fails": {"code": "PERMISSION_DENIED", "message": "...", "times": 1},
-    "refuse": [{"method": "GetModel", "code": "UNAVAILABLE", "times": 2}],
-    "take_then_fail": {"code": "UNAVAILABLE", "times": 1},
-    "hold": {"seconds": 2.5, "times": 1}}``. Without ``times``, ``copy_fails`` lasts;
-    without ``seconds``, ``hold`` lasts until ``release``.
-``POST /control/models``
-    ``{"name": "projects/p/locations/l/models/7", "version": "1", "display_name": "...",
-    "labels": {}, "aliases": ["default"]}`` adds a model, or a version to one.
-``GET /control/log``
-    ``{"copy_calls": [...], "operations": [...], "models": [...]}``: every CopyModel
-    call as received with the answer that its caller saw (``OK``, a code, ``HELD``,
-    ``GONE``), every operation with its state, every model with its versions.
+What lasts is a knob (``vertex_knobs.Knobs``): ``Vertex(copy_seconds=1)``, ``turn``. What
+is for the next calls is a fault: ``Vertex.faults``. Another process reaches both, and a
+log of what happened, over the REST port at ``/control/``: docs/local-cloud.md has the
+orders.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc.aio
 
@@ -36,6 +24,7 @@ from local_cloud.registry import Registry
 from local_cloud.vertex_control import control_routes
 from local_cloud.vertex_faults import Faults
 from local_cloud.vertex_grpc import GrpcFace
+from local_cloud.vertex_knobs import Knobs
 from local_cloud.vertex_records import (
     DEFAULT_ALIAS,
     Code,
@@ -56,6 +45,7 @@ __all__ = [
     "CopyState",
     "Dialect",
     "Faults",
+    "Knobs",
     "ModelVersion",
     "Names",
     "Vertex",
@@ -78,34 +68,33 @@ class Vertex:
     def __init__(
         self,
         *,
-        copy_seconds: float = 5.0,
-        dialect: Dialect | None = None,
         faults: Faults | None = None,
         clock: Callable[[], datetime] | None = None,
         project_numbers: Mapping[str, str] | None = None,
+        **knobs: Any,
     ) -> None:
         """Make one that is not yet serving; models can be added at once.
 
         Args:
-            copy_seconds: how long a copy takes by ``clock``.
-            dialect: the answers that Google does not document.
             faults: what goes wrong; also armed later, as ``self.faults``.
             clock: an aware time that never goes back. Whoever moves it by hand calls
                 ``wake`` afterwards, for the callers of WaitOperation.
-            project_numbers: project id to number, for names spelled either way.
+            project_numbers: project id to number; other projects get one of their own.
+            knobs: fields of ``vertex_knobs.Knobs``, such as ``copy_seconds=0.5``.
+
+        Raises:
+            pydantic.ValidationError: a knob or its value is not one.
         """
         self.faults = faults or Faults()
         self.address = ""
         self.rest_url = ""
         # Numbered from the time, so that names of a former run never come back.
-        self._registry = Registry(
-            dialect=dialect, project_numbers=project_numbers, first_number=time.time_ns()
-        )
+        self._registry = Registry(project_numbers=project_numbers, first_number=time.time_ns())
         self._service = Service(
             registry=self._registry,
             faults=self.faults,
             clock=clock or steady_clock(),
-            copy_seconds=copy_seconds,
+            knobs=Knobs(**knobs),
         )
         self._grpc: grpc.aio.Server | None = None
         self._rest: RestServer | None = None
@@ -118,10 +107,12 @@ class Vertex:
         *,
         version: str = "1",
         display_name: str = "",
-        labels: Mapping[str, str] | None = None,
         aliases: Iterable[str] = (DEFAULT_ALIAS,),
+        **described: Any,
     ) -> None:
         """Add ``projects/P/locations/L/models/M``, or a version to it, as if it was trained.
+
+        ``described`` are further fields of ``ModelVersion``: labels, kind, evaluations, ...
 
         Raises:
             VertexError: the name or version is malformed or taken.
@@ -130,19 +121,32 @@ class Vertex:
             name,
             version=version,
             display_name=display_name,
-            labels=labels,
             aliases=aliases,
             now=self._service.settle(),
+            **described,
         )
 
     @property
-    def copy_seconds(self) -> float:
+    def knobs(self) -> Knobs:
+        """How the knobs stand."""
+        return self._service.knobs
+
+    def turn(self, **knobs: Any) -> None:
+        """Set knobs anew, from the next call on: ``turn(lost_answers=0.05, dialect="worst")``.
+
+        Raises:
+            pydantic.ValidationError: a knob or its value is not one; nothing was changed.
+        """
+        self._service.turn(knobs)
+
+    @property
+    def copy_seconds(self) -> float | tuple[float, float]:
         """How long the next copies will take; may be set at any time."""
-        return self._service.copy_seconds
+        return self.knobs.copy_seconds
 
     @copy_seconds.setter
-    def copy_seconds(self, seconds: float) -> None:
-        self._service.copy_seconds = seconds
+    def copy_seconds(self, seconds: float | tuple[float, float]) -> None:
+        self.turn(copy_seconds=seconds)
 
     @property
     def copy_calls(self) -> tuple[CopyCall, ...]:
@@ -151,7 +155,7 @@ class Vertex:
 
     @property
     def operations(self) -> tuple[CopyOperation, ...]:
-        """Every copy that was taken (but those deleted), by the clock as it is now."""
+        """Every copy that was taken, as it stands by the clock now, whatever callers are told."""
         self._service.settle()
         return tuple(self._registry.operations())
 

@@ -1,17 +1,18 @@
 """How another process breaks, fills and watches the local Vertex AI, over HTTP.
 
-Three paths beside Google's on the REST port; JSON in and out, errors in Google's form.
-``local_cloud.vertex`` describes them for those who call them.
+Four paths beside Google's on the REST port; JSON in and out, errors in Google's form.
+docs/local-cloud.md describes them for those who call them.
 """
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from local_cloud.vertex_faults import FaultOrders
+from local_cloud.vertex_knobs import complaint
 from local_cloud.vertex_records import DEFAULT_ALIAS, Code, CopyOperation, ModelVersion, VertexError
 from local_cloud.vertex_rest import json_object
 from local_cloud.vertex_service import CopyCall, Service
@@ -27,17 +28,29 @@ class NewModel(BaseModel):
     name: str
     version: str = "1"
     display_name: str = ""
+    description: str = ""
     labels: dict[str, str] = {}
     aliases: list[str] = [DEFAULT_ALIAS]
+    kind: str = "GENIE"
+    container_image: str = ""
+    evaluations: dict[str, dict[str, FiniteFloat]] = {}
 
 
 def control_routes(service: Service) -> list[BaseRoute]:
-    """Build the three routes."""
+    """Build the routes."""
 
     async def arm_faults(request: Request) -> JSONResponse:
         orders = _parsed(FaultOrders, await json_object(request))
         orders.carry_out(service.faults)
         return JSONResponse({})
+
+    async def turn_knobs(request: Request) -> JSONResponse:
+        changes = await json_object(request) if request.method == "POST" else {}
+        try:
+            service.turn(changes)
+        except ValidationError as error:
+            raise VertexError(Code.INVALID_ARGUMENT, complaint(error)) from error
+        return JSONResponse(service.knobs.model_dump(mode="json"))
 
     async def add_model(request: Request) -> JSONResponse:
         new = _parsed(NewModel, await json_object(request))
@@ -63,6 +76,7 @@ def control_routes(service: Service) -> list[BaseRoute]:
 
     return [
         Route("/control/faults", arm_faults, methods=["POST"]),
+        Route("/control/knobs", turn_knobs, methods=["GET", "POST"]),
         Route("/control/models", add_model, methods=["POST"]),
         Route("/control/log", show_log, methods=["GET"]),
     ]
@@ -72,10 +86,7 @@ def _parsed(kind: type[_Body], fields: dict[str, Any]) -> _Body:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        complaints = "; ".join(
-            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
-        )
-        raise VertexError(Code.INVALID_ARGUMENT, complaints) from error
+        raise VertexError(Code.INVALID_ARGUMENT, complaint(error)) from error
 
 
 def _call(call: CopyCall) -> dict[str, Any]:
@@ -96,6 +107,7 @@ def _operation(operation: CopyOperation) -> dict[str, Any]:
         "source": str(operation.source),
         "destination": str(operation.destination),
         "version": operation.version,
+        "deleted": operation.deleted,
         "created_at": operation.created_at.isoformat(),
         "ends_at": operation.ends_at.isoformat(),
         "error": {"code": error.code.name, "message": error.message} if error else None,
@@ -110,4 +122,5 @@ def _version(version: ModelVersion) -> dict[str, Any]:
         "aliases": list(version.aliases),
         "created_at": version.created_at.isoformat(),
         "copied_from": str(version.copied_from or ""),
+        "wreck": version.wreck,
     }

@@ -1,30 +1,21 @@
 """What goes wrong on purpose in the local Vertex AI, and when.
 
-A fault is armed for the next N calls and used up by them; nothing is random. Arm it
-in the serving event loop, or from any process as a ``FaultOrders`` over the control
-endpoint. A call meets faults in this order: refused before it acts; taken, but doomed
-in its operation; taken, and the answer held back; taken, and answered with an error.
+A fault is armed for the next N calls and used up by them; what happens by chance is a
+matter of ``vertex_knobs``. Arm it in the serving event loop, or from any process as a
+``FaultOrders`` over the control endpoint. A call meets faults in this order: refused
+before it acts; taken, but doomed in its operation; taken, and the answer held back;
+taken, and answered with an error.
 """
 
 import asyncio
 import contextlib
 from collections import deque
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from local_cloud.vertex_records import Code, VertexError
-
-# In Google's words as far as they are known; {model} is the source as the caller named it.
-_WORDS = {
-    Code.PERMISSION_DENIED: "Permission 'aiplatform.models.export' denied on resource "
-    "'//aiplatform.googleapis.com/{model}' (or it may not exist).",
-    Code.FAILED_PRECONDITION: "The Model {model} cannot be copied in its present state.",
-    Code.RESOURCE_EXHAUSTED: "Quota exceeded for quota metric 'Job or LRO submission requests' "
-    "of service 'aiplatform.googleapis.com'.",
-    Code.INTERNAL: "Internal error encountered.",
-    Code.UNAVAILABLE: "The service is currently unavailable.",
-}
+from local_cloud.vertex_methods import MethodName, known_method
+from local_cloud.vertex_records import Code, CodeName, Seconds, VertexError
+from local_cloud.vertex_refusals import worded
 
 
 class Faults:
@@ -53,7 +44,7 @@ class Faults:
 
     def refuse(self, method: str, code: Code, message: str = "", *, times: int = 1) -> None:
         """Answer the next ``times`` calls of ``method`` ("CopyModel", ...) with ``code`` only."""
-        self._refusals.extend([(method, code, message)] * times)
+        self._refusals.extend([(known_method(method), code, message)] * times)
 
     def take_then_fail(self, code: Code = Code.UNAVAILABLE, *, times: int = 1) -> None:
         """Take the next ``times`` copies and answer ``code``: they run, the caller cannot know."""
@@ -90,17 +81,17 @@ class Faults:
         for armed in self._refusals:
             if armed[0] == method:
                 self._refusals.remove(armed)
-                return _error(*armed[1:])
+                return worded(*armed[1:])
         return None
 
     def copy_failure(self, source_model: str) -> VertexError | None:
         """Take the end that awaits the copy just taken, if it is to fail."""
         armed = self._failures.popleft() if self._failures else self._lasting_failure
-        return _error(*armed, model=source_model) if armed else None
+        return worded(*armed, model=source_model) if armed else None
 
     def lost_answer(self) -> VertexError | None:
         """Take the error that hides the copy just taken, if there is one."""
-        return _error(self._lost_answers.popleft()) if self._lost_answers else None
+        return worded(self._lost_answers.popleft()) if self._lost_answers else None
 
     @property
     def hold_armed(self) -> bool:
@@ -118,44 +109,30 @@ class Faults:
             self._held -= 1
 
 
-def _error(code: Code, message: str = "", *, model: str = "(no name)") -> VertexError:
-    words = message or _WORDS.get(code, code.name)
-    return VertexError(code, words.replace("{model}", model))
-
-
-def _code(name: object) -> Code:
-    if name not in Code.__members__:
-        raise ValueError(f"{name!r} is no canonical code; there are {', '.join(Code.__members__)}")
-    return Code[str(name)]
-
-
-_CodeName = Annotated[Code, BeforeValidator(_code)]
-
-
 class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _CopyFails(_Order):
-    code: _CodeName = Code.PERMISSION_DENIED
+    code: CodeName = Code.PERMISSION_DENIED
     message: str = ""
     times: PositiveInt | None = None
 
 
 class _Refuse(_Order):
-    method: str
-    code: _CodeName
+    method: MethodName
+    code: CodeName
     message: str = ""
     times: PositiveInt = 1
 
 
 class _TakeThenFail(_Order):
-    code: _CodeName = Code.UNAVAILABLE
+    code: CodeName = Code.UNAVAILABLE
     times: PositiveInt = 1
 
 
 class _Hold(_Order):
-    seconds: PositiveFloat | None = None
+    seconds: Seconds | None = None
     times: PositiveInt = 1
 
 

@@ -9,9 +9,11 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
+from local_cloud.vertex_methods import SERVICES
 from local_cloud.vertex_records import VertexError
-from local_cloud.vertex_service import SERVICES, Service
+from local_cloud.vertex_service import Service
 
 
 class GrpcFace(grpc.GenericRpcHandler):
@@ -26,13 +28,19 @@ class GrpcFace(grpc.GenericRpcHandler):
         if request_class is None:
             return grpc.unary_unary_rpc_method_handler(_refusing(name, method))
         return grpc.unary_unary_rpc_method_handler(
-            self._answering(method),
-            request_deserializer=request_class.FromString,
+            self._answering(method, request_class),
             response_serializer=lambda response: response.SerializeToString(),
         )
 
-    def _answering(self, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
-        async def answer(request: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+    def _answering(self, method: str, request_class: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+        async def answer(raw: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
+            try:
+                # Not as a deserializer of gRPC's: it would answer INTERNAL, and log a trace.
+                request = request_class.FromString(raw)
+            except DecodeError:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"The bytes are no request of {method}."
+                )
             try:
                 return await self._service.call(method, request, face="grpc")
             except VertexError as error:

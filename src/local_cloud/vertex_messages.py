@@ -10,7 +10,13 @@ written is decided in one place.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from google.cloud.aiplatform_v1.types import encryption_spec, model, model_service, operation
+from google.cloud.aiplatform_v1.types import (
+    encryption_spec,
+    model,
+    model_evaluation,
+    model_service,
+    operation,
+)
 from google.longrunning import operations_pb2
 from google.rpc import status_pb2
 
@@ -28,6 +34,7 @@ def model_message(record: ModelVersion, *, spelled: Spelled) -> Any:
             version_id=record.name.version,
             version_aliases=record.aliases,
             display_name=record.display_name,
+            description=record.description,
             labels=record.labels,
             create_time=record.model_created_at,
             update_time=record.updated_at,
@@ -35,8 +42,12 @@ def model_message(record: ModelVersion, *, spelled: Spelled) -> Any:
             version_update_time=record.updated_at,
             etag=f"{record.name.version}-{record.updated_at.timestamp():.6f}",
             model_source_info=model.ModelSourceInfo(
-                source_type=model.ModelSourceInfo.ModelSourceType.GENIE, copy=bool(original)
+                source_type=model.ModelSourceInfo.ModelSourceType[record.kind],
+                copy=record.copied_from is not None,
             ),
+            container_spec=model.ModelContainerSpec(image_uri=record.container_image)
+            if record.container_image
+            else None,
             original_model_info=model.Model.OriginalModelInfo(model=spelled(original))
             if original
             else None,
@@ -57,6 +68,26 @@ def models_page(records: Iterable[ModelVersion], token: str, *, spelled: Spelled
 def versions_page(records: Iterable[ModelVersion], token: str, *, spelled: Spelled) -> Any:
     return model_service.ListModelVersionsResponse.pb()(
         models=[model_message(record, spelled=spelled) for record in records],
+        next_page_token=token,
+    )
+
+
+def evaluations_page(
+    record: ModelVersion, names: Iterable[str], token: str, *, spelled: Spelled
+) -> Any:
+    """Show evaluations of one version; those of a copy are none, as Google documents."""
+    return model_service.ListModelEvaluationsResponse.pb()(
+        model_evaluations=[
+            _raw(
+                model_evaluation.ModelEvaluation(
+                    name=spelled(f"{record.name}/evaluations/{name}"),
+                    display_name=name,
+                    metrics=dict(record.evaluations[name]),
+                    create_time=record.created_at,
+                )
+            )
+            for name in names
+        ],
         next_page_token=token,
     )
 

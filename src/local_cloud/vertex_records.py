@@ -9,8 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum, IntEnum, auto
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, with_config
 
 DEFAULT_ALIAS = "default"
+# How a model came to be, as ModelSourceInfo.ModelSourceType has it; GENIE: a tuned Gemini.
+KINDS = (
+    "GENIE",
+    "CUSTOM",
+    "AUTOML",
+    "BQML",
+    "MODEL_GARDEN",
+    "CUSTOM_TEXT_EMBEDDING",
+    "MARKETPLACE",
+)
 
 
 class Code(IntEnum):
@@ -43,23 +56,98 @@ class VertexError(Exception):
         self.message = message
 
 
+def code_named(name: object) -> Code:
+    """Read a code from its name.
+
+    Raises:
+        ValueError: there is none of that name; the sentence has those that there are.
+    """
+    if isinstance(name, Code):
+        return name
+    if name not in Code.__members__:
+        raise ValueError(f"{name!r} is no canonical code; there are {', '.join(Code.__members__)}")
+    return Code[str(name)]
+
+
+# A code as it stands in JSON: by name.
+CodeName = Annotated[Code, BeforeValidator(code_named), PlainSerializer(lambda code: code.name)]
+
+
+# Thirty years: a time that far away is still a time.
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
 class Names(Enum):
     """How projects are spelled in the names that come out; both spellings are read."""
 
-    IDS = auto()
-    NUMBERS = auto()
+    IDS = "IDS"
+    NUMBERS = "NUMBERS"
 
 
+class Origin(Enum):
+    """What a copy of a copy names as the model that it is a copy of."""
+
+    SOURCE = "SOURCE"
+    ROOT = "ROOT"
+
+
+@with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The answers that Google does not document; the defaults are the likeliest ones."""
+    """The answers that Google does not document; the defaults are the likeliest ones.
+
+    ``vertex_dialects.DIALECTS`` has a named one for each answer that is not the default,
+    and the docs a table, which is made from the words here.
+    """
 
     # One operation seen in public carried the project's number, the documented sample an id.
-    names: Names = Names.IDS
-    # The answer to a copy whose model_id already names a model.
-    existing_id: Code = Code.ALREADY_EXISTS
-    # The same while the first copy to that id still runs; ABORTED is what AIP-151 suggests.
-    in_flight_id: Code = Code.ALREADY_EXISTS
+    names: Annotated[Names, "projects in names that come out: by id or by number"] = Names.IDS
+    existing_id: Annotated[
+        CodeName | None,
+        "answer to a `model_id` that names a model; none: taken, and fails in the operation",
+    ] = Code.ALREADY_EXISTS
+    # ABORTED is what AIP-151 suggests.
+    in_flight_id: Annotated[
+        CodeName | None,
+        "the same while the first copy to that id runs; none: both taken, the later end fails",
+    ] = Code.ALREADY_EXISTS
+    # A third party saw 403 "or an error". AIP-151: what prevents the start is a normal error.
+    refuses_in_operation: Annotated[
+        bool, "a source that cannot be copied is taken, and fails in the operation"
+    ] = False
+    # google.longrunning allows it for all but GetOperation.
+    unimplemented: Annotated[frozenset[str], "methods answered UNIMPLEMENTED"] = frozenset()
+    # Google: a cancel is not guaranteed.
+    cancels: Annotated[bool, "a cancel ends the copy; no: it is accepted, and the copy goes on"] = (
+        True
+    )
+    # "The Model this Model is a copy of": read literally, the immediate source.
+    origin: Annotated[
+        Origin, "what `original_model_info` of a copy of a copy names: its source, or the root"
+    ] = Origin.SOURCE
+    proof_after_seconds: Annotated[
+        Seconds | None,
+        "how long after a version was made it has `original_model_info`; none: never",
+    ] = 0.0
+    model_after_seconds: Annotated[
+        Seconds | None,
+        "how long after a copy was taken its version shows; none: when it ends",
+    ] = None
+    leaves_wreck: Annotated[
+        bool, "a copy that fails leaves a version without `original_model_info`, which stays"
+    ] = False
+    stale_seconds: Annotated[
+        Seconds, "how old the answers of GetModel, ListModels, ListModelVersions are"
+    ] = 0.0
+    operation_after_seconds: Annotated[
+        Seconds, "how long the operation of a new copy is NOT_FOUND, and not listed"
+    ] = 0.0
+    shows_after_seconds: Annotated[
+        Seconds,
+        "how long a copy that was taken shows nowhere at all, even if it ends meanwhile",
+    ] = 0.0
+    # Not in Google's list of what a copy loses, and not said to be kept.
+    keeps_labels: Annotated[bool, "a copy keeps display name, description and labels"] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +160,7 @@ class ModelName:
     version: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> "ModelName":
+    def parse(cls, text: str, *, field_name: str = "name") -> "ModelName":
         """Read a resource name.
 
         Raises:
@@ -80,7 +168,9 @@ class ModelName:
         """
         found = MODEL_NAME.fullmatch(text)
         if not found:
-            raise VertexError(Code.INVALID_ARGUMENT, f"{text!r} is not the name of a model.")
+            raise VertexError(
+                Code.INVALID_ARGUMENT, f"{field_name}: {text!r} is not the name of a model."
+            )
         return cls(found["project"], found["location"], found["model"], found["version"] or "")
 
     @property
@@ -105,13 +195,20 @@ class ModelVersion:
 
     name: ModelName
     display_name: str
+    description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     model_created_at: datetime
     created_at: datetime
     updated_at: datetime
     copied_from: ModelName | None = None
+    root: ModelName | None = None  # where a chain of copies began
+    wreck: bool = False  # left behind by a copy that failed
     kms_key_name: str = ""
+    kind: str = "GENIE"  # one of KINDS
+    container_image: str = ""
+    # Metrics by the name of the evaluation; a copy has none.
+    evaluations: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class CopyState(Enum):
@@ -125,7 +222,10 @@ class CopyState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyOperation:
-    """One copy. While it runs, ``ends_at`` is a plan and ``error`` is its fate, not yet told."""
+    """One copy. While it runs, ``ends_at`` is a plan and ``error`` is its fate, not yet told.
+
+    Nobody is told of it, or of what it made, before ``shows_at``.
+    """
 
     number: str
     source: ModelName
@@ -134,9 +234,12 @@ class CopyOperation:
     kms_key_name: str
     created_at: datetime
     ends_at: datetime
+    shows_at: datetime
     state: CopyState = CopyState.RUNNING
     error: VertexError | None = None
+    refused: bool = False  # hopeless from the start: nothing is ever made
     version: str = ""
+    deleted: bool = False  # callers are told of it no more
 
     @property
     def name(self) -> str:

@@ -2,8 +2,8 @@
 
 A path, its query and its body become the same request message that gRPC carries, so
 this file decides nothing but spelling. Operations answer below ``/ui/`` too, because
-Google's own Python client asks there first. An ``@`` may come as ``%40``. Of the
-system parameters only ``enum-encoding=int`` has an effect.
+Google's own Python client asks there first; v1beta1 is v1 by another name. An ``@`` may
+come as ``%40``. Of the system parameters only ``enum-encoding=int`` has an effect.
 """
 
 # Google's message classes carry no types:
@@ -14,14 +14,16 @@ from typing import Any
 
 from google.protobuf import json_format
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from local_cloud import rest_json
 from local_cloud.rest_server import RestServer
+from local_cloud.vertex_methods import REQUEST_CLASSES
 from local_cloud.vertex_records import Code, VertexError
-from local_cloud.vertex_service import SERVICES, Service
+from local_cloud.vertex_service import Service
 
 __all__ = ["RestServer", "json_object", "rest_app"]
 
@@ -31,36 +33,39 @@ _OPERATION = f"{_LOCATION}(?:/models/[^/:]+)?/operations/[^/:]+"
 _PATHS = tuple(
     (verb, re.compile(path), method)
     for verb, path, method in (
-        ("POST", f"/v1/(?P<parent>{_LOCATION})/models:copy", "CopyModel"),
-        ("GET", f"/v1/(?P<parent>{_LOCATION})/models", "ListModels"),
-        ("GET", f"/v1/(?P<name>{_MODEL})", "GetModel"),
-        ("GET", f"/v1/(?P<name>{_MODEL}):listVersions", "ListModelVersions"),
-        ("GET", f"/(?:v1|ui)/(?P<name>{_OPERATION})", "GetOperation"),
-        ("POST", f"/(?:v1|ui)/(?P<name>{_OPERATION}):wait", "WaitOperation"),
-        ("POST", f"/(?:v1|ui)/(?P<name>{_OPERATION}):cancel", "CancelOperation"),
-        ("DELETE", f"/(?:v1|ui)/(?P<name>{_OPERATION})", "DeleteOperation"),
-        ("GET", f"/(?:v1|ui)/(?P<name>{_LOCATION})/operations", "ListOperations"),
-        ("GET", f"/(?:v1|ui)/(?P<name>{_MODEL})/operations", "ListOperations"),
+        ("POST", f"/(?:v1|v1beta1)/(?P<parent>{_LOCATION})/models:copy", "CopyModel"),
+        ("GET", f"/(?:v1|v1beta1)/(?P<parent>{_LOCATION})/models", "ListModels"),
+        ("GET", f"/(?:v1|v1beta1)/(?P<name>{_MODEL})", "GetModel"),
+        ("GET", f"/(?:v1|v1beta1)/(?P<name>{_MODEL}):listVersions", "ListModelVersions"),
+        ("GET", f"/(?:v1|v1beta1)/(?P<parent>{_MODEL})/evaluations", "ListModelEvaluations"),
+        ("GET", f"/(?:v1|v1beta1|ui)/(?P<name>{_OPERATION})", "GetOperation"),
+        ("POST", f"/(?:v1|v1beta1|ui)/(?P<name>{_OPERATION}):wait", "WaitOperation"),
+        ("POST", f"/(?:v1|v1beta1|ui)/(?P<name>{_OPERATION}):cancel", "CancelOperation"),
+        ("DELETE", f"/(?:v1|v1beta1|ui)/(?P<name>{_OPERATION})", "DeleteOperation"),
+        ("GET", f"/(?:v1|v1beta1|ui)/(?P<name>{_LOCATION})/operations", "ListOperations"),
+        ("GET", f"/(?:v1|v1beta1|ui)/(?P<name>{_MODEL})/operations", "ListOperations"),
     )
 )
-_REQUEST_CLASSES = {
-    method: known for methods in SERVICES.values() for method, known in methods.items()
-}
 
 
 def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
     """Build the app; ``extra_routes`` come before Google's paths."""
 
-    async def answer(request: Request) -> JSONResponse:
+    async def answer(request: Request) -> Response:
         method, fields = _match(request)
         message = _message(method, fields | await json_object(request))
         call = service.call(method, message, face="rest")
-        return rest_json.message_response(request, await rest_json.while_listening(request, call))
+        answer = await rest_json.while_listening(request, call)
+        return _in_version(request, rest_json.message_response(request, answer))
 
     everything = Route("/{path:path}", answer, methods=["GET", "POST", "DELETE", "PATCH", "PUT"])
     return Starlette(
         routes=[*extra_routes, everything],
-        exception_handlers={VertexError: _refused, rest_json.CallerGoneError: _gone},
+        exception_handlers={
+            VertexError: _refused,
+            HTTPException: _not_served,
+            rest_json.CallerGoneError: _gone,
+        },
     )
 
 
@@ -81,22 +86,37 @@ def _match(request: Request) -> tuple[str, dict[str, Any]]:
         found = pattern.fullmatch(request.scope["path"])
         if found and verb == request.method:
             return method, rest_json.query_fields(request) | found.groupdict()
-    raise VertexError(
-        Code.UNIMPLEMENTED,
-        f"The local Vertex AI does not serve {request.method} {request.url.path}.",
-    )
+    raise VertexError(Code.UNIMPLEMENTED, _does_not_serve(request))
+
+
+def _does_not_serve(request: Request) -> str:
+    return f"The local Vertex AI does not serve {request.method} {request.scope['path']}."
 
 
 def _message(method: str, fields: dict[str, Any]) -> Any:
     try:
-        return json_format.ParseDict(fields, _REQUEST_CLASSES[method]())
+        return json_format.ParseDict(fields, REQUEST_CLASSES[method]())
     except json_format.ParseError as error:
         raise VertexError(Code.INVALID_ARGUMENT, f"Not a request of {method}: {error}") from error
+
+
+def _in_version(request: Request, response: JSONResponse) -> Response:
+    """Name the types of v1beta1 to those who asked it; else the messages are the same."""
+    if not request.scope["path"].startswith("/v1beta1/"):
+        return response
+    types = b"type.googleapis.com/google.cloud.aiplatform."
+    body = bytes(response.body).replace(types + b"v1.", types + b"v1beta1.")
+    return Response(body, media_type=response.media_type)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, VertexError)
     return rest_json.error_response(error.code.name, error.message)
+
+
+async def _not_served(request: Request, _: Exception) -> JSONResponse:
+    """Answer for a verb that no route takes, which the router itself refuses."""
+    return rest_json.error_response(Code.UNIMPLEMENTED.name, _does_not_serve(request))
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:

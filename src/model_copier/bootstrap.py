@@ -23,13 +23,14 @@ from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.deliveries import Deliveries
 from model_copier.errors import UnavailableError
-from model_copier.job import Timing
 from model_copier.logs import log
 from model_copier.messages import Contract
 from model_copier.request_data import Defaults
 from model_copier.settings import Settings
-from model_copier.web import push
+from model_copier.ticks import Ticks
+from model_copier.timing import Timing
 from model_copier.web.problems import HANDLERS, unavailable
+from model_copier.web.push import Push
 from model_copier.web.rest import Rest
 from model_copier.workflow import Workflow
 
@@ -44,7 +45,7 @@ class SystemClock:
         return time.monotonic()
 
 
-async def connect(settings: Settings) -> Deliveries:
+async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
     """Connect everything.
 
     Raises:
@@ -55,6 +56,7 @@ async def connect(settings: Settings) -> Deliveries:
         max_skew=settings.max_skew_seconds,
         copy_deadline=settings.copy_deadline_seconds,
         poll_shortest=settings.poll_seconds,
+        starts_per_minute=settings.starts_per_minute,
     )
     request_topic = settings.topic(settings.request_topic)
     store = await SqliteJobStore.open(
@@ -75,12 +77,14 @@ async def connect(settings: Settings) -> Deliveries:
         timing=timing,
     )
     contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
-    return Deliveries(workflow=workflow, contract=contract)
+    return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
 
 
-def build_app(target: str, deliveries: Deliveries, settings: Settings) -> ASGIApp:
+def build_app(target: str, deliveries: Deliveries, ticks: Ticks, settings: Settings) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
-    pushed = push.routes(deliveries, follow_seconds=settings.follow_seconds)
+    pushed = Push(
+        deliveries=deliveries, ticks=ticks, follow_seconds=settings.follow_seconds
+    ).routes()
     called = Rest(deliveries=deliveries, wait_seconds=settings.wait_seconds).routes()
     routes = {"worker": pushed, "api": called, "all": [*called, *pushed]}
     app = Starlette(routes=routes[target], exception_handlers=HANDLERS)
@@ -108,12 +112,12 @@ class Service:
         async with self._building:
             if self._app is None:
                 try:
-                    deliveries = await connect(self._settings)
+                    deliveries, ticks = await connect(self._settings)
                 except UnavailableError as error:
                     log("unavailable", severity="ERROR", why=str(error))
                     return unavailable(error)
-                self._app = build_app(self._target, deliveries, self._settings)
-                _on_sigterm(deliveries.workflow.close)
+                self._app = build_app(self._target, deliveries, ticks, self._settings)
+                _on_sigterm(ticks.close)
             return self._app
 
 

@@ -4,6 +4,7 @@ CopierError
 ├── RejectedError           give up: the request breaks the contract; never became a job
 ├── RefusedError            give up: Google said no, and the same call would be refused again
 ├── UnavailableError        try again: nothing was done
+│   └── UnreadableRecordError   try again: a newer service wrote this record, and reads it
 ├── OutcomeUnknownError     neither: the call may have worked; look before trying again
 └── StoreError
     ├── JobExistsError          look: another delivery stored this job first
@@ -84,6 +85,10 @@ class RefusedError(CopierError):
 
 class UnavailableError(CopierError):
     """Nothing was done; the same call may work later."""
+
+
+class UnreadableRecordError(UnavailableError):
+    """A record of the store that this service cannot read: it is left alone."""
 
 
 class OutcomeUnknownError(CopierError):

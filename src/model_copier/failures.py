@@ -7,8 +7,9 @@ the project and the command; they never claim more than that.
 
 import re
 
+from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
-from model_copier.job import CopyRequest, Failure, Job, Source
+from model_copier.job import Failure, Job
 
 # Google's own serving images; https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers
 _GOOGLE_IMAGES = ("-docker.pkg.dev/vertex-ai/", "gcr.io/cloud-aiplatform/", "gcr.io/deeplearning-")

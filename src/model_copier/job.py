@@ -6,15 +6,17 @@ so a crash between two saves can never leave a half-made transition. What must n
 nothing was or will be made; between the two, nobody asks again.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
-from typing import Any, Self
+from typing import Self
 
+from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
+from model_copier.registry import Operation
 from model_copier.resource_names import ModelName
+from model_copier.timing import HARD_LIMIT_AFTER_DEADLINE, KEEP_AFTER_END, Timing
 
 
 class State(StrEnum):
@@ -45,135 +47,6 @@ class Step(Enum):
     POLL = auto()  # see whether the operation is done
     ANNOUNCE = auto()  # keep the letter, send the reply
     NOTHING = auto()
-
-
-class IfExists(StrEnum):
-    """What to do when the destination model is there already."""
-
-    FAIL = "fail"
-    SKIP = "skip"
-    NEW_VERSION = "new_version"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """Every wait of the engine, in seconds. The lengths hang together: see the properties."""
-
-    # Longest that one call to Google may take.
-    call: float = 30
-    # How far apart the clocks of two machines may be.
-    max_skew: float = 10
-    # How long after being sent an accepted CopyModel may show nowhere: what we assume of Vertex AI.
-    visible: float = 60
-    # Budget of a copy that names none, from the first ask: an hour is the longest heard of.
-    copy_deadline: float = 7200
-    poll_shortest: float = 5
-    poll_longest: float = 60
-    backoff_shortest: float = 2
-    backoff_longest: float = 300
-
-    @property
-    def lease(self) -> float:
-        """How long whoever takes a job up has it to themselves."""
-        return self.call + 3 * self.max_skew
-
-    @property
-    def grace(self) -> float:
-        """How long after `asked_at` an accepted CopyModel may still be invisible.
-
-        It is sent, and has come back or timed out, within the lease; from then on it has
-        its time to show.
-        """
-        return self.lease + self.max_skew + self.visible
-
-    @property
-    def longest_wait(self) -> float:
-        """No `due_at` that we write is further away; one that is, comes from a broken clock."""
-        return 1.1 * max(self.lease, self.grace, self.poll_longest, self.backoff_longest)
-
-    def poll_wait(self, copying_for: float, jitter: float) -> float:
-        """Wait a quarter of the time already spent; ``jitter`` is from 0 to 1."""
-        wait = min(max(copying_for / 4, self.poll_shortest), self.poll_longest)
-        return wait * (1 + jitter / 10)
-
-    def backoff(self, tries: int, jitter: float) -> float:
-        """Double with each try; ``jitter`` is from 0 to 1."""
-        wait = min(self.backoff_shortest * 2.0 ** min(tries, 20), self.backoff_longest)
-        return wait * (1 + jitter / 10)
-
-
-# A record outlives what can be replayed: letter and replayed letter, 31 days each, and a week.
-KEEP_AFTER_END = timedelta(days=31 + 31 + 7)
-MAX_COPY_ATTEMPTS = 5
-# Past the deadline a cancel is asked for and the operation is watched this much longer.
-HARD_LIMIT_AFTER_DEADLINE = timedelta(minutes=15)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyRequest:
-    """What was asked for, parsed: names are whole, defaults are filled in."""
-
-    source: ModelName  # version: number, alias, or None for the default one
-    target_project: str
-    target_location: str
-    destination: str | None = None  # model id; None: derived from the source
-    new_version: bool = False  # destination is a parent that must exist
-    if_exists: IfExists = IfExists.FAIL
-    kms_key_name: str = ""
-    custom_service_account: str = ""
-    deadline_seconds: float | None = None
-    correlation: Mapping[str, Any] | None = None
-    reply_tag: str = ""
-    validate_only: bool = False  # never becomes a job
-
-    def goes_elsewhere(self, other: Self) -> bool:
-        """Tell whether source or destination differ."""
-
-        def way(asked: CopyRequest) -> tuple[object, ...]:
-            return (
-                asked.source,
-                asked.target_project,
-                asked.target_location,
-                asked.destination,
-                asked.new_version,
-            )
-
-        return way(self) != way(other)
-
-    def target(self, source: ModelName) -> ModelName:
-        """Name the destination model; ``source`` has its version resolved to a number."""
-        return ModelName(
-            project=self.target_project,
-            location=self.target_location,
-            model=self.destination or derived_model_id(source),
-        )
-
-
-def derived_model_id(source: ModelName) -> str:
-    """Make ``m-<id>-v<n>``; where that is no legal id, or not unique, a hash tells them apart."""
-    plain = f"m-{source.model}-v{source.version}"
-    if source.model.isdigit() and len(plain) <= 63:
-        return plain
-    digest = hashlib.sha256(str(source).encode()).hexdigest()[:8]
-    tail = f"-v{source.version}-{digest}"
-    return f"m-{source.model.lower()}"[: 63 - len(tail)] + tail
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """The source as Vertex AI knows it, when it was asked."""
-
-    name: ModelName  # as requested, with the version's number
-    known_as: ModelName  # as GetModel gave it: the project may be a number
-    copy_of: ModelName | None = None  # the source's own original, when it is a copy itself
-    kind: str = ""  # GENIE, CUSTOM, BQML, ...
-    container_image: str = ""
-
-    def is_origin(self, original: ModelName | None) -> bool:
-        """Tell whether a model whose `original_model_info` says ``original`` is our copy."""
-        if original is None:
-            return False
-        return any(original.may_be(n) for n in (self.name, self.known_as, self.copy_of) if n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,10 +93,12 @@ class Job:
 
     source: Source | None = None
     holds_destination: bool = False
+    start_at: datetime | None = None  # its turn among the starts of its region
     asked_at: datetime | None = None
     first_asked_at: datetime | None = None  # the deadline counts from here
     known_versions: tuple[str, ...] = ()  # of the destination, before the ask
     operation: str = ""
+    quiet_since: datetime | None = None  # since when nothing shows of the ask
 
     copy_started_at: datetime | None = None  # by Vertex AI's clock
     copy_ended_at: datetime | None = None
@@ -250,6 +125,18 @@ class Job:
         return str(self.target) if self.holds_destination else None
 
     @property
+    def trace(self) -> str | None:
+        """Where this job made a version, or may have made one: that version, or the model."""
+        if self.state is State.SUCCEEDED and self.model_version and not self.already_existed:
+            return f"{self.target}@{self.model_version}"
+        return str(self.target) if self.asked_at else None
+
+    @property
+    def follows(self) -> str | None:
+        """The number of the operation that is being followed."""
+        return self.operation.rpartition("/")[2] if self.state is State.COPYING else None
+
+    @property
     def outcome_id(self) -> str:
         """The CloudEvent id of the present outcome: the same however often it is announced."""
         return f"{self.key}-{self.attempt}"
@@ -257,7 +144,7 @@ class Job:
     def is_due(self, now: datetime, timing: Timing) -> bool:
         if self.due_at is None:
             return False
-        return self.due_at <= now or self.due_at > now + timedelta(seconds=timing.longest_wait)
+        return self.due_at <= now or self.due_at > timing.latest_due(now)
 
     def budget_seconds(self, timing: Timing) -> float:
         return self.request.deadline_seconds or timing.copy_deadline
@@ -294,9 +181,31 @@ class Job:
         """All is well, only not over: look again later."""
         return replace(self, due_at=now + timedelta(seconds=seconds), tries=0)
 
+    def seen(self) -> Self:
+        """Something shows that is, or may be, what was asked for."""
+        assert self.asked_at is not None
+        return replace(self, quiet_since=None)
+
+    def quiet(self, now: datetime) -> Self:
+        """Nothing shows of what was asked for, though by now it should."""
+        assert self.asked_at is not None
+        return replace(self, quiet_since=self.quiet_since or now)
+
     def with_source(self, source: Source) -> Self:
-        """Fix the source's version, and with it the destination, which is now held."""
-        return replace(self, source=source, holds_destination=True)
+        """Fix the source's version, and with it the destination."""
+        assert self.state is State.ACCEPTED
+        return replace(self, source=source)
+
+    def holding(self) -> Self:
+        """Take the destination: until this job has ended, no other copies there."""
+        assert self.state is State.ACCEPTED
+        assert self.source is not None
+        return replace(self, holds_destination=True)
+
+    def queued(self, start_at: datetime) -> Self:
+        """Take a turn among the starts of the region."""
+        assert self.state is State.ACCEPTED
+        return replace(self, start_at=start_at)
 
     def asked(self, now: datetime, known_versions: tuple[str, ...]) -> Self:
         """Note, before Vertex AI is asked, that it will have been."""
@@ -307,11 +216,14 @@ class Job:
             asked_at=now,
             first_asked_at=self.first_asked_at or now,
             known_versions=known_versions,
+            quiet_since=None,
             copy_attempts=self.copy_attempts + 1,
+            start_at=None,
         )
 
     def not_asked(self) -> Self:
         """Vertex AI surely did nothing with the ask, and will not."""
+        assert not self.state.final
         return replace(
             self,
             state=State.ACCEPTED,
@@ -323,10 +235,13 @@ class Job:
 
     def with_nothing_made(self) -> Self:
         """The operation ended without a copy; it stays named, for the reply."""
+        assert self.state is State.COPYING
         return replace(self, asked_at=None, known_versions=())
 
     def copying(self, operation: str, started_at: datetime | None, due_at: datetime) -> Self:
         """Keep the operation that CopyModel answered."""
+        assert self.state is State.ACCEPTED
+        assert self.asked_at is not None
         return replace(
             self,
             state=State.COPYING,
@@ -336,26 +251,25 @@ class Job:
             tries=0,
         )
 
-    def lost_operation(self, now: datetime) -> Self:
-        """Vertex AI no longer knows the operation: what came of it must be looked up."""
-        return replace(self, state=State.ACCEPTED, operation="", due_at=now, tries=0)
-
     def succeeded(
         self,
         now: datetime,
         *,
         model_version: str,
         verified: bool,
-        ended_at: datetime | None = None,
+        operation: Operation | None = None,
         already_existed: bool = False,
         warnings: tuple[str, ...] = (),
         possible_duplicates: tuple[str, ...] = (),
     ) -> Self:
+        """The copy is there; ``operation`` is what made it, where that is known."""
         return replace(
             self._ended(State.SUCCEEDED, now),
             model_version=model_version,
             verified=verified,
-            copy_ended_at=ended_at,
+            operation=operation.name if operation else self.operation,
+            copy_started_at=(operation and operation.started_at) or self.copy_started_at,
+            copy_ended_at=operation.updated_at if operation else None,
             already_existed=already_existed,
             warnings=warnings,
             possible_duplicates=possible_duplicates,
@@ -365,12 +279,14 @@ class Job:
         return replace(self._ended(State.FAILED, now), failure=failure)
 
     def _ended(self, state: State, now: datetime) -> Self:
+        assert not self.state.final
         return replace(
             self,
             state=state,
             due_at=now,
             tries=0,
             holds_destination=False,
+            start_at=None,
             ended_at=now,
             letter_kept=False,
             reply_sent=False,
@@ -394,7 +310,7 @@ class Job:
         assert self.state is State.FAILED
         return replace(
             self,
-            # The operation that was given up tells best what came of it.
+            # The operation that was given up tells best what came of it; without one, looking does.
             state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,
             attempt=self.attempt + 1,
             attempt_at=now,
@@ -419,9 +335,11 @@ class Job:
         )
 
     def with_letter_kept(self) -> Self:
+        assert self.state is State.FAILED
         return replace(self, letter_kept=True, tries=0)
 
     def announced(self) -> Self:
+        assert self.state.final
         assert self.ended_at is not None
         return replace(
             self,

@@ -16,8 +16,9 @@ import rfc8785
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 
+from model_copier.copy_request import CopyRequest
 from model_copier.errors import RejectedError
-from model_copier.job import CopyRequest, Failure, Original
+from model_copier.job import Failure, Original
 from model_copier.request_data import (
     MAX_CORRELATION_BYTES,
     MAX_REQUEST_ID,

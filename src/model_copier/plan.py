@@ -1,16 +1,19 @@
-"""Two decisions about a destination: what to ask of Vertex AI, and what came of an ask.
+"""Decisions about a destination: what to ask of Vertex AI, and what came of an ask.
 
-Pure: what Vertex AI told comes in as values. Both err on the side of not asking.
+Pure: what Vertex AI and the store told comes in as values. All err on the side of not
+asking, and of not claiming: what cannot be told apart is "unknown".
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from model_copier.errors import Code
+from model_copier.copy_request import CopyRequest, IfExists, Source
+from model_copier.errors import RETRYABLE_OPERATION, Code
 from model_copier.failures import failure
-from model_copier.job import CopyRequest, Failure, IfExists, Job, Source, Timing
+from model_copier.job import Failure, Job, State
 from model_copier.registry import CopyCall, Model, Operation
+from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
 
 
 def plan(
@@ -54,56 +57,157 @@ class Made:
     others: tuple[Model, ...]  # more new versions of the same source: somebody should look
 
 
+class Running:
+    """An operation that may be ours is under way."""
+
+
 class Unclear:
     """Nothing can be said yet: look again later."""
+
+
+class Quiet:
+    """Nothing shows, though it should; it may just have ended and be about to show."""
 
 
 class Absent:
     """Surely nothing was made, and nothing will be: asking again is safe."""
 
 
-def what_came_of(
-    job: Job,
-    operations: Sequence[Operation] | None,
-    versions: Sequence[Model],
-    now: datetime,
-    timing: Timing,
-) -> Made | Unclear | Absent:
-    """Judge an ask with an unknown outcome by what shows on the destination.
+Found = Made | Running | Unclear | Quiet | Absent
 
-    ``operations`` (None: cannot be listed) must have been read before ``versions``: then a
-    copy that ends between the two reads is seen in the second.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What shows on a destination: read in this order, so that nothing slips between two reads.
+
+    A copy that ends between the first two shows in the second; a version that another
+    request made was asked for, and that was stored, before it could show.
     """
+
+    operations: Sequence[Operation] | None  # None: they cannot be listed
+    versions: Sequence[Model]
+    neighbours: Sequence[Job]  # others that left a trace on the destination or a new version
+
+    def new_to(self, job: Job) -> list[Model]:
+        return [model for model in self.versions if model.name.version not in job.known_versions]
+
+
+def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
+    """Judge an ask with an unknown outcome by what shows on the destination."""
     assert job.asked_at is not None
     assert job.source is not None
-    since = job.asked_at - timedelta(seconds=timing.max_skew)
-    ours = [op for op in operations or () if op.started_at is None or op.started_at >= since]
-    if any(not op.done for op in ours):
-        return Unclear()
-    # Ours was sent within the lease; what was started later, somebody else asked for.
+    # Ours was sent within the lease; what began before or later, somebody else asked for.
+    sent_from = job.asked_at - timedelta(seconds=timing.max_skew)
     sent_by = job.asked_at + timedelta(seconds=timing.lease + timing.max_skew)
-    others = {
-        op.model.version
-        for op in operations or ()
-        if op.model and op.started_at and op.started_at > sent_by
-    }
-    new = [
-        model
-        for model in versions
-        if model.name.version not in job.known_versions and model.name.version not in others
-    ]
+    made: dict[str | None, Operation] = {}
+    made_by_others: set[str | None] = set()
+    for operation in seen.operations or ():
+        at = operation.started_at or job.asked_at
+        if not operation.done and at >= sent_from:
+            return Running()
+        if operation.model and sent_from <= at <= sent_by:
+            made[operation.model.version] = operation
+        elif operation.model:
+            made_by_others.add(operation.model.version)
+    new = [model for model in seen.new_to(job) if model.name.version not in made_by_others]
     proven = sorted(
         (model for model in new if job.source.is_origin(model.copy_of)),
         key=lambda model: int(model.name.version or 0),
     )
-    if proven:
-        first = proven[0]
-        by = (op for op in ours if op.model and op.model.version == first.name.version)
-        return Made(model=first, operation=next(by, None), others=tuple(proven[1:]))
+    claims = _claims(job, seen)
+    told = [v for v in proven if v.name.version in made and v.name.version not in claims]
+    if told:
+        first = told[0]
+        rest = tuple(model for model in proven if model is not first)
+        return Made(model=first, operation=made[first.name.version], others=rest)
+    shown = {model.name.version for model in seen.versions}
+    if now <= _settled_at(job, seen, timing) or not made.keys() <= shown:
+        return Unclear()
     if any(model.copy_of is None for model in new):
         return Unclear()  # it may be ours: the proof may come late, or never
-    grace = timedelta(seconds=timing.grace)
-    if operations is None:
-        # Without the list a running copy cannot be seen, so its whole budget must pass.
-        grace = max(grace, timedelta(seconds=job.budget_seconds(timing)))
-    return Absent() if now > job.asked_at + grace else Unclear()
+    found = _judge_proven(job, seen, proven, claims)
+    if found is not None:
+        return found
+    hush = timedelta(seconds=timing.hush)
+    return Absent() if job.quiet_since and now > job.quiet_since + hush else Quiet()
+
+
+def _settled_at(job: Job, seen: Seen, timing: Timing) -> datetime:
+    """When whatever was accepted shows; before, only an operation says what became of it.
+
+    Where operations cannot be listed, a copy that runs shows nowhere, or shows as a model
+    that is not whole yet; so the longest copy heard of, and more, must have passed.
+    """
+    assert job.asked_at is not None
+    seconds = timing.grace
+    if seen.operations is None:
+        seconds = max(seconds, timing.copy_deadline, job.budget_seconds(timing))
+    return job.asked_at + timedelta(seconds=seconds)
+
+
+def _claims(job: Job, seen: Seen) -> dict[str | None, Job]:
+    """Versions that other requests were told of, by number."""
+    return {
+        other.model_version: other
+        for other in seen.neighbours
+        if other.state is State.SUCCEEDED and other.target == job.target
+    }
+
+
+def _judge_proven(
+    job: Job, seen: Seen, proven: Sequence[Model], claims: Mapping[str | None, Job]
+) -> Made | Unclear | None:
+    """Tell by versions of our source alone, where no operation says whose they are."""
+    assert job.asked_at is not None
+    free = [model for model in proven if model.name.version not in claims]
+    if free and not any(_may_be_of(other, job) for other in seen.neighbours):
+        return Made(model=free[0], operation=None, others=tuple(free[1:]))
+    # What was told before we asked should have been known then: the reads were stale, or it
+    # was deleted since and this is another one, perhaps ours, that got its number.
+    told_before = [
+        claim
+        for model in proven
+        if (claim := claims.get(model.name.version))
+        and (claim.ended_at is None or claim.ended_at < job.asked_at)
+    ]
+    # A model that was not there before is asked for by its id: a second ask makes no second one.
+    return Unclear() if free or (told_before and job.known_versions) else None
+
+
+def _may_be_of(other: Job, job: Job) -> bool:
+    """Tell whether a version that we take for ours may come from another's open ask."""
+    assert job.source is not None
+    assert other.source is not None
+    return other.state is not State.SUCCEEDED and job.source.may_be_taken_for(other.source)
+
+
+def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing) -> Job:
+    """Decide what follows from an operation that ended without a copy.
+
+    A job that is ACCEPTED again is to be asked once more, after a backoff.
+    """
+    assert operation.code is not None
+    if operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
+        return job.not_asked()
+    ended = job.with_nothing_made()
+    if operation.code is Code.CANCELLED and job.cancel_requested:
+        return ended.cancelled(now)
+    if operation.code is Code.CANCELLED and now > job.deadline(timing):
+        message = f"cancelled: the copy did not end in {job.budget_seconds(timing):g} s"
+        return ended.failed(now, Failure(code=Code.DEADLINE_EXCEEDED, message=message))
+    message = f"Vertex AI gave up the copy: {operation.message or operation.code}"
+    return ended.failed(now, failure(operation.code, message, job.request, job.source))
+
+
+def given_up(job: Job, why: str, now: datetime, timing: Timing) -> Job:
+    """Answer a request whose time is over, without pretending to know what came of it."""
+    if job.operation:
+        known = f"what came of operation {job.operation} is unknown"
+    else:
+        known = "whether a copy was made is unknown" if job.asked_at else "nothing was made"
+    failure = Failure(
+        code=Code.DEADLINE_EXCEEDED,
+        message=f"the copy did not end in {job.budget_seconds(timing):g} s: {why}; {known}",
+        hint=f"look at {job.target} before you ask again" if job.asked_at else "",
+    )
+    return job.failed(now, failure)

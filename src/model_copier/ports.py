@@ -3,14 +3,17 @@
 Each promise here is tried by a contract suite over every adapter that makes it.
 """
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from model_copier.job import Job
 from model_copier.messages import Message
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
+
+# A day: 57,600 starts at 40 a minute.
+LONGEST_QUEUE = timedelta(days=1)
 
 
 class JobStore(Protocol):
@@ -45,6 +48,20 @@ class JobStore(Protocol):
 
     async def next_due_at(self) -> datetime | None:
         """The earliest ``due_at`` of all, or None when no job has anything left to do."""
+
+    async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        """Jobs whose ``trace`` is one of these names."""
+
+    async def with_operation(self, number: str) -> Sequence[Job]:
+        """Jobs that follow the operation whose name ends in ``number``."""
+
+    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+        """Queue up: return the end of the queue, ``now`` at the earliest, and move it on by
+        ``distance`` seconds. No two callers get the same turn, unless a clock went back.
+
+        A queue that ends further away than LONGEST_QUEUE was written by a broken clock, and
+        is taken for empty.
+        """
 
     async def delete_expired(self, now: datetime) -> int:
         """Forget records whose ``expires_at`` has passed; return how many."""

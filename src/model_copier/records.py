@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from model_copier.errors import StoreError
+from model_copier.errors import UnreadableRecordError
 from model_copier.job import Job
 
 RECORD_VERSION: Final = 1
@@ -27,12 +27,12 @@ def from_record(record: bytes) -> Job:
     """Read a job back.
 
     Raises:
-        StoreError: this service cannot read the record.
+        UnreadableRecordError: this service cannot read the record.
     """
     try:
         return _RECORD.validate_json(record)[1]
     except ValidationError as error:
-        raise StoreError(_what_is_wrong(record, error)) from error
+        raise UnreadableRecordError(_what_is_wrong(record, error)) from error
 
 
 def _what_is_wrong(record: bytes, error: ValidationError) -> str:

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from model_copier.copy_request import CopyRequest, IfExists
 from model_copier.errors import RejectedError
-from model_copier.job import CopyRequest, IfExists
 from model_copier.resource_names import (
     CHOSEN_ID,
     LOCATION,

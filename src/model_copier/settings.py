@@ -32,17 +32,21 @@ def _names(value: str) -> frozenset[str]:
     return frozenset(part.strip() for part in value.split(",") if part.strip())
 
 
-def _seconds(least: float, most: float) -> Callable[[str], float]:
+def _number(least: float, most: float, of: str) -> Callable[[str], float]:
     def read(value: str) -> float:
         try:
-            seconds = float(value)
+            number = float(value)
         except ValueError:
-            seconds = -1
-        if not least <= seconds <= most:
-            raise ValueError(f"should be a number of seconds from {least:g} to {most:g}")
-        return seconds
+            number = -1
+        if not least <= number <= most:
+            raise ValueError(f"should be a number of {of} from {least:g} to {most:g}")
+        return number
 
     return read
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    return _number(least, most, "seconds")
 
 
 def _setting(about: str, read: Callable[[str], Any], default: Any = MISSING) -> Any:
@@ -118,6 +122,12 @@ class Settings:
     # that were started within a minute below that.
     poll_seconds: float = _setting(
         "shortest wait between two looks at a copy", _seconds(0.05, 60), 5.0
+    )
+    # Vertex AI takes 60 in a minute, in each project and region; others ask there too.
+    starts_per_minute: float = _setting(
+        "how many copies are started in a minute, in each target project and region",
+        _number(2, 6000, "copies"),
+        50.0,
     )
     # Below the shortest push deadline that our set-up gives (60 s), well above a slow answer.
     call_timeout_seconds: float = _setting(

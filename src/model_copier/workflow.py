@@ -7,14 +7,14 @@ only by whoever saved ``asked_at`` and still holds the lease.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from model_copier import failures, replies
+from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import (
-    RETRYABLE_OPERATION,
     Code,
     DestinationTakenError,
     OutcomeUnknownError,
@@ -23,26 +23,24 @@ from model_copier.errors import (
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import (
-    MAX_COPY_ATTEMPTS,
-    CopyRequest,
-    Failure,
-    Job,
-    Source,
-    Step,
-    Timing,
-    next_step,
-    step_of,
-)
+from model_copier.job import Failure, Job, State, Step, next_step, step_of
 from model_copier.letters import letter_of_job
-from model_copier.plan import Absent, Made, Unclear, plan, what_came_of
+from model_copier.plan import (
+    Absent,
+    Made,
+    Quiet,
+    Running,
+    Seen,
+    Unclear,
+    after_failure,
+    given_up,
+    plan,
+    what_came_of,
+)
 from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
-
-SWEEP_LIMIT = 200  # jobs looked at in one round
-SWEEP_CONCURRENCY = 16  # calls to Google at a time
-BUGS_UNTIL_FAILED = 5
+from model_copier.timing import Timing
 
 
 @dataclass(kw_only=True)
@@ -57,9 +55,8 @@ class Workflow:
     timing: Timing = field(default_factory=Timing)
     # Retries of many jobs should not fall on one instant; a test may want them to.
     jitter: Callable[[], float] = random.random
-    _stirred: asyncio.Event = field(default_factory=asyncio.Event)
-    _following: bool = False
-    _closing: bool = False
+    # Set when a copy was started: whoever follows has one more.
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
 
     # One job, one step.
 
@@ -92,6 +89,13 @@ class Workflow:
         now = self.clock.now()
         await self.take_up(await self.store.save(moved.leased(now, self.timing)))
 
+    async def has_ended(self, job: Job) -> bool:
+        """Tell whether the operation of a job is done, as far as Vertex AI tells now."""
+        try:
+            return (await self.models.get_operation(job.operation)).done
+        except (RefusedError, UnavailableError):
+            return False  # the job's own schedule finds out
+
     async def take_up(self, job: Job) -> None:
         """Do the next step of a job that we hold the lease of.
 
@@ -123,35 +127,38 @@ class Workflow:
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
             if not newest.state.final and newest.is_hopeless(now, self.timing):
-                await self._give_up(newest, str(error))
+                await self._keep(given_up(newest, str(error), now, self.timing))
             else:
                 wait = self.timing.backoff(newest.tries, self.jitter())
                 await self.store.save(newest.snoozed(now, wait))
         except (StaleJobError, UnavailableError):
             return  # the end of the lease brings it back
 
-    async def _give_up(self, job: Job, why: str) -> None:
-        """Answer a request whose time is over, without pretending to know what came of it."""
-        asked = (
-            f"; what came of operation {job.operation} is unknown"
-            if job.operation
-            else ("; whether a copy was made is unknown" if job.asked_at else "; nothing was made")
-        )
-        failure = Failure(
-            code=Code.DEADLINE_EXCEEDED,
-            message=f"the copy did not end in {job.budget_seconds(self.timing):g} s: {why}{asked}",
-            hint=f"look at {job.target} before you ask again" if job.asked_at else "",
-        )
-        await self._end(job.failed(self.clock.now(), failure))
+    async def _keep(self, job: Job) -> None:
+        """Save how the job stands now; an outcome is told at once."""
+        if not job.state.final:
+            await self.store.save(job)
+            return
+        await self._announce(await self.store.save(job.leased(self.clock.now(), self.timing)))
+
+    async def _wait(self, job: Job, since: datetime) -> None:
+        """All is well, only not over: look again after a quarter of the time since then."""
+        now = self.clock.now()
+        wait = self.timing.poll_wait((now - since).total_seconds(), self.jitter())
+        await self.store.save(job.waiting(now, wait))
+
+    # START
 
     async def _start(self, job: Job) -> None:
-        """Find the source, take the destination, and see what to ask; then ask."""
+        """Find the source, take the destination, see what to ask; then ask, when it is our turn."""
+        now = self.clock.now()
         if job.cancel_requested:
-            await self._end(job.cancelled(self.clock.now()))
+            await self._keep(job.cancelled(now))
             return
         # Its time runs from the first ask; waiting for the destination before costs nothing.
-        if job.first_asked_at and job.is_hopeless(self.clock.now(), self.timing):
-            await self._give_up(job, f"asked for {job.copy_attempts} times, it never started")
+        if job.first_asked_at and job.is_hopeless(now, self.timing):
+            why = f"asked for {job.copy_attempts} times, it never started"
+            await self._keep(given_up(job, why, now, self.timing))
             return
         if not job.holds_destination:
             await self._prepare(job)
@@ -165,20 +172,31 @@ class Workflow:
             message = f"{job.target} cannot be read: {error.message}"
             await self._fail(job, error.code, message)
             return
-        planned = plan(job.request, job.source, versions)
-        match planned:
-            case Failure():
-                await self._end(job.failed(self.clock.now(), planned))
-            case Model():
-                there = job.succeeded(
-                    self.clock.now(),
-                    model_version=planned.name.version or "",
-                    verified=job.source.is_origin(planned.copy_of),
-                    already_existed=True,
-                )
-                await self._end(there)
-            case CopyCall():
-                await self._ask(job, planned, tuple(v.name.version or "" for v in versions))
+        match plan(job.request, job.source, versions):
+            case Failure() as failure:
+                await self._keep(job.failed(self.clock.now(), failure))
+            case Model() as there:
+                await self._leave(job, there)
+            case CopyCall() as call:
+                if (ready := await self._queue(job)) is not None:
+                    await self._ask(ready, call, tuple(v.name.version or "" for v in versions))
+
+    async def _leave(self, job: Job, there: Model) -> None:
+        """The model is there already: nothing is asked, once it is surely whole."""
+        assert job.source is not None
+        assert job.target is not None
+        operations = await self._operations(job.target)
+        if any(not operation.done for operation in operations or ()):
+            await self._wait(job, job.attempt_at)  # somebody's copy, which may fail yet
+            return
+        await self._keep(
+            job.succeeded(
+                self.clock.now(),
+                model_version=there.name.version or "",
+                verified=job.source.is_origin(there.copy_of),
+                already_existed=True,
+            )
+        )
 
     async def _prepare(self, job: Job) -> None:
         """Fix the source's version, which names the destination, and take that."""
@@ -186,18 +204,30 @@ class Workflow:
             source = job.source or await self._resolve(job.request.source)
         except RefusedError as error:
             failure = failures.source_failure(error.code, error.message, job.request)
-            await self._end(job.failed(self.clock.now(), failure))
+            await self._keep(job.failed(self.clock.now(), failure))
             return
-        now = self.clock.now()
+        job = job.with_source(source)
         try:
-            ready = await self.store.save(job.with_source(source).leased(now, self.timing))
+            ready = await self.store.save(job.holding().leased(self.clock.now(), self.timing))
         except DestinationTakenError:
-            # Not a failure: the other copy has to end first.
-            waited = (now - job.attempt_at).total_seconds()
-            wait = self.timing.poll_wait(waited, self.jitter())
-            await self.store.save(replace(job, source=source).waiting(now, wait))
+            await self._wait(job, job.attempt_at)  # not a failure: the other copy has to end first
             return
         await self.take_up(ready)
+
+    async def _queue(self, job: Job) -> Job | None:
+        """Take a turn among the starts of the region, and wait for it: then None."""
+        assert job.target is not None
+        now = self.clock.now()
+        if job.start_at is None:
+            queue, distance = job.target.location_name, self.timing.start_distance
+            turn = await self.store.take_turn(queue, now, distance)
+            job = job.queued(self.timing.start_at(turn, now))
+        assert job.start_at is not None
+        if job.start_at <= now:
+            return job
+        left = (job.start_at - now).total_seconds()
+        await self.store.save(job.waiting(now, min(left, self.timing.backoff_longest)))
+        return None
 
     async def _ask(self, job: Job, call: CopyCall, known_versions: tuple[str, ...]) -> None:
         now, ticks = self.clock.now(), self.clock.monotonic()
@@ -219,66 +249,65 @@ class Workflow:
             return
         except OutcomeUnknownError:
             # What was accepted may show at once; if not, reconciling waits for the grace.
-            soon = self.clock.now() + timedelta(seconds=self.timing.backoff(0, self.jitter()))
-            await self.store.save(replace(job, due_at=soon))
+            await self.store.save(
+                job.waiting(self.clock.now(), self.timing.backoff(0, self.jitter()))
+            )
         else:
             await self._write_fact(job, operation)
-        self._stirred.set()
+        self.stirred.set()
         await self.topics.publish_tick()
 
     async def _write_fact(self, job: Job, operation: Operation) -> None:
         """Keep the operation that was answered to this very ask, whoever saved in between."""
         asked_at, newest = job.asked_at, job
-        while newest.asked_at == asked_at and not newest.operation:
+        while newest.asked_at == asked_at and newest.state is State.ACCEPTED:
             now = self.clock.now()
             due_at = now + timedelta(seconds=self.timing.poll_wait(0, self.jitter()))
-            started_at = operation.started_at or now
             try:
-                await self.store.save(newest.copying(operation.name, started_at, due_at))
+                await self.store.save(
+                    newest.copying(operation.name, operation.started_at or now, due_at)
+                )
             except StaleJobError:
                 found = await self.store.get(job.key)
-                if found is None or found.state.final:
+                if found is None:
                     return
                 newest = found
             else:
                 return
 
+    # POLL and RECONCILE
+
     async def _poll(self, job: Job) -> None:
-        now = self.clock.now()
+        """See what the operation says; where Vertex AI does not know it, look for its work."""
         try:
             operation = await self.models.get_operation(job.operation)
         except RefusedError as error:
             if error.code is not Code.NOT_FOUND:
                 raise UnavailableError(str(error)) from error
-            await self.store.save(job.lost_operation(now))
+            await self._reconcile(job)  # forgotten, or not to be seen yet
             return
+        now = self.clock.now()
         if not operation.done:
-            await self._wait_on(job, now)
+            await self._watch(job, now)
         elif operation.code is None:
             await self._finish(job, operation)
-        elif operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
-            wait = self.timing.backoff(job.copy_attempts, self.jitter())
-            await self.store.save(job.not_asked().snoozed(now, wait))
-        elif operation.code is Code.CANCELLED and job.cancel_requested:
-            await self._end(job.with_nothing_made().cancelled(now))
-        elif operation.code is Code.CANCELLED and now > job.deadline(self.timing):
-            message = f"cancelled: the copy did not end in {job.budget_seconds(self.timing):g} s"
-            await self._fail(job.with_nothing_made(), Code.DEADLINE_EXCEEDED, message)
         else:
-            message = f"Vertex AI gave up the copy: {operation.message or operation.code}"
-            await self._fail(job.with_nothing_made(), operation.code, message)
+            after = after_failure(job, operation, now, self.timing)
+            if not after.state.final:
+                after = after.snoozed(now, self.timing.next_attempt(job.tries, self.jitter()))
+            await self._keep(after)
 
-    async def _wait_on(self, job: Job, now: datetime) -> None:
+    async def _watch(self, job: Job, now: datetime) -> None:
         """The copy still runs: look again later, and see that it ends when its time is over."""
         if job.is_hopeless(now, self.timing):
-            await self._give_up(job, "a cancel was asked for and did not come through")
+            why = "a cancel was asked for and did not come through"
+            await self._keep(given_up(job, why, now, self.timing))
             return
-        if job.cancel_requested or now > job.deadline(self.timing):
+        # Only what CopyModel answered to us is surely ours to cancel.
+        if job.operation and (job.cancel_requested or now > job.deadline(self.timing)):
             with suppress(RefusedError):  # no cancel there: all that is left is to watch
                 await self.models.cancel_operation(job.operation)
-        copying_for = (now - (job.copy_started_at or job.attempt_at)).total_seconds()
-        wait = self.timing.poll_wait(copying_for, self.jitter())
-        await self.store.save(job.waiting(now, wait))
+        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)
 
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""
@@ -297,58 +326,68 @@ class Workflow:
             if not verified:
                 origin = found.copy_of or "nothing"
                 warnings = (f"the copy names {origin} as its origin, not {job.source.name}",)
-        started_at = operation.started_at or job.copy_started_at
-        await self._end(
-            replace(job, copy_started_at=started_at).succeeded(
+        await self._keep(
+            job.succeeded(
                 self.clock.now(),
                 model_version=made.version or "",
                 verified=verified,
-                ended_at=operation.updated_at,
+                operation=operation,
                 warnings=warnings,
             )
         )
 
     async def _reconcile(self, job: Job) -> None:
         """Look what came of an ask with an unknown outcome, before anybody asks again."""
-        assert job.target is not None
         now = self.clock.now()
+        found = what_came_of(job, await self._look(job), now, self.timing)
+        match found:
+            case Made():
+                await self._keep(
+                    job.succeeded(
+                        self.clock.now(),
+                        model_version=found.model.name.version or "",
+                        verified=True,
+                        operation=found.operation,
+                        possible_duplicates=tuple(str(other.name) for other in found.others),
+                    )
+                )
+            case Absent():
+                await self.store.save(job.not_asked().waiting(now, 0))
+            case Quiet():
+                hush = self.timing.hush * (1 + self.jitter() / 10)
+                await self.store.save(job.quiet(now).waiting(now, hush))
+            case Running():
+                await self._watch(job, now)
+            case Unclear() if job.is_hopeless(now, self.timing):
+                why = "no trace of it could be proven"
+                await self._keep(given_up(job, why, now, self.timing))
+            case Unclear():
+                await self._wait(job.seen(), job.asked_at or now)
+
+    async def _look(self, job: Job) -> Seen:
+        """Read what ``Seen`` asks for, in its order."""
+        assert job.target is not None
+        operations = await self._operations(job.target)
         try:
-            operations = await self.models.list_operations(job.target)
             versions = await self.models.list_versions(job.target)
         except RefusedError as error:
             raise UnavailableError(str(error)) from error  # no answer to the request itself
-        found = what_came_of(job, operations, versions, now, self.timing)
-        match found:
-            case Made(model=model, operation=operation):
-                if operation:
-                    job = replace(
-                        job, operation=operation.name, copy_started_at=operation.started_at
-                    )
-                made = job.succeeded(
-                    self.clock.now(),
-                    model_version=model.name.version or "",
-                    verified=True,
-                    ended_at=operation.updated_at if operation else None,
-                    possible_duplicates=tuple(str(other.name) for other in found.others),
-                )
-                await self._end(made)
-            case Absent():
-                await self.store.save(replace(job.not_asked(), due_at=now))
-            case Unclear() if job.is_hopeless(now, self.timing):
-                await self._give_up(job, "no trace of it could be proven")
-            case Unclear():
-                looking_for = (now - (job.asked_at or now)).total_seconds()
-                wait = self.timing.poll_wait(looking_for, self.jitter())
-                await self.store.save(job.waiting(now, wait))
+        numbers = {model.name.version for model in versions} - {*job.known_versions}
+        names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
+        left_traces = await self.store.with_traces(names)
+        return Seen(
+            operations=operations,
+            versions=versions,
+            neighbours=[other for other in left_traces if other.key != job.key],
+        )
 
-    async def _fail(self, job: Job, code: Code, message: str) -> None:
-        failure = failures.failure(code, message, job.request, job.source)
-        await self._end(job.failed(self.clock.now(), failure))
+    async def _operations(self, target: ModelName) -> Sequence[Operation] | None:
+        try:
+            return await self.models.list_operations(target)
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error
 
-    async def _end(self, job: Job) -> None:
-        """Save an outcome and tell it at once."""
-        job = await self.store.save(job.leased(self.clock.now(), self.timing))
-        await self._announce(job)
+    # ANNOUNCE
 
     async def _announce(self, job: Job) -> None:
         """Keep the letter, then send the reply; a crash in between repeats, never skips."""
@@ -360,6 +399,10 @@ class Workflow:
             await self.store.save(job.announced())
         except UnavailableError as error:
             await self._put_off(job, error)
+
+    async def _fail(self, job: Job, code: Code, message: str) -> None:
+        failure = failures.failure(code, message, job.request, job.source)
+        await self._keep(job.failed(self.clock.now(), failure))
 
     async def _resolve(self, name: ModelName) -> Source:
         """Fix an alias or the default version to a number."""
@@ -389,87 +432,3 @@ class Workflow:
         if isinstance(planned, Failure):
             raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
         return planned
-
-    # Everything that is due.
-
-    async def sweep(self) -> int:
-        """Advance everything that is due once; return how many jobs that were."""
-        now = self.clock.now()
-        latest = now + timedelta(seconds=self.timing.longest_wait)
-        jobs = await self.store.due(now, latest, SWEEP_LIMIT)
-        turn = asyncio.Semaphore(SWEEP_CONCURRENCY)
-
-        async def one(job: Job) -> None:
-            async with turn:
-                try:
-                    await self.advance(job)
-                except Exception as bug:
-                    await self._stumble(job, bug)
-                    raise
-
-        # One job that meets a bug must not keep the others from moving.
-        ended = await asyncio.gather(*(one(job) for job in jobs), return_exceptions=True)
-        if bugs := [error for error in ended if isinstance(error, Exception)]:
-            raise ExceptionGroup("some jobs could not be advanced", bugs)
-        return len(jobs)
-
-    async def _stumble(self, job: Job, bug: Exception) -> None:
-        """Put off a job that met a bug, and answer it when it does so again and again."""
-        with suppress(StaleJobError, UnavailableError):
-            newest = await self.store.get(job.key)
-            if newest is None:
-                return
-            now = self.clock.now()
-            if newest.state.final or newest.tries + 1 < BUGS_UNTIL_FAILED:
-                wait = self.timing.backoff(newest.tries, self.jitter())
-                await self.store.save(newest.snoozed(now, wait))
-            else:
-                met = failures.bug(bug)
-                await self.store.save(newest.failed(now, met))
-
-    async def tick(self, follow_seconds: float) -> int:
-        """Sweep, then follow young copies for at most ``follow_seconds``.
-
-        One follower for each process; a tick that finds one wakes it and returns.
-        """
-        await self.store.delete_expired(self.clock.now())
-        swept = await self.sweep()
-        if self._following:
-            self._stirred.set()
-            return swept
-        self._following = True
-        try:
-            return swept + await self._follow(follow_seconds)
-        finally:
-            self._following = False
-
-    async def _follow(self, seconds: float) -> int:
-        swept, until = 0, self.clock.monotonic() + seconds
-        while not self._closing and (left := until - self.clock.monotonic()) > 0:
-            self._stirred.clear()
-            due_at = await self.store.next_due_at()
-            if due_at is None:
-                break
-            wait = (due_at - self.clock.now()).total_seconds()
-            # Young copies are looked at often; for an old one the next tick is soon enough.
-            if wait > min(left, 2 * self.timing.poll_shortest):
-                break
-            if wait > 0:
-                await self._rest(wait)
-            elif not (moved := await self.sweep()):
-                await self._rest(1)  # due, but nobody here can move it
-            else:
-                swept += moved
-        return swept
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait, unless stirred by a copy that was just started or by the end of the process."""
-        try:
-            await asyncio.wait_for(self._stirred.wait(), timeout=seconds)
-        except TimeoutError:
-            return
-
-    def close(self) -> None:
-        """End follows now: the process wants to leave. Safe from a signal handler's callback."""
-        self._closing = True
-        self._stirred.set()

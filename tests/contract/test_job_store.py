@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 
 from model_copier.adapters.sqlite import SqliteJobStore
+from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import (
     Code,
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
-    StoreError,
     UnavailableError,
+    UnreadableRecordError,
 )
-from model_copier.job import CopyRequest, Failure, Job, Original, Source, Timing
+from model_copier.job import Failure, Job, Original
+from model_copier.records import to_record
 from model_copier.resource_names import ModelName
+from model_copier.timing import Timing
 from simulators import START, SimulatedStore
 
 TIMING = Timing()
@@ -46,7 +49,7 @@ def job(key: str = "a", **changes: Any) -> Job:
 
 
 def holding(stored: Job) -> Job:
-    return stored.with_source(Source(name=SOURCE, known_as=SOURCE))
+    return stored.with_source(Source(name=SOURCE, known_as=SOURCE)).holding()
 
 
 @pytest.fixture(params=["simulated", "sqlite"])
@@ -145,6 +148,61 @@ async def test_with_nothing_left_to_do_nothing_is_due(store):
     assert await store.next_due_at() is None
 
 
+async def test_a_job_is_found_by_the_trace_that_it_left(store):
+    """Asked, it may have made any version; when it has succeeded, it made one; else none."""
+    asked = await store.create(holding(job("asked")).asked(START, ("1",)))
+    made = holding(job("made")).asked(START, ()).succeeded(START, model_version="2", verified=True)
+    await store.create(made)
+    there = holding(job("there"))
+    await store.create(
+        there.succeeded(START, model_version="3", verified=True, already_existed=True)
+    )
+    await store.create(replace(holding(job("not asked")), holds_destination=False))
+    model = str(asked.target)
+
+    async def found(*names: str) -> set[str]:
+        return {left.key for left in await store.with_traces(names)}
+
+    assert await found(model, f"{model}@1", f"{model}@2", f"{model}@3") == {"asked", "made"}
+    assert await found(f"{model}@2") == {"made"}
+    assert await found(f"{model}@1") == set()
+
+
+async def test_a_job_that_follows_an_operation_is_found_by_its_number(store):
+    name = "projects/1/locations/us-central1/models/m/operations/42"
+    asked = holding(job("copying")).asked(START, ())
+    copying = await store.create(asked.copying(name, START, START))
+    await store.create(job("other"))
+
+    assert await store.with_operation("42") == [copying]
+    assert await store.with_operation("4") == []
+
+    await store.save(copying.succeeded(START, model_version="1", verified=True))
+
+    assert await store.with_operation("42") == []
+
+
+async def test_turns_are_given_out_one_after_the_other(store):
+    turns = await asyncio.gather(*(store.take_turn("here", START, 1.5) for _ in range(20)))
+
+    assert sorted(turns) == [START + timedelta(seconds=1.5 * number) for number in range(20)]
+
+
+async def test_a_queue_that_ran_empty_begins_anew(store):
+    await store.take_turn("here", START, 1.5)
+    later = START + timedelta(hours=1)
+
+    assert await store.take_turn("here", later, 1.5) == later
+    assert await store.take_turn("there", START, 1.5) == START
+
+
+async def test_a_queue_whose_end_a_broken_clock_wrote_is_taken_for_empty(store):
+    await store.take_turn("here", START.replace(year=3000), 1.5)
+
+    assert await store.take_turn("here", START, 1.5) == START
+    assert await store.take_turn("here", START, 1.5) == START + timedelta(seconds=1.5)
+
+
 async def test_expired_records_are_forgotten(store):
     await store.create(job("old", expires_at=START))
     await store.create(job("young", expires_at=START + timedelta(days=1)))
@@ -186,6 +244,38 @@ async def test_two_openers_of_one_file_share_its_jobs(tmp_path: Path):
         await one.save(stored)
     await one.close()
     await other.close()
+
+
+async def test_the_openers_of_one_file_share_its_queues(tmp_path: Path):
+    stores = [await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5) for _ in range(3)]
+
+    turns = await asyncio.gather(
+        *(store.take_turn("here", START, 1) for store in stores for _ in range(10))
+    )
+
+    assert len(set(turns)) == 30
+    for store in stores:
+        await store.close()
+
+
+async def test_a_file_of_an_earlier_version_is_given_what_it_lacks(tmp_path: Path):
+    with sqlite3.connect(tmp_path / "jobs.db") as before:
+        before.execute(
+            "CREATE TABLE jobs (key TEXT PRIMARY KEY, version INTEGER NOT NULL, due_at REAL,"
+            " destination TEXT, expires_at REAL, record BLOB NOT NULL) WITHOUT ROWID"
+        )
+        before.execute(
+            "INSERT INTO jobs (key, version, record) VALUES ('a', 1, ?)", (to_record(job()),)
+        )
+    before.close()
+
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    await store.save(replace(job(), version=1, tries=1))
+
+    saved = await store.get("a")
+    assert saved is not None
+    assert saved.tries == 1
+    await store.close()
 
 
 async def test_a_file_that_is_no_database_is_an_outage_that_says_so(tmp_path: Path):
@@ -231,7 +321,7 @@ async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(tmp_pa
 
     assert [found.key for found in await store.due(START, LATEST, 10)] == ["ours"]
     assert "a record of version 2" in capsys.readouterr().out
-    with pytest.raises(StoreError, match="version 2"):
+    with pytest.raises(UnreadableRecordError, match="version 2"):
         await store.get("newer")
     await store.close()
 

@@ -2,20 +2,22 @@
 simulated one and over the real client, which talks gRPC to the local Vertex AI.
 """
 
-import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 import pytest
 
+from local_cloud.registry import Registry
 from local_cloud.vertex import Vertex
+from local_cloud.vertex_dialects import DIALECTS
 from local_cloud.vertex_records import Code as VertexCode
+from local_cloud.vertex_records import Dialect, Names, Origin
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.errors import Code, OutcomeUnknownError, RefusedError, UnavailableError
 from model_copier.ports import ModelService
-from model_copier.registry import CopyCall, Operation
+from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 from simulators import SimulatedClock, SimulatedModels
 from world import PARENT, SOURCE, TARGET
@@ -27,38 +29,66 @@ CALL = CopyCall(
 )
 
 
+COPY_SECONDS = 60.0
+# By then all that any dialect keeps back has shown.
+ALL_SHOWN_SECONDS = 60.0
+
+
 @dataclass
 class Setting:
-    """A registry with one source and one parent model, and how to wait for a copy's end."""
+    """A registry with one source and one parent model, on a clock that is moved by hand."""
 
     models: ModelService
-    cloud: Any
+    cloud: SimulatedModels | Vertex
+    clock: SimulatedClock
 
     async def ended(self, operation: Operation) -> Operation:
-        async with asyncio.timeout(10):
-            while True:
-                found = await self.models.get_operation(operation.name)
-                if found.done:
-                    return found
-                if isinstance(self.cloud, SimulatedModels):
-                    self.cloud.clock.advance(60)
-                await asyncio.sleep(0.01)
+        """Let a copy end and show."""
+        self.clock.advance(COPY_SECONDS + ALL_SHOWN_SECONDS)
+        return await self.models.get_operation(operation.name)
+
+    async def versions(self) -> Sequence[Model]:
+        return await self.models.list_versions(ModelName.parse(TARGET))
+
+    def fail_next(self, code: VertexCode) -> None:
+        """Let the next copy fail in its operation."""
+        if isinstance(self.cloud, SimulatedModels):
+            self.cloud.dooms.append(Code[code.name])
+        else:
+            self.cloud.faults.copy_fails(code, times=1)
+
+
+Start = Callable[[Dialect], Awaitable[Setting]]
 
 
 @pytest.fixture(params=["simulated", "local"])
-async def setting(request: pytest.FixtureRequest) -> AsyncIterator[Setting]:
-    if request.param == "simulated":
-        simulated = SimulatedModels(SimulatedClock())
-        simulated.add(SOURCE)
-        simulated.add(PARENT)
-        yield Setting(simulated, simulated)
-        return
-    async with Vertex(copy_seconds=0.05) as vertex:
-        vertex.add_model(SOURCE)
-        vertex.add_model(PARENT)
-        models = VertexModelService(call_seconds=5, endpoint=f"http://{vertex.address}")
-        yield Setting(models, vertex)
-        await models.close()
+async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    """Start either of the two, in a dialect."""
+    async with contextlib.AsyncExitStack() as closing:
+
+        async def start(dialect: Dialect) -> Setting:
+            clock = SimulatedClock()
+            if request.param == "simulated":
+                simulated = SimulatedModels(
+                    clock, registry=Registry(dialect=dialect), copy_seconds=COPY_SECONDS
+                )
+                simulated.add(SOURCE)
+                simulated.add(PARENT)
+                return Setting(simulated, simulated, clock)
+            vertex = Vertex(copy_seconds=COPY_SECONDS, dialect=dialect, clock=clock.now)
+            vertex.add_model(SOURCE)
+            vertex.add_model(PARENT)
+            await closing.enter_async_context(vertex)
+            models = VertexModelService(call_seconds=5, endpoint=f"http://{vertex.address}")
+            closing.push_async_callback(models.close)
+            return Setting(models, vertex, clock)
+
+        yield start
+
+
+@pytest.fixture
+async def setting(start: Start) -> Setting:
+    return await start(Dialect())
 
 
 async def test_a_model_is_read_with_its_versions_number(setting: Setting):
@@ -137,24 +167,219 @@ async def test_an_unknown_operation_is_not_found(setting: Setting):
 
 
 async def test_a_cancelled_copy_ends_so_and_makes_nothing(setting: Setting):
-    if isinstance(setting.cloud, SimulatedModels):
-        started = await setting.models.copy_model(CALL)
-    else:
-        async with Vertex(copy_seconds=60) as slow:
-            slow.add_model(SOURCE)
-            models = VertexModelService(call_seconds=5, endpoint=f"http://{slow.address}")
-            await _cancelled(models, await models.copy_model(CALL))
-            await models.close()
-        return
-    await _cancelled(setting.models, started)
+    started = await setting.models.copy_model(CALL)
 
+    await setting.models.cancel_operation(started.name)
 
-async def _cancelled(models: ModelService, started: Operation) -> None:
-    await models.cancel_operation(started.name)
-
-    ended = await models.get_operation(started.name)
+    ended = await setting.models.get_operation(started.name)
     assert (ended.done, ended.code) == (True, Code.CANCELLED)
-    assert list(await models.list_versions(ModelName.parse(TARGET))) == []
+    assert list(await setting.versions()) == []
+
+
+# What Google leaves open: the same answers from both, in every dialect.
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+async def test_in_every_dialect_a_copy_ends_as_one_version_that_its_operation_names(
+    start: Start, dialect: Dialect
+):
+    setting = await start(dialect)
+
+    started = await setting.models.copy_model(CALL)
+    ended = await setting.ended(started)
+
+    (made,) = await setting.versions()
+    assert ended.model == made.name
+    assert made.name.may_be(ModelName.parse(f"{TARGET}@1"))
+    if dialect.proof_after_seconds is None:
+        assert made.copy_of is None
+    else:
+        assert made.copy_of
+        assert made.copy_of.may_be(CALL.source)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+async def test_in_every_dialect_a_model_that_was_there_before_is_read_at_once(
+    start: Start, dialect: Dialect
+):
+    setting = await start(dialect)
+
+    assert (await setting.models.get_model(CALL.source)).name.may_be(CALL.source)
+
+
+async def test_names_may_carry_the_projects_number(start: Start):
+    setting = await start(Dialect(names=Names.NUMBERS))
+
+    ended = await setting.ended(await setting.models.copy_model(CALL))
+
+    (made,) = await setting.versions()
+    assert ended.model
+    assert made.copy_of
+    for name in (ended.model, made.name, made.copy_of):
+        assert name.project.isdecimal()
+    assert await setting.models.get_model(made.name) == made
+
+
+@pytest.mark.parametrize("before", ["running", "ended"])
+async def test_a_taken_id_may_be_taken_and_fail_in_the_operation(start: Start, before: str):
+    setting = await start(Dialect(existing_id=None, in_flight_id=None))
+    first = await setting.models.copy_model(CALL)
+    if before == "ended":
+        await setting.ended(first)
+
+    second = await setting.ended(await setting.models.copy_model(CALL))
+
+    assert (second.done, second.code) == (True, Code.ALREADY_EXISTS)
+    assert (await setting.models.get_operation(first.name)).model == ModelName.parse(f"{TARGET}@1")
+    assert len(await setting.versions()) == 1
+
+
+async def test_a_method_may_be_unimplemented(start: Start):
+    setting = await start(Dialect(unimplemented=frozenset({"ListOperations", "CancelOperation"})))
+    started = await setting.models.copy_model(CALL)
+
+    assert await setting.models.list_operations(ModelName.parse(TARGET)) is None
+    with pytest.raises(RefusedError) as refused:
+        await setting.models.cancel_operation(started.name)
+    assert refused.value.code is Code.UNIMPLEMENTED
+    assert not (await setting.models.get_operation(started.name)).done
+
+
+async def test_a_cancel_may_be_accepted_and_come_to_nothing(start: Start):
+    setting = await start(Dialect(cancels=False))
+    started = await setting.models.copy_model(CALL)
+
+    await setting.models.cancel_operation(started.name)
+
+    assert not (await setting.models.get_operation(started.name)).done
+    assert (await setting.ended(started)).model == ModelName.parse(f"{TARGET}@1")
+
+
+@pytest.mark.parametrize(("origin", "named"), [(Origin.SOURCE, f"{TARGET}@1"), (Origin.ROOT, None)])
+async def test_a_copy_of_a_copy_names_its_source_or_the_root(
+    start: Start, origin: Origin, named: str | None
+):
+    setting = await start(Dialect(origin=origin))
+    await setting.ended(await setting.models.copy_model(CALL))
+    source = ModelName.parse(f"{TARGET}@1")
+
+    call = replace(CALL, source=source, model_id="second")
+    ended = await setting.ended(await setting.models.copy_model(call))
+
+    assert ended.model
+    found = await setting.models.get_model(ended.model)
+    assert str(found.copy_of) == (named or str(CALL.source))
+
+
+async def test_a_proof_may_come_late(start: Start):
+    setting = await start(Dialect(proof_after_seconds=30))
+    await setting.models.copy_model(CALL)
+
+    setting.clock.advance(COPY_SECONDS + 29)
+    assert [each.copy_of for each in await setting.versions()] == [None]
+
+    setting.clock.advance(1)
+    assert [each.copy_of for each in await setting.versions()] == [CALL.source]
+
+
+async def test_a_stale_read_tells_of_a_late_proof_later_still(start: Start):
+    setting = await start(Dialect(proof_after_seconds=30, stale_seconds=20))
+    await setting.models.copy_model(CALL)
+
+    setting.clock.advance(COPY_SECONDS + 49)
+    assert [each.copy_of for each in await setting.versions()] == [None]
+
+    setting.clock.advance(1)
+    assert [each.copy_of for each in await setting.versions()] == [CALL.source]
+
+
+async def test_a_model_may_show_before_its_operation_has_ended(start: Start):
+    setting = await start(Dialect(model_after_seconds=10))
+    started = await setting.models.copy_model(CALL)
+
+    setting.clock.advance(9)
+    assert list(await setting.versions()) == []
+
+    setting.clock.advance(1)
+    assert not (await setting.models.get_operation(started.name)).done
+    (early,) = await setting.versions()
+    assert (await setting.ended(started)).model == early.name
+    assert list(await setting.versions()) == [early]
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+async def test_a_model_that_showed_early_is_gone_when_its_copy_comes_to_nothing(
+    start: Start, end: str
+):
+    setting = await start(Dialect(model_after_seconds=0))
+    if end == "failed":
+        setting.fail_next(VertexCode.INTERNAL)
+    started = await setting.models.copy_model(CALL)
+    assert len(await setting.versions()) == 1
+
+    if end == "cancelled":
+        await setting.models.cancel_operation(started.name)
+
+    assert (await setting.ended(started)).code
+    assert list(await setting.versions()) == []
+
+
+@pytest.mark.parametrize("early", [None, 0.0])
+async def test_a_failed_copy_may_leave_a_wreck_without_proof(start: Start, early: float | None):
+    setting = await start(Dialect(leaves_wreck=True, model_after_seconds=early))
+    setting.fail_next(VertexCode.INTERNAL)
+
+    ended = await setting.ended(await setting.models.copy_model(CALL))
+
+    assert (ended.code, ended.model) == (Code.INTERNAL, None)
+    (wreck,) = await setting.versions()
+    assert wreck.copy_of is None
+
+
+async def test_reads_may_be_stale(start: Start):
+    setting = await start(Dialect(stale_seconds=30))
+    started = await setting.models.copy_model(CALL)
+
+    setting.clock.advance(COPY_SECONDS + 29)
+    assert (await setting.models.get_operation(started.name)).done
+    assert list(await setting.versions()) == []
+    with pytest.raises(RefusedError):
+        await setting.models.get_model(ModelName.parse(TARGET))
+
+    setting.clock.advance(1)
+    assert len(await setting.versions()) == 1
+    assert await setting.models.get_model(ModelName.parse(TARGET))
+
+
+async def test_a_fresh_operation_may_not_be_found_nor_listed_nor_cancelled(start: Start):
+    setting = await start(Dialect(operation_after_seconds=30))
+    started = await setting.models.copy_model(CALL)
+
+    setting.clock.advance(29)
+    for call in (setting.models.get_operation, setting.models.cancel_operation):
+        with pytest.raises(RefusedError) as refused:
+            await call(started.name)
+        assert refused.value.code is Code.NOT_FOUND
+    assert list(await setting.models.list_operations(ModelName.parse(TARGET)) or ()) == []
+
+    setting.clock.advance(1)
+    assert not (await setting.models.get_operation(started.name)).done
+    assert len(await setting.models.list_operations(ModelName.parse(TARGET)) or ()) == 1
+
+
+async def test_a_copy_may_show_nowhere_for_a_while_even_when_it_has_ended(start: Start):
+    setting = await start(Dialect(shows_after_seconds=COPY_SECONDS + 30))
+    started = await setting.models.copy_model(CALL)
+
+    setting.clock.advance(COPY_SECONDS + 29)
+    assert list(await setting.versions()) == []
+    assert list(await setting.models.list_operations(ModelName.parse(TARGET)) or ()) == []
+    with pytest.raises(RefusedError):
+        await setting.models.get_operation(started.name)
+
+    setting.clock.advance(1)
+    assert len(await setting.versions()) == 1
+    assert (await setting.models.get_operation(started.name)).done
 
 
 # The real client alone.

@@ -8,111 +8,34 @@ What every face promises runs once for each kind of client: the generated one ov
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 
 import asyncio
-import contextlib
-import inspect
 import json
-import os
 import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import grpc
-import grpc.aio
 import httpx
 import pytest
 from google.api_core import exceptions
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as google
-from google.cloud.aiplatform_v1.services.model_service.transports.grpc import (
-    ModelServiceGrpcTransport,
-)
-from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio import (
-    ModelServiceGrpcAsyncIOTransport,
-)
 from google.longrunning import operations_pb2
-from google.protobuf import json_format
 
 from local_cloud.vertex import Code, Vertex
-
-SOURCE = "projects/src/locations/us-central1/models/7"
-TARGET = "projects/dst/locations/europe-west4"
-CATS = f"{TARGET}/models/cats"
-DEADLINE_SECONDS = 10.0
-
-
-class Caller:
-    """One of Google's clients, called the same way whatever its colour."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    async def __call__(self, method: str, request: Any) -> Any:
-        bound = getattr(self._client, method)
-        if inspect.iscoroutinefunction(bound):
-            return await bound(request)
-        return await asyncio.to_thread(bound, request)
-
-    async def listed(self, method: str, request: Any) -> list[Any]:
-        """Fetch every page of a list."""
-        bound = getattr(self._client, method)
-        if inspect.iscoroutinefunction(bound):
-            return [item async for item in await bound(request)]
-        return await asyncio.to_thread(lambda: list(bound(request)))
-
-    async def copy(self, **asked: str) -> Any:
-        return await self("copy_model", copy_request(**asked))
-
-    async def waited(self, copy: Any, **asked: str) -> Any:
-        """Call WaitOperation once and return what came of it."""
-        answer = await self(
-            "wait_operation",
-            json_format.ParseDict(
-                {"name": copy.operation.name, **asked}, operations_pb2.WaitOperationRequest()
-            ),
-        )
-        # Over gRPC the generated client forgets to parse this one answer.
-        return operations_pb2.Operation.FromString(answer) if isinstance(answer, bytes) else answer
-
-    async def ended(self, copy: Any) -> Any:
-        operation = await self.waited(copy)
-        assert operation.done
-        return operation
-
-    async def result(self, copy: Any) -> Any:
-        """Let Google's own polling fetch what became of a copy."""
-        if inspect.iscoroutinefunction(copy.result):
-            return await copy.result(timeout=DEADLINE_SECONDS)
-        return await asyncio.to_thread(copy.result, timeout=DEADLINE_SECONDS)
-
-
-def copy_request(**asked: str) -> dict[str, str]:
-    return {"parent": TARGET, "source_model": f"{SOURCE}@1", **asked}
-
-
-@contextlib.asynccontextmanager
-async def calling(vertex: Vertex, kind: str) -> AsyncIterator[Caller]:
-    if kind == "rest":
-        client = google.ModelServiceClient(
-            credentials=AnonymousCredentials(),
-            transport="rest",
-            client_options={"api_endpoint": vertex.rest_url},
-        )
-        with client:
-            yield Caller(client)
-    elif kind == "grpc":
-        with grpc.insecure_channel(vertex.address) as channel:
-            yield Caller(
-                google.ModelServiceClient(transport=ModelServiceGrpcTransport(channel=channel))
-            )
-    else:
-        async with grpc.aio.insecure_channel(vertex.address) as channel:
-            transport = ModelServiceGrpcAsyncIOTransport(channel=channel)
-            yield Caller(google.ModelServiceAsyncClient(transport=transport))
+from vertex_clients import (
+    CATS,
+    DEADLINE_SECONDS,
+    SOURCE,
+    TARGET,
+    Caller,
+    calling,
+    copy_request,
+    run,
+    until,
+)
 
 
 @pytest.fixture
@@ -134,27 +57,6 @@ async def caller(vertex, request) -> AsyncIterator[Caller]:
 async def http(vertex) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=vertex.rest_url) as client:
         yield client
-
-
-async def until(fact: Callable[[], bool]) -> None:
-    """Return when ``fact`` holds, and fail when it does not in time."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not fact():  # noqa: ASYNC110  most facts are in another process
-            await asyncio.sleep(0.005)
-
-
-async def run(*command: str, **environment: str) -> str:
-    """Run a program to its end and return what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=os.environ | environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
 
 
 # Every face
@@ -499,6 +401,18 @@ async def test_an_operation_is_served_where_either_client_asks(http, prefix):
     }
 
 
+async def test_v1beta1_is_v1_with_types_of_its_own(http):
+    answer = await http.post(
+        f"/v1beta1/{TARGET}/models:copy", json={"sourceModel": SOURCE, "modelId": "cats"}
+    )
+
+    waited = await http.post(f"/v1beta1/{answer.json()['name']}:wait", json={"timeout": "10s"})
+
+    kind = "type.googleapis.com/google.cloud.aiplatform.v1beta1.CopyModel"
+    assert answer.json()["metadata"]["@type"] == f"{kind}OperationMetadata"
+    assert waited.json()["response"]["@type"] == f"{kind}Response"
+
+
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"sourceModels": "x"}', b'{"modelId": "a", "parentModel": "b"}']
 )
@@ -587,6 +501,19 @@ async def test_two_clouds_in_one_process_know_nothing_of_each_other(vertex):
 
 # Whole programs of Google's
 
+SDK_FAILURES = """
+import sys
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import aiplatform
+aiplatform.init(api_endpoint=sys.argv[1], api_transport="rest", project="dst",
+                location="us-central1", credentials=AnonymousCredentials())
+for name in sys.argv[2:]:
+    try:
+        aiplatform.Model(name).copy("europe-west4", destination_model_id="cats")
+    except GoogleAPICallError as error:
+        print("raised", type(error).__name__, error.message)
+"""
 SDK_COPY = """
 import sys
 from google.auth.credentials import AnonymousCredentials
@@ -606,11 +533,30 @@ async def test_the_sdk_copies_a_model(vertex):
     assert str(vertex.versions(CATS)[0].copied_from) == f"{SOURCE}@2"
 
 
-@pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
-async def test_gcloud_copies_describes_and_lists_models(vertex, tmp_path):
+async def test_the_sdk_tells_a_refusal_a_failure_and_a_missing_source(vertex):
+    vertex.add_model(f"{SOURCE}0", kind="BQML")
+    vertex.faults.copy_fails(Code.PERMISSION_DENIED, times=1)
+
+    printed = await run(
+        sys.executable, "-c", SDK_FAILURES, vertex.rest_url, f"{SOURCE}0", SOURCE, f"{SOURCE}@9"
+    )
+
+    raised = [line for line in printed.splitlines() if line.startswith("raised")]
+    refused, failed, missing = raised
+    assert "BigQuery ML" in refused
+    assert failed.startswith("raised PermissionDenied")
+    assert missing.startswith("raised NotFound")
+
+
+@pytest.fixture
+def gcloud(vertex, tmp_path) -> Callable[..., Awaitable[Any]]:
+    """Call ``gcloud ... --format=json`` with the target as its project and region."""
+    if not shutil.which("gcloud"):
+        pytest.skip("gcloud is not installed on this machine")
+
     async def gcloud(*arguments: str) -> Any:
         printed = await run(
-            *("gcloud", "ai", "models", *arguments, "--format=json"),
+            *("gcloud", *arguments, "--project=dst", "--region=europe-west4", "--format=json"),
             CLOUDSDK_CONFIG=str(tmp_path),
             CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM=f"{vertex.rest_url}/",
             CLOUDSDK_AUTH_DISABLE_CREDENTIALS="true",
@@ -620,13 +566,43 @@ async def test_gcloud_copies_describes_and_lists_models(vertex, tmp_path):
         )
         return json.loads(printed)
 
-    target = ("--project=dst", "--region=europe-west4")
-    copied = await gcloud(
-        "copy", *target, f"--source-model={SOURCE}@2", "--destination-model-id=cats"
+    return gcloud
+
+
+async def test_gcloud_copies_describes_and_lists_models(gcloud):
+    models = ("ai", "models")
+    source = f"--source-model={SOURCE}"
+
+    copied = await gcloud(*models, "copy", f"{source}@2", "--destination-model-id=cats")
+    version = await gcloud(
+        "beta", *models, "copy", f"{source}@1", f"--destination-parent-model={CATS}"
     )
-    described = await gcloud("describe", "cats@1", *target)
-    listed = await gcloud("list", *target)
+    described = await gcloud(*models, "describe", "cats@1")
+    listed = await gcloud(*models, "list")
+    versions = await gcloud(*models, "list-version", "cats")
 
     assert (copied["model"], copied["modelVersionId"]) == (CATS, "1")
+    assert (version["model"], version["modelVersionId"]) == (CATS, "2")
     assert described["originalModelInfo"] == {"model": f"{SOURCE}@2"}
     assert [model["name"] for model in listed] == [CATS]
+    assert [each["versionId"] for each in versions] == ["1", "2"]
+
+
+async def test_gcloud_tells_a_refusal_with_its_code_and_a_failure_with_its_words(vertex, gcloud):
+    vertex.add_model(f"{SOURCE}0", kind="BQML")
+    copy = ("ai", "models", "copy", "--destination-model-id=cats")
+
+    with pytest.raises(AssertionError, match=r"FAILED_PRECONDITION: source_model: .*BigQuery ML"):
+        await gcloud(*copy, f"--source-model={SOURCE}0")
+    with pytest.raises(AssertionError, match=r"\(gcloud.ai.models.copy\) NOT_FOUND"):
+        await gcloud(*copy, f"--source-model={SOURCE}@9")
+
+
+async def test_gcloud_sends_a_copy_again_whose_answer_was_lost(vertex, gcloud):
+    """That is why the copier does not use it: without a destination id there are two models."""
+    vertex.faults.take_then_fail()
+
+    await gcloud("ai", "models", "copy", f"--source-model={SOURCE}")
+
+    assert [call.answer for call in vertex.copy_calls] == ["UNAVAILABLE", "OK"]
+    assert len({operation.destination for operation in vertex.operations}) == 2

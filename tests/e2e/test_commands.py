@@ -1,11 +1,13 @@
 """``python -m local_cloud`` as a person runs it."""
 
+import json
 import os
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -73,7 +75,15 @@ def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
         for part in (f"--{option}-port", str(free_port()))
     ]
     up = subprocess.Popen(
-        [sys.executable, "-m", "local_cloud", "up", f"--folder={tmp_path}", *ports],
+        [
+            sys.executable,
+            "-m",
+            "local_cloud",
+            "up",
+            f"--folder={tmp_path}",
+            "--vertex=seed=7",
+            *ports,
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -94,10 +104,13 @@ def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
         timeout=30,
         check=False,
     )
+    with urllib.request.urlopen(f"{exports['VERTEX_REST']}/control/knobs") as answer:
+        knobs = json.load(answer)
     up.send_signal(ends_by)
     rest, _ = up.communicate(timeout=30)
 
     assert published.returncode == 0, published.stderr
+    assert knobs["seed"] == 7
     assert up.returncode == 130
     assert "stopped" in rest
     assert {f"export {name}={shlex.quote(value)}\n" for name, value in exports.items()} <= set(
@@ -115,6 +128,21 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path):
     assert ended.returncode == 1
     assert port in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("seed", "'seed' is not KNOB=VALUE"),
+        ("lost_answers=2", "lost_answers: Input should be less than or equal to 1"),
+        ("dialect=odd", "dialect: 'odd' is no dialect; there are default, "),
+    ],
+)
+def test_a_knob_that_is_set_wrong_is_named(setting: str, words: str):
+    ended = run("up", "--vertex", setting)
+
+    assert ended.returncode == 2
+    assert words in ended.stderr
 
 
 def free_port() -> int:

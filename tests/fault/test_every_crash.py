@@ -8,14 +8,18 @@ was not acknowledged. Then the invariants must hold as if nothing had happened.
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from model_copier.errors import Code
 from model_copier.messages import CANCEL_REQUESTED
+from model_copier.resource_names import ModelName
 from simulators import SimulatedModels
 from world import PARENT, REQUEST, SOURCE, TARGET, World, request
+
+FORWARDED = {"CloudPubSubDeadLetterSourceDeliveryCount": "100"}
 
 
 class CrashError(BaseException):
@@ -75,6 +79,7 @@ class Path:
     outcomes: Sequence[str]
     copies: Collection[int]
     goes_on: Story | None = None  # after the first delivery
+    forwarded: bool = False  # Pub/Sub gave it up, and pushes its own letter
 
     def __str__(self) -> str:
         return self.name
@@ -111,15 +116,27 @@ async def _cancel(world: World) -> None:
     await world.deliver(cancel)
 
 
+async def _nudge(world: World) -> None:
+    """The audit log tells of the end, wherever a crash left the job."""
+    world.clock.advance(43)
+    for operation in world.models.registry.operations():
+        await world.ticks.nudge(operation.name)
+
+
 async def _replay(world: World) -> None:
     """Replay whatever letter there is, twice, as an impatient person would."""
-    await world.pass_time(400)
+    await world.pass_time(1000)
     for letter in list(world.topics.letters)[:1]:
         again = replace(
             request(), attributes=letter.attributes | {"replay_of": letter.attributes["outcome_id"]}
         )
         await world.deliver(again)
         await world.deliver(again)
+
+
+async def _publish_again(world: World) -> None:
+    """Pub/Sub's own letter names no outcome: it is published as what it is."""
+    await world.deliver(request())
 
 
 def _lost(models: SimulatedModels) -> None:
@@ -133,6 +150,24 @@ def _lost_with_parent(models: SimulatedModels) -> None:
 
 def _quota(models: SimulatedModels) -> None:
     models.refusals = [Code.RESOURCE_EXHAUSTED]
+
+
+def _quota_and_lost(models: SimulatedModels) -> None:
+    models.refusals = [Code.RESOURCE_EXHAUSTED] * 2
+    _lost(models)
+
+
+def _copy_there(models: SimulatedModels) -> None:
+    """Somebody copied this very source there by hand, and it has ended."""
+    source, target = ModelName.parse(f"{SOURCE}@1"), ModelName.parse(TARGET)
+    models.registry.copy(
+        parent=target.location_name,
+        source_model=str(source),
+        model_id=target.model,
+        now=models.clock.at,
+        takes=timedelta(),
+    )
+    models.registry.settle(models.clock.at)
 
 
 VERSION = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
@@ -151,10 +186,24 @@ PATHS = [
     Path("answer lost", REQUEST, _lost, ["succeeded"], [1]),
     Path("answer lost, new version", VERSION, _lost_with_parent, ["succeeded"], [2]),
     Path("quota", REQUEST, _quota, ["succeeded"], [1]),
+    Path("quota, twice, and the answer lost", REQUEST, _quota_and_lost, ["succeeded"], [1]),
+    Path("nudged", REQUEST, _nothing, ["succeeded"], [1], _nudge),
+    Path("its copy is there already", REQUEST, _copy_there, ["succeeded"], [1]),
     Path("rejected", {"source_model_id": 7}, _nothing, ["rejected"], [0]),
     Path("cancelled", REQUEST, _nothing, ["cancelled|succeeded"], [0, 1], _cancel),
     Path("cancelled while unknown", REQUEST, _lost, ["cancelled|succeeded"], [0, 1], _cancel),
     Path("replayed", REQUEST, _fails_once, ["failed|succeeded", "succeeded"], [1], _replay),
+    Path("given up by Pub/Sub", REQUEST, _nothing, ["failed"], [0], forwarded=True),
+    Path(
+        "given up by Pub/Sub, and published again",
+        REQUEST,
+        _nothing,
+        ["failed", "succeeded"],
+        [1],
+        _publish_again,
+        forwarded=True,
+    ),
+    Path("unreadable, given up by Pub/Sub", b"?", _nothing, ["rejected"], [0], forwarded=True),
     Path("replayed and failed", REQUEST, _fails, ["failed", "failed"], [0], _replay),
 ]
 
@@ -167,10 +216,13 @@ async def run(path: Path, peril: Peril) -> World:
 
     async def worker_lives() -> None:
         world.start_worker()
-        await world.deliver(request(path.data))
+        if path.forwarded:
+            await world.deliveries.accept_forwarded(request(path.data, **FORWARDED))
+        else:
+            await world.deliver(request(path.data))
         if path.goes_on:
             await path.goes_on(world)
-        await world.pass_time(400)
+        await world.pass_time(1000)
 
     world.store, world.models, world.topics = (peril.guard(port) for port in real)
     try:
@@ -198,6 +250,8 @@ def check(world: World, path: Path) -> None:
     for number, reply in by_number.items():
         assert reply["outcome"] in path.outcomes[number - 1].split("|")
     assert by_number[max(by_number)]["outcome"] in path.outcomes[-1].split("|")
+    if path.forwarded:
+        return  # the letter is Pub/Sub's own
     kept = {letter.attributes["outcome_id"] for letter in world.topics.letters}
     assert kept == {event_id for event_id, how in told if how in {"failed", "rejected"}}
     assert all(letter.data == request(path.data).data for letter in world.topics.letters)

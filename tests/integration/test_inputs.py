@@ -124,7 +124,7 @@ def broken_world() -> World:
 
 
 async def post(world: World, envelope: object) -> httpx.Response:
-    app = build_app("worker", world.deliveries, SETTINGS)
+    app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
         return await client.post(rubbish.REQUESTS, content=json.dumps(envelope))

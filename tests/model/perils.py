@@ -6,7 +6,7 @@ must not break: faults stay within what the ports promise and what *Once* assume
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,26 +14,30 @@ from random import Random
 from typing import Any
 
 from local_cloud.registry import Registry
-from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import CopyOperation, Dialect
 from model_copier.deliveries import Deliveries
 from model_copier.errors import (
     Code,
     CopierError,
-    OutcomeUnknownError,
+    DestinationTakenError,
     RefusedError,
+    StaleJobError,
     UnavailableError,
     outcome_of_copy_call,
 )
-from model_copier.job import Job, State, Timing
+from model_copier.job import Job, State
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
+from model_copier.ticks import Ticks
+from model_copier.timing import Timing
 from model_copier.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
 from world import CONTRACT, TOPIC
 
 # The job whose step the present task does: what it saved last.
 _in_hand: ContextVar[str] = ContextVar("in_hand", default="")
+# The present task has noted that it will ask Vertex AI, and has not done so yet.
+_about_to_ask: ContextVar[bool] = ContextVar("about_to_ask", default=False)
 
 FAULTS = (
     "store down",
@@ -45,18 +49,56 @@ FAULTS = (
     "copy refused for good",
     "copy not taken, answer unknown",
     "copy taken, answer lost",
+    "copy sent twice by the wire",
     "copy fails and may be retried",
     "copy fails for good",
     "copy never ends in time",
     "cancel comes to nothing",
     "operation forgotten",
-    "accepted copy shows late",
-    "operations cannot be listed",
+    "outage: store down",
+    "outage: topic down",
+    "outage: vertex down",
+    "outage: copy refused for now",
+    "somebody else copies there",
     "crash before a call",
     "crash after a call",
     "crash, and the copy is taken all the same",
     "pause past the lease",
 )
+
+# Rules of the engine that a save shows, told by the move, the record before, and after.
+DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
+    "waited for its turn": lambda _, before, job: bool(
+        job.start_at and not before.start_at and job.due_at and job.due_at <= job.start_at
+    ),
+    "nothing came of it, or it was refused": lambda move, before, _: (
+        move == "ASKED -> ACCEPTED" and not before.operation
+    ),
+    "found by its operation": lambda move, _, job: (
+        move == "ASKED -> SUCCEEDED" and bool(job.operation)
+    ),
+    "found by its version": lambda move, _, job: move == "ASKED -> SUCCEEDED" and not job.operation,
+    "another attempt": lambda move, *_: move == "COPYING -> ACCEPTED",
+    "succeeded without a proof": lambda move, _, job: (
+        move == "COPYING -> SUCCEEDED" and not job.verified
+    ),
+    "it was there already": lambda move, _, job: (
+        move == "ACCEPTED -> SUCCEEDED" and job.already_existed
+    ),
+    "a possible duplicate is named": lambda move, _, job: (
+        move in {"ASKED -> SUCCEEDED", "COPYING -> SUCCEEDED"} and bool(job.possible_duplicates)
+    ),
+    "given up as unknown": lambda move, _, job: (
+        move in {"ASKED -> FAILED", "COPYING -> FAILED"} and job.asked_at is not None
+    ),
+    "nothing shows yet": lambda _, before, job: bool(job.quiet_since and not before.quiet_since),
+    "something shows after all": lambda move, before, job: (
+        bool(before.quiet_since and not job.quiet_since) and move != "ASKED -> ACCEPTED"
+    ),
+    "replayed from the start": lambda move, *_: move == "FAILED -> ACCEPTED",
+    "replayed as it is": lambda move, *_: move in {"FAILED -> ASKED", "FAILED -> COPYING"},
+    "replayed repaired": lambda _, before, job: job.digests[-1] != before.digests[-1],
+}
 
 # Ways of Vertex AI, not outages: they go on when all else is calm.
 LASTING = frozenset({"cancel comes to nothing", "operation forgotten"})
@@ -109,8 +151,10 @@ class Cloud:
     models: SimulatedModels = field(init=False)
     # How often each fault strikes where it can; one that is not named never does.
     odds: dict[str, float] = field(default_factory=dict)
+    dialect: Dialect = field(default_factory=Dialect)
     longest_copy: float = 300.0
-    shows_after: float = 0.0
+    # Until when each dependency is away.
+    outages: dict[str, datetime] = field(default_factory=dict)
     calm: bool = False
     gates: list[Gate] = field(default_factory=list)
     asked_by: dict[str, str] = field(default_factory=dict)  # operation number -> job's key
@@ -119,8 +163,7 @@ class Cloud:
     trace: list[str] | None = None
 
     def __post_init__(self) -> None:
-        taken = VertexCode.ABORTED if self.rng.random() < 0.5 else VertexCode.ALREADY_EXISTS
-        registry = Registry(dialect=Dialect(in_flight_id=taken))
+        registry = Registry(dialect=self.dialect)
         half = self.timing.max_skew / 2
         vertex_clock: Any = SkewedClock(true=self.clock, skew_seconds=self.rng.uniform(-half, half))
         self.models = SimulatedModels(vertex_clock, registry=registry)
@@ -128,6 +171,7 @@ class Cloud:
     def begin(self) -> None:
         """Forget what an earlier history in the same context had in hand."""
         _in_hand.set("")
+        _about_to_ask.set(False)
 
     def note(self, what: str) -> None:
         self.reached[what] = self.reached.get(what, 0) + 1
@@ -136,9 +180,15 @@ class Cloud:
         if self.trace is not None:
             self.trace.append(f"{self.clock.monotonic():9.1f}  {line}")
 
+    def found(self, violation: str) -> None:
+        self.violations.append(violation)
+        self.tell(f"VIOLATION {violation}")
+
     def strikes(self, fault: str) -> bool:
         ended = self.calm and fault not in LASTING
-        if ended or fault not in self.odds or self.rng.random() >= self.odds[fault]:
+        away = self.outages.get(fault, self.clock.at) > self.clock.at
+        often = fault in self.odds and self.rng.random() < self.odds[fault]
+        if ended or not (away or often):
             return False
         self.note(fault)
         self.tell(f"  fault: {fault}")
@@ -172,22 +222,43 @@ class Cloud:
         self.asked_by[number] = key
         destination = registry.operation(started.name).destination
         for other in running:
-            if other.destination == destination:
+            if other.destination == destination and other.number in self.asked_by:
                 self._check_neighbour(other, key)
         self.tell(f"  vertex takes {number[-3:]} for {key[:4]}: {self.models.copy_seconds:.0f} s")
         return started
 
     def _check_neighbour(self, other: CopyOperation, key: str) -> None:
         owner = self.store.jobs[self.asked_by[other.number]]
-        if owner.state is State.FAILED and owner.asked_at and owner.key != key:
-            # It was answered "unknown" at its hard limit, and waits for nobody any more.
+        given_up = owner.state is State.FAILED or (
+            owner.asked_at and owner.asked_at < owner.attempt_at
+        )
+        if given_up and owner.asked_at and owner.key != key:
+            # It was answered "unknown" at its hard limit, and waits for nobody any more; a
+            # replay only looks what came of that.
             self.note("rule: a copy beside one that was given up")
             return
-        self.violations.append(f"destination: {key[:4]} and {owner.key[:4]} copy there at once")
+        self.found(f"destination: {key[:4]} and {owner.key[:4]} copy there at once")
 
-    def shows(self, found: CopyOperation) -> bool:
-        late = timedelta(seconds=self.shows_after)
-        return found.created_at + late <= self.models.clock.at
+    def somebody_copies(self, call: CopyCall) -> None:
+        """Somebody else than the copier asks for a copy to one of its destinations."""
+        self.models.copy_seconds = self.rng.uniform(1, 100)
+        self.models.dooms = []
+        self.models.registry.settle(self.models.clock.at)
+        try:
+            _at_once(self.models.copy_model(call))
+        except CopierError as refused:
+            self.tell(f"somebody else is refused: {refused}")
+        else:
+            self.note("somebody else copies there")
+            self.tell("somebody else copies there")
+
+    def note_save(self, before: Job, job: Job) -> None:
+        """Count what this save shows of the engine's rules."""
+        move = f"{named(before)} -> {named(job)}"
+        self.note(f"move: {move}")
+        for decision, shows in DECISIONS.items():
+            if shows(move, before, job):
+                self.note(f"rule: {decision}")
 
 
 def _at_once(coroutine: Any) -> object:
@@ -210,6 +281,7 @@ class Worker:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     workflow: Workflow = field(init=False)
     deliveries: Deliveries = field(init=False)
+    ticks: Ticks = field(init=False)
 
     def __post_init__(self) -> None:
         clock = SkewedClock(true=self.cloud.clock, skew_seconds=self.skew_seconds)
@@ -223,6 +295,7 @@ class Worker:
             jitter=self.cloud.rng.random,
         )
         self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
+        self.ticks = Ticks(workflow=self.workflow)
 
     async def wait(
         self, name: str, *, latest: datetime | None = None, copy_call: CopyCall | None = None
@@ -231,6 +304,7 @@ class Worker:
         cloud = self.cloud
         if not self.alive:
             raise CrashError
+        self.note_unasked()
         if cloud.calm:
             return
         gate = Gate(
@@ -251,6 +325,12 @@ class Worker:
             raise CrashError
         if cloud.clock.at - gate.waits_since > timedelta(seconds=cloud.timing.lease):
             cloud.note("pause past the lease")
+
+    def note_unasked(self) -> None:
+        """Whoever said that it would ask, and does something else, had no time left for it."""
+        if _about_to_ask.get():
+            self.cloud.note("rule: too late in the lease to ask")
+            _about_to_ask.set(False)
 
     async def call(
         self, name: str, effect: Callable[[], Any], *, down: str, unseen: str = ""
@@ -310,12 +390,21 @@ class _StorePort:
     async def save(self, job: Job) -> Job:
         cloud = self.worker.cloud
         _in_hand.set(job.key)
+        asks: list[bool] = []
 
         def effect() -> object:
             before = cloud.store.jobs.get(job.key)
-            stored = _at_once(cloud.store.save(job))
+            try:
+                stored = _at_once(cloud.store.save(job))
+            except DestinationTakenError:
+                cloud.note("rule: waited for the destination")
+                raise
+            except StaleJobError:
+                cloud.note("rule: a decision that lost was dropped")
+                raise
             assert before is not None
-            cloud.note(f"move: {named(before)} -> {named(job)}")
+            cloud.note_save(before, job)
+            asks.append(job.asked_at is not None and before.asked_at is None)
             cloud.tell(
                 f"  {self.worker.name} saves {job.key[:4]} {named(before)} -> {named(job)}"
                 f" attempt {job.attempt} tries {job.tries}"
@@ -324,6 +413,7 @@ class _StorePort:
             return stored
 
         saved: Job = await self._write("save", effect)
+        _about_to_ask.set(asks == [True])
         return saved
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
@@ -339,6 +429,27 @@ class _StorePort:
             "next_due_at", lambda: _at_once(store.next_due_at())
         )
         return found
+
+    async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "with_traces", lambda: _at_once(store.with_traces(names))
+        )
+        return found
+
+    async def with_operation(self, number: str) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "with_operation", lambda: _at_once(store.with_operation(number))
+        )
+        return found
+
+    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+        store = self.worker.cloud.store
+        turn: datetime = await self._write(
+            "take_turn", lambda: _at_once(store.take_turn(queue, now, distance))
+        )
+        return turn
 
     async def delete_expired(self, now: datetime) -> int:
         store = self.worker.cloud.store
@@ -395,16 +506,14 @@ class _ModelsPort:
         cloud = self.worker.cloud
 
         def effect() -> object:
-            if "operations cannot be listed" in cloud.odds:
-                cloud.note("operations cannot be listed")
-                return None
-            operations: Any = _at_once(cloud.models.list_operations(name))
-            shown = {
-                op.name for op in cloud.models.registry.operations(str(name)) if cloud.shows(op)
-            }
-            if len(shown) < len(operations):
-                cloud.note("accepted copy shows late")
-            return [op for op in operations if op.name in shown]
+            listed: Any = _at_once(cloud.models.list_operations(name))
+            kept = []
+            for operation in listed or ():
+                if operation.done and cloud.strikes("operation forgotten"):
+                    cloud.models.registry.delete(operation.name)
+                else:
+                    kept.append(operation)
+            return None if listed is None else kept
 
         found: Sequence[Operation] | None = await self._read("list_operations", effect)
         return found
@@ -412,6 +521,7 @@ class _ModelsPort:
     async def copy_model(self, call: CopyCall) -> Operation:
         worker, cloud = self.worker, self.worker.cloud
         latest = cloud.clock.at + timedelta(seconds=cloud.timing.call)
+        _about_to_ask.set(False)
         await worker.wait("copy_model", latest=latest, copy_call=call)
         if cloud.strikes("copy refused for now"):
             raise outcome_of_copy_call(Code.RESOURCE_EXHAUSTED, "refused")
@@ -429,8 +539,11 @@ class _ModelsPort:
         if error or started is None:
             assert error is not None
             raise error
+        answers_at_once = call.model_id and cloud.dialect.in_flight_id
+        if answers_at_once and cloud.strikes("copy sent twice by the wire"):
+            await cloud.models.copy_model(call)  # what it raises is all that the caller sees
         if cloud.strikes("copy taken, answer lost"):
-            raise OutcomeUnknownError("UNAVAILABLE: taken, but the answer is lost")
+            raise outcome_of_copy_call(Code.UNAVAILABLE, "taken, but the answer is lost")
         return started
 
     async def get_operation(self, name: str) -> Operation:
@@ -451,7 +564,9 @@ class _ModelsPort:
 
         def effect() -> object:
             if cloud.asked_by.get(name.rpartition("/")[2]) != _in_hand.get():
-                cloud.violations.append(f"nobody else's: {_in_hand.get()[:4]} cancels {name}")
+                cloud.found(f"nobody else's: {_in_hand.get()[:4]} cancels {name}")
+            job = cloud.store.jobs[_in_hand.get()]
+            cloud.note(f"rule: cancel {'asked for' if job.cancel_requested else 'at the deadline'}")
             if cloud.strikes("cancel comes to nothing"):
                 return None
             return _at_once(cloud.models.cancel_operation(name))

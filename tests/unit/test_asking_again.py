@@ -345,7 +345,7 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
     while world.job.due_at is not None:
         world.clock.advance(400)
         try:
-            await world.workflow.sweep()
+            await world.ticks.sweep()
         except ExceptionGroup:
             met += 1
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
 from model_copier.failures import failure, source_failure
-from model_copier.job import CopyRequest, Source
 from model_copier.resource_names import ModelName
 
 NAME = ModelName(project="tuning", location="us-central1", model="7", version="1")

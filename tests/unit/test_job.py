@@ -7,22 +7,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from model_copier.copy_request import CopyRequest, Source, derived_model_id
 from model_copier.errors import Code
-from model_copier.job import (
-    HARD_LIMIT_AFTER_DEADLINE,
-    KEEP_AFTER_END,
-    CopyRequest,
-    Failure,
-    Job,
-    Original,
-    Source,
-    State,
-    Step,
-    Timing,
-    derived_model_id,
-    next_step,
-)
+from model_copier.job import Failure, Job, Original, State, Step, next_step
 from model_copier.resource_names import ModelName, explain_bad_model_id
+from model_copier.timing import HARD_LIMIT_AFTER_DEADLINE, KEEP_AFTER_END, Timing
 
 NOW = datetime(2026, 2, 13, 9, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)
@@ -70,7 +59,7 @@ def accepted(**changes) -> Job:
 
 
 def ready() -> Job:
-    return accepted().with_source(Source(name=SOURCE, known_as=SOURCE))
+    return accepted().with_source(Source(name=SOURCE, known_as=SOURCE)).holding()
 
 
 def asked() -> Job:
@@ -103,7 +92,6 @@ def replayed(job: Job) -> Job:
         (ready(), Step.START),
         (asked(), Step.RECONCILE),
         (copying(), Step.POLL),
-        (copying().lost_operation(NOW), Step.RECONCILE),
         (copying().not_asked(), Step.START),
         (succeeded(), Step.ANNOUNCE),
         (failed(), Step.ANNOUNCE),
@@ -283,9 +271,8 @@ def test_a_model_that_names_another_source_or_version_is_not_our_copy(original: 
         asked().leased(NOW, TIMING),
         asked().snoozed(NOW, 5),
         asked().waiting(NOW, 5),
-        asked().with_source(Source(name=SOURCE, known_as=SOURCE)),
+        asked().holding(),
         copying(),
-        copying().lost_operation(NOW),
         succeeded(),
         failed(),
         failed().with_letter_kept(),

@@ -9,7 +9,6 @@ import pytest
 
 from golden import page, schemas, stories
 from model_copier.errors import Code
-from model_copier.job import KEEP_AFTER_END
 from model_copier.messages import (
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTE_BYTES,
@@ -25,6 +24,7 @@ from model_copier.request_data import (
     MAX_SOURCE_CHARACTERS,
 )
 from model_copier.settings import rows
+from model_copier.timing import KEEP_AFTER_END
 
 PAGE = page.FILE.read_text()
 REPLIES = ["succeeded", "failed", "cancelled", "rejected", "validated", "status"]

@@ -1,15 +1,18 @@
 """What to ask of Vertex AI, and what came of an ask."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import Code
-from model_copier.job import CopyRequest, Failure, IfExists, Job, Original, Source, Timing
-from model_copier.plan import Absent, Made, Unclear, plan, what_came_of
+from model_copier.job import Failure, Job, Original, State
+from model_copier.plan import Absent, Found, Made, Quiet, Running, Seen, Unclear, plan, what_came_of
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
+from model_copier.timing import Timing
 from simulators import START
 
 PLACE = "projects/target/locations/us-central1"
@@ -133,38 +136,147 @@ def test_another_model_under_the_name_is_a_failure_that_says_what_to_do(there: M
 # What came of it
 
 
+def came_of(
+    job: Job,
+    operations: Sequence[Operation] | None,
+    versions: Sequence[Model],
+    now: datetime,
+    *neighbours: Job,
+) -> Found:
+    seen = Seen(operations=operations, versions=versions, neighbours=neighbours)
+    return what_came_of(job, seen, now, TIMING)
+
+
+def nothing_came_of(
+    job: Job,
+    operations: Sequence[Operation] | None,
+    versions: Sequence[Model],
+    now: datetime,
+    *neighbours: Job,
+) -> bool:
+    """Tell whether it is quiet at this look, and absent once another one shows no more."""
+    later = now + timedelta(seconds=TIMING.hush)
+    first = came_of(job, operations, versions, now, *neighbours)
+    soon = came_of(job.quiet(now), operations, versions, later, *neighbours)
+    after = timedelta(seconds=1)
+    second = came_of(job.quiet(now), operations, versions, later + after, *neighbours)
+    return isinstance(first, Quiet) and isinstance(soon, Quiet) and isinstance(second, Absent)
+
+
 def test_a_new_version_of_the_source_is_what_the_ask_made():
     ended = operation(done=True, made=2)
 
-    came = what_came_of(asked("1"), [ended], [version(1), version(2)], SOON, TIMING)
+    came = came_of(asked("1"), [ended], [version(1), version(2)], SOON)
 
     assert came == Made(model=version(2), operation=ended, others=())
 
 
-def test_a_copy_is_proven_without_any_operation():
-    came = what_came_of(asked(), [], [version(1)], SOON, TIMING)
-
-    assert came == Made(model=version(1), operation=None, others=())
-
-
-def test_a_copy_is_proven_where_operations_cannot_be_listed():
-    came = what_came_of(asked(), None, [version(1)], SOON, TIMING)
-
-    assert came == Made(model=version(1), operation=None, others=())
+@pytest.mark.parametrize(
+    ("operations", "unclear", "clear"),
+    [([], SOON, AFTER_GRACE), (None, AFTER_GRACE, AFTER_BUDGET)],
+    ids=["listed", "cannot be listed"],
+)
+def test_without_an_operation_a_version_is_believed_once_nothing_can_be_on_its_way(
+    operations, unclear, clear
+):
+    """Before, it may be a model that is not whole yet, or somebody else's beside ours."""
+    assert isinstance(came_of(asked(), operations, [version(1)], unclear), Unclear)
+    assert came_of(asked(), operations, [version(1)], clear) == Made(
+        model=version(1), operation=None, others=()
+    )
 
 
 def test_an_operation_that_made_another_version_is_not_the_one():
-    others = operation(done=True, made=3)
+    late = operation(done=True, made=3, started=3600)
 
-    came = what_came_of(asked(), [others], [version(2)], SOON, TIMING)
+    came = came_of(asked(), [late], [version(2), version(3)], AFTER_GRACE)
 
     assert came == Made(model=version(2), operation=None, others=())
+
+
+@pytest.mark.parametrize("versions", [[], [version(1)]])
+def test_what_an_operation_made_must_show_before_anything_is_said(versions: Sequence[Model]):
+    """Reads may be stale: the operation has ended, its version is still to be seen."""
+    ended = operation(done=True, made=2)
+
+    assert isinstance(came_of(asked("1"), [ended], versions, AFTER_BUDGET), Unclear)
+
+
+# Others that copy there
+
+
+def neighbour(**changes: object) -> Job:
+    """Another request for a copy of the same source to the same model."""
+    other = replace(asked("1"), key="other", request_id="request-2", ended_at=SOON)
+    return replace(other, **changes)  # type: ignore[arg-type]
+
+
+def succeeded(*, ended: datetime = SOON, number: str = "2") -> Job:
+    return neighbour(state=State.SUCCEEDED, model_version=number, ended_at=ended)
+
+
+def test_a_version_that_was_told_to_another_request_since_is_not_ours():
+    versions = [version(1), version(2)]
+
+    assert nothing_came_of(asked("1"), [], versions, AFTER_GRACE, succeeded())
+
+
+def test_beside_a_version_that_was_told_to_another_request_ours_is_found():
+    versions = [version(1), version(2), version(3)]
+
+    came = came_of(asked("1"), [], versions, AFTER_GRACE, succeeded())
+
+    assert came == Made(model=version(3), operation=None, others=())
+
+
+def test_a_version_that_was_told_before_we_asked_says_nothing():
+    """The reads were stale when we asked, or it was deleted and ours has its number."""
+    before = succeeded(ended=START - timedelta(seconds=1))
+    versions = [version(1), version(2)]
+
+    assert isinstance(came_of(asked("1"), [], versions, AFTER_BUDGET, before), Unclear)
+
+
+def test_a_model_that_was_told_before_we_asked_for_it_as_a_new_one_is_met_when_we_ask_again():
+    """A second ask by id makes no second model; so asking again is safe."""
+    before = succeeded(ended=START - timedelta(seconds=1), number="1")
+
+    assert nothing_came_of(asked(), [], [version(1)], AFTER_GRACE, before)
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.COPYING, State.FAILED])
+def test_two_open_asks_for_one_source_cannot_be_told_apart_by_a_version(state: State):
+    versions = [version(1), version(2)]
+
+    came = came_of(asked("1"), [], versions, AFTER_BUDGET, neighbour(state=state))
+
+    assert isinstance(came, Unclear)
+
+
+def test_an_operation_of_our_time_tells_two_open_asks_apart():
+    ours = operation(done=True, made=2)
+
+    came = came_of(asked("1"), [ours], [version(1), version(2)], SOON, neighbour())
+
+    assert came == Made(model=version(2), operation=ours, others=())
+
+
+def test_an_open_ask_for_another_source_is_told_apart_by_its_proof():
+    other = Source(name=OTHER_SOURCE, known_as=OTHER_SOURCE)
+    versions = [version(1), version(2)]
+
+    came = came_of(asked("1"), [], versions, AFTER_GRACE, neighbour(source=other))
+
+    assert came == Made(model=version(2), operation=None, others=())
+
+
+# What can be said without a proof
 
 
 def test_of_two_new_versions_the_first_is_ours_and_the_other_is_named():
     versions = [version(10), version(9), version(1)]
 
-    came = what_came_of(asked("1"), [], versions, SOON, TIMING)
+    came = came_of(asked("1"), [], versions, AFTER_GRACE)
 
     assert came == Made(model=version(9), operation=None, others=(version(10),))
 
@@ -173,43 +285,43 @@ def test_of_two_new_versions_the_first_is_ours_and_the_other_is_named():
 @pytest.mark.parametrize("versions", [[], [version(1)]])
 def test_nothing_is_said_while_an_operation_runs(versions, now):
     """Even beside a proven version: the operation that runs may be making the next one."""
-    came = what_came_of(asked(), [operation(done=False)], versions, now, TIMING)
+    came = came_of(asked(), [operation(done=False)], versions, now)
 
-    assert isinstance(came, Unclear)
+    assert isinstance(came, Running)
 
 
 def test_an_operation_without_a_start_may_be_ours():
     running = operation(done=False, started=None)
 
-    assert isinstance(what_came_of(asked(), [running], [], AFTER_GRACE, TIMING), Unclear)
+    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Running)
 
 
 @pytest.mark.parametrize("started", [-TIMING.max_skew, 0, 3600])
 def test_an_operation_that_began_within_the_skew_of_the_ask_may_be_ours(started: float):
     running = operation(done=False, started=started)
 
-    assert isinstance(what_came_of(asked(), [running], [], AFTER_GRACE, TIMING), Unclear)
+    assert isinstance(came_of(asked(), [running], [], AFTER_GRACE), Running)
 
 
 def test_an_operation_from_before_the_ask_is_ignored():
     running = operation(done=False, started=-TIMING.max_skew - 1)
 
-    assert isinstance(what_came_of(asked(), [running], [], AFTER_GRACE, TIMING), Absent)
+    assert nothing_came_of(asked(), [running], [], AFTER_GRACE)
 
 
 def test_a_version_that_was_there_before_the_ask_proves_nothing():
-    assert isinstance(what_came_of(asked("1"), [], [version(1)], AFTER_GRACE, TIMING), Absent)
+    assert nothing_came_of(asked("1"), [], [version(1)], AFTER_GRACE)
 
 
 def test_a_new_version_of_another_source_is_somebody_elses():
     versions = [version(1, OTHER_SOURCE), version(2, SOURCE.at("2"))]
 
-    assert isinstance(what_came_of(asked(), [], versions, AFTER_GRACE, TIMING), Absent)
+    assert nothing_came_of(asked(), [], versions, AFTER_GRACE)
 
 
 @pytest.mark.parametrize("now", [SOON, AFTER_GRACE, AFTER_BUDGET])
 def test_a_new_version_that_names_no_source_may_be_ours_for_ever(now):
-    came = what_came_of(asked(), [], [version(1, None)], now, TIMING)
+    came = came_of(asked(), [], [version(1, None)], now)
 
     assert isinstance(came, Unclear)
 
@@ -217,26 +329,26 @@ def test_a_new_version_that_names_no_source_may_be_ours_for_ever(now):
 def test_nothing_is_absent_before_the_grace_is_over():
     at_grace = START + timedelta(seconds=TIMING.grace)
 
-    assert isinstance(what_came_of(asked(), [], [], at_grace, TIMING), Unclear)
-    assert isinstance(what_came_of(asked(), [], [], AFTER_GRACE, TIMING), Absent)
+    assert isinstance(came_of(asked(), [], [], at_grace), Unclear)
+    assert nothing_came_of(asked(), [], [], AFTER_GRACE)
 
 
 def test_an_operation_that_ended_without_a_model_leaves_nothing():
     ended = operation(done=True)
 
-    assert isinstance(what_came_of(asked(), [ended], [], AFTER_GRACE, TIMING), Absent)
+    assert nothing_came_of(asked(), [ended], [], AFTER_GRACE)
 
 
 def test_where_operations_cannot_be_listed_the_whole_budget_must_pass():
-    assert isinstance(what_came_of(asked(), None, [], AFTER_GRACE, TIMING), Unclear)
-    assert isinstance(what_came_of(asked(), None, [], AFTER_BUDGET, TIMING), Absent)
+    assert isinstance(came_of(asked(), None, [], AFTER_GRACE), Unclear)
+    assert nothing_came_of(asked(), None, [], AFTER_BUDGET)
 
 
-def test_a_budget_below_the_grace_does_not_shorten_it():
+def test_a_short_budget_does_not_make_a_running_copy_absent():
     job = asked(request=replace(REQUEST, deadline_seconds=1))
 
-    assert isinstance(what_came_of(job, None, [], SOON, TIMING), Unclear)
-    assert isinstance(what_came_of(job, None, [], AFTER_GRACE, TIMING), Absent)
+    assert isinstance(came_of(job, None, [], AFTER_GRACE), Unclear)
+    assert nothing_came_of(job, None, [], AFTER_BUDGET)
 
 
 def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
@@ -244,6 +356,4 @@ def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
     late = TIMING.lease + TIMING.max_skew + 1
     theirs = operation(done=True, started=late, made=2)
 
-    found = what_came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE, TIMING)
-
-    assert isinstance(found, Absent)
+    assert nothing_came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE)

@@ -8,9 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_copier import replies
-from model_copier.errors import Code, StoreError
-from model_copier.job import CopyRequest, Failure, IfExists, Job, Original, Source
+from model_copier.copy_request import CopyRequest, IfExists, Source
+from model_copier.errors import Code, UnreadableRecordError
+from model_copier.job import Failure, Job, Original
 from model_copier.records import RECORD_VERSION, from_record, to_record
+from model_copier.registry import Operation
 from model_copier.request_data import MAX_DEPTH
 from model_copier.resource_names import ModelName
 from simulators import START
@@ -71,7 +73,7 @@ def every_state() -> list[Job]:
         START,
         model_version="3",
         verified=True,
-        ended_at=START,
+        operation=Operation(name="operations/1", done=True, updated_at=START),
         already_existed=True,
         warnings=("look",),
         possible_duplicates=("m@4",),
@@ -115,7 +117,9 @@ def test_a_record_of_a_newer_service_is_refused_by_its_version():
     newer = to_record(JOB).replace(b"[1,", b"[2,", 1)
 
     assert RECORD_VERSION == 1
-    with pytest.raises(StoreError, match="a record of version 2; this service reads version 1"):
+    with pytest.raises(
+        UnreadableRecordError, match="a record of version 2; this service reads version 1"
+    ):
         from_record(newer)
 
 
@@ -130,7 +134,7 @@ def test_a_record_of_a_newer_service_is_refused_by_its_version():
     ],
 )
 def test_what_is_no_record_is_refused(record: bytes, sentence: str):
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(UnreadableRecordError) as refused:
         from_record(record)
 
     assert str(refused.value).startswith(sentence)

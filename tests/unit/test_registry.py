@@ -4,7 +4,7 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
 
 import contextlib
-import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,15 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_cloud.registry import Registry
+from local_cloud.vertex_dialects import DIALECTS, WORST
+from local_cloud.vertex_history import History
 from local_cloud.vertex_records import (
     Code,
     CopyOperation,
     CopyState,
     Dialect,
     ModelName,
+    ModelVersion,
     Names,
     VertexError,
 )
+from local_cloud.vertex_view import View
 
 SOURCE = "projects/src/locations/us-central1/models/7"
 TARGET = "projects/dst/locations/europe-west4"
@@ -185,9 +189,10 @@ def test_a_deleted_operation_is_forgotten_but_its_copy_goes_on(registry):
     registry.delete(operation.name)
     registry.settle(LATER)
 
+    view = View(registry)
     with refused(Code.NOT_FOUND):
-        registry.operation(operation.name)
-    assert registry.operations(TARGET) == []
+        view.operation(operation.name)
+    assert view.operations(TARGET) == []
     assert registry.model(f"{TARGET}/models/cats")
 
 
@@ -308,20 +313,138 @@ def test_a_project_is_understood_by_id_and_number_and_spelled_as_the_dialect_say
     assert registry.operation(registry.spelled(operation.name)) == operation
 
 
+def test_a_project_without_a_given_number_always_gets_the_same_one():
+    first, second = (world(dialect=Dialect(names=Names.NUMBERS)) for _ in range(2))
+
+    spelled = first.spelled(SOURCE)
+
+    assert spelled == second.spelled(SOURCE) != SOURCE
+    assert str(first.model(spelled).name) == f"{SOURCE}@2"
+
+
+def test_reads_tell_what_is_whatever_the_dialect_keeps_from_callers():
+    registry = world(dialect=WORST)
+    operation = copy(registry, model_id="cats")
+
+    registry.settle(NOON)
+
+    assert registry.operation(operation.name) == registry.operations()[0]
+    assert str(registry.model(f"{TARGET}/models/cats").copied_from) == f"{SOURCE}@1"
+
+
+def test_a_wreck_takes_the_id_that_its_copy_was_for():
+    registry = world(dialect=Dialect(leaves_wreck=True))
+    registry.doom(copy(registry, model_id="cats"), VertexError(Code.INTERNAL, "no"))
+    registry.settle(LATER)
+
+    (wreck,) = registry.versions(f"{TARGET}/models/cats")
+    assert (wreck.wreck, wreck.copied_from) == (True, None)
+    with refused(Code.ALREADY_EXISTS):
+        copy(registry, model_id="cats", now=LATER)
+
+
+def test_a_copy_that_fails_for_a_taken_id_or_a_missing_source_leaves_no_wreck():
+    registry = world(dialect=Dialect(leaves_wreck=True, existing_id=None))
+    registry.add_model(f"{TARGET}/models/cats", now=NOON)
+    copy(registry, model_id="cats")
+    copy(registry, model_id="dogs", source_model=f"{SOURCE}@9")
+    registry.settle(LATER)
+
+    assert [operation.state for operation in registry.operations()] == [CopyState.FAILED] * 2
+    assert not [model for model in registry.models(TARGET) if model.wreck]
+    assert len(registry.versions(f"{TARGET}/models/cats")) == 1
+
+
+def test_a_source_that_cannot_be_copied_makes_nothing_in_any_dialect():
+    registry = world(
+        dialect=Dialect(refuses_in_operation=True, model_after_seconds=0, leaves_wreck=True)
+    )
+    registry.add_model(SOURCE, version="3", kind="BQML", now=NOON)
+    copy(registry, source_model=f"{SOURCE}@3", model_id="cats")
+
+    for now in (NOON, LATER):
+        registry.settle(now)
+        assert registry.models(TARGET) == []
+    assert registry.operations()[0].state is CopyState.FAILED
+
+
+def test_an_id_is_free_again_after_its_copy_failed_and_was_deleted(registry):
+    operation = copy(registry, model_id="cats")
+    registry.doom(operation, VertexError(Code.INTERNAL, "no"))
+    registry.settle(LATER)
+    registry.delete(operation.name)
+
+    assert copy(registry, model_id="cats", now=LATER).state is CopyState.RUNNING
+
+
+def test_a_version_that_shows_late_is_not_shown_early_by_a_change():
+    history, name = History(), ModelName.parse(f"{TARGET}/models/cats@1")
+    version = ModelVersion(
+        name=name, display_name="", model_created_at=NOON, created_at=NOON, updated_at=NOON
+    )
+    history.put(version, shows_at=LATER)
+    history.put(replace(version, name=name.at("2"), aliases=("default",)), shows_at=NOON)
+
+    assert list(history.versions(name, at=NOON)) == ["2"]
+    assert list(history.versions(name, at=LATER)) == ["1", "2"]
+
+
+def test_what_was_built_on_an_early_model_falls_with_it():
+    """A copy of it, and a version below it, both end after it was taken back."""
+    registry = world(dialect=Dialect(model_after_seconds=0))
+    first = copy(registry, model_id="cats")
+    registry.settle(NOON)
+    copy_of_it = copy(registry, source_model=f"{TARGET}/models/cats", model_id="dogs")
+    below_it = copy(registry, parent_model=f"{TARGET}/models/cats")
+
+    registry.cancel(first.name, now=NOON)
+    registry.settle(LATER)
+
+    for operation in (copy_of_it, below_it):
+        error = registry.operation(operation.name).error
+        assert error
+        assert error.code is Code.NOT_FOUND
+    assert registry.models(TARGET) == []
+
+
+def test_the_oldest_version_left_is_the_default_when_an_early_one_is_taken_back():
+    registry = world(dialect=Dialect(model_after_seconds=0))
+    first = copy(registry, model_id="cats")
+    registry.settle(NOON)
+    copy(registry, parent_model=f"{TARGET}/models/cats")
+    registry.settle(NOON)
+
+    registry.cancel(first.name, now=NOON)
+
+    assert registry.model(f"{TARGET}/models/cats").name.version == "2"
+
+
+def test_a_stale_reader_sees_what_once_was_true():
+    registry = world()
+    registry.settle(LATER)
+    registry.add_model(SOURCE, version="3", aliases=["best"], now=LATER)
+
+    assert registry.model(f"{SOURCE}@best", at=NOON).name.version == "2"
+    assert registry.model(f"{SOURCE}@best").name.version == "3"
+    assert len(registry.versions(SOURCE, at=NOON)) == 2
+    assert registry.models(at=NOON - A_MINUTE) == []
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("new"), st.sampled_from(["a", "b"])),
         st.tuples(st.just("version"), st.sampled_from(["a", "b"])),
         st.tuples(st.just("cancel"), st.integers(0, 9)),
+        st.tuples(st.just("doom"), st.integers(0, 9)),
         st.tuples(st.just("pass"), st.integers(1, 90)),
     ),
     max_size=25,
 )
 
 
-@given(steps=STEPS)
-def test_whatever_happens_each_version_comes_from_one_copy_that_succeeded(steps):
-    registry, now, copies = world(), NOON, []
+@given(steps=STEPS, dialect=st.sampled_from(list(DIALECTS.values())))
+def test_whatever_happens_each_version_comes_from_one_copy_that_succeeded(steps, dialect):
+    registry, now, copies = world(dialect=dialect), NOON, []
     for step, value in steps:
         registry.settle(now)
         target = f"{TARGET}/models/{value}"
@@ -333,6 +456,8 @@ def test_whatever_happens_each_version_comes_from_one_copy_that_succeeded(steps)
                     copies.append(copy(registry, parent_model=target, now=now).name)
                 case "cancel" if value < len(copies):
                     registry.cancel(copies[value], now=now)
+                case "doom" if value < len(copies) and not registry.operation(copies[value]).done:
+                    registry.doom(registry.operation(copies[value]), VertexError(Code.INTERNAL, ""))
                 case "pass":
                     now += timedelta(seconds=value)
     registry.settle(now + A_MINUTE)
@@ -345,7 +470,10 @@ def test_whatever_happens_each_version_comes_from_one_copy_that_succeeded(steps)
         if operation.state is CopyState.SUCCEEDED
     )
     models = [registry.versions(str(model.name)) for model in registry.models(TARGET)]
-    assert made == sorted(str(version.name) for version in itertools.chain(*models))
-    for versions in models:
-        assert [int(version.name.version) for version in versions] == [*range(1, len(versions) + 1)]
-        assert sum("default" in version.aliases for version in versions) == 1
+    versions = [version for model in models for version in model]
+    assert made == sorted(str(version.name) for version in versions if not version.wreck)
+    for model in models:
+        numbers = [int(version.name.version) for version in model]
+        if dialect.model_after_seconds is None:  # else one that is taken back leaves a gap
+            assert numbers == [*range(1, len(model) + 1)]
+        assert sum("default" in version.aliases for version in model) == 1

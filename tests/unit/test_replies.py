@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_copier import replies
+from model_copier.copy_request import Source
 from model_copier.errors import Code
-from model_copier.job import Failure, Job, Source
+from model_copier.job import Failure, Job
 from model_copier.letters import letter_of_job
 from model_copier.messages import MAX_ATTRIBUTE_BYTES, Asked, Identity, Message, Received, Rejection
 from model_copier.plan import plan
-from model_copier.registry import Model
+from model_copier.registry import Model, Operation
 from model_copier.resource_names import ModelName
 from simulators import START
 from world import CONTRACT, REQUEST, SOURCE, TARGET, read, request
@@ -53,7 +54,8 @@ def copying(received: Received | None = None) -> Job:
 
 
 def succeeded(received: Received | None = None) -> Job:
-    return copying(received).succeeded(START, model_version="1", verified=True, ended_at=START)
+    ended = Operation(name="operations/1", done=True, updated_at=START)
+    return copying(received).succeeded(START, model_version="1", verified=True, operation=ended)
 
 
 def failed(received: Received | None = None, failure: Failure = FAILURE) -> Job:

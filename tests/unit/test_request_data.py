@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from model_copier.copy_request import CopyRequest, IfExists
 from model_copier.errors import Code, RejectedError
-from model_copier.job import CopyRequest, IfExists
 from model_copier.request_data import (
     MAX_DEADLINE_SECONDS,
     MAX_DEPTH,

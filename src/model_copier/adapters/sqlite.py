@@ -9,7 +9,7 @@ is the memory of one instance.
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,11 +20,12 @@ from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
-    StoreError,
     UnavailableError,
+    UnreadableRecordError,
 )
 from model_copier.job import Job
 from model_copier.logs import log
+from model_copier.ports import LONGEST_QUEUE
 from model_copier.records import from_record, to_record
 
 # `destination` is set while the job holds it: the index is the lock.
@@ -34,14 +35,35 @@ CREATE TABLE IF NOT EXISTS jobs (
     version INTEGER NOT NULL,
     due_at REAL,
     destination TEXT,
+    trace TEXT,
+    operation TEXT,
     expires_at REAL,
     record BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_destination ON jobs (destination)
     WHERE destination IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_trace ON jobs (trace) WHERE trace IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_operation ON jobs (operation) WHERE operation IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY, ends_at REAL NOT NULL) WITHOUT ROWID;
 """
+_INSERT = """
+INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record, key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPDATE = """
+UPDATE jobs SET version = ?, due_at = ?, destination = ?, trace = ?, operation = ?,
+    expires_at = ?, record = ? WHERE key = ? AND version = ?
+"""
+# Read and moved on in one statement, so that no two processes get one turn.
+_TAKE_TURN = """
+INSERT INTO queues (name, ends_at) VALUES (:name, :now + :distance)
+ON CONFLICT (name) DO UPDATE SET ends_at = :distance + CASE
+    WHEN ends_at > :latest THEN :now ELSE max(ends_at, :now) END
+RETURNING ends_at - :distance
+"""
+_Values = tuple[object, ...] | Mapping[str, object]
 
 
 class SqliteJobStore:
@@ -68,13 +90,8 @@ class SqliteJobStore:
 
     async def create(self, job: Job) -> Job:
         job = replace(job, version=1)
-        columns = (job.key, *_columns(job))
         try:
-            await self._write(
-                "INSERT INTO jobs (key, version, due_at, destination, expires_at, record)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                columns,
-            )
+            await self._write(_INSERT, (*_columns(job), job.key))
         except sqlite3.IntegrityError as error:
             raise JobExistsError(job.key) from error
         return job
@@ -86,11 +103,7 @@ class SqliteJobStore:
     async def save(self, job: Job) -> Job:
         saved = replace(job, version=job.version + 1)
         try:
-            changed = await self._write(
-                "UPDATE jobs SET version = ?, due_at = ?, destination = ?, expires_at = ?,"
-                " record = ? WHERE key = ? AND version = ?",
-                (*_columns(saved), job.key, job.version),
-            )
+            changed = await self._write(_UPDATE, (*_columns(saved), job.key, job.version))
         except sqlite3.IntegrityError as error:
             raise DestinationTakenError(job.destination) from error
         if not changed:
@@ -110,16 +123,38 @@ class SqliteJobStore:
         earliest = found[0][0]
         return None if earliest is None else datetime.fromtimestamp(earliest, UTC)
 
+    async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        wanted = ", ".join("?" * len(names))
+        found = await self._read(
+            f"SELECT record FROM jobs WHERE trace IN ({wanted})",  # noqa: S608
+            tuple(names),
+        )
+        return [from_record(row[0]) for row in found]
+
+    async def with_operation(self, number: str) -> Sequence[Job]:
+        found = await self._read("SELECT record FROM jobs WHERE operation = ?", (number,))
+        return list(_readable(row[0] for row in found))
+
+    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+        values = {
+            "name": queue,
+            "now": now.timestamp(),
+            "distance": distance,
+            "latest": (now + LONGEST_QUEUE).timestamp(),
+        }
+        found = await self._read(_TAKE_TURN, values)
+        return datetime.fromtimestamp(found[0][0], UTC)
+
     async def delete_expired(self, now: datetime) -> int:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
 
-    async def _read(self, statement: str, values: tuple[object, ...]) -> list[Any]:
+    async def _read(self, statement: str, values: _Values) -> list[Any]:
         return (await asyncio.to_thread(self._execute, statement, values))[0]
 
-    async def _write(self, statement: str, values: tuple[object, ...]) -> int:
+    async def _write(self, statement: str, values: _Values) -> int:
         return (await asyncio.to_thread(self._execute, statement, values))[1]
 
-    def _execute(self, statement: str, values: tuple[object, ...]) -> tuple[list[Any], int]:
+    def _execute(self, statement: str, values: _Values) -> tuple[list[Any], int]:
         with self._turn, _outages():
             cursor = self._connection.execute(statement, values)
             return cursor.fetchall(), cursor.rowcount
@@ -137,11 +172,21 @@ def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
+            _migrate(connection)
             connection.executescript(_SCHEMA)
         except sqlite3.Error:
             connection.close()
             raise
         return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Give a file of an earlier version the columns that it lacks."""
+    connection.execute("BEGIN IMMEDIATE")  # only one opener does it
+    there = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
+    for column in {"trace", "operation"} - there if there else ():
+        connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT")
+    connection.execute("COMMIT")
 
 
 @contextmanager
@@ -160,15 +205,17 @@ def _readable(records: Iterable[bytes]) -> Iterator[Job]:
     for record in records:
         try:
             yield from_record(record)
-        except StoreError as error:
+        except UnreadableRecordError as error:
             log("unreadable_record", severity="ERROR", why=str(error))
 
 
-def _columns(job: Job) -> tuple[int, float | None, str | None, float | None, bytes]:
+def _columns(job: Job) -> tuple[object, ...]:
     return (
         job.version,
         job.due_at.timestamp() if job.due_at else None,
         job.destination,
+        job.trace,
+        job.follows,
         job.expires_at.timestamp() if job.expires_at else None,
         to_record(job),
     )

@@ -6,6 +6,7 @@ with its reason: delivering it again would not mend it.
 
 import time
 import traceback
+from dataclasses import dataclass
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,6 +19,8 @@ from model_copier.errors import CopierError
 from model_copier.letters import can_be_kept
 from model_copier.logs import log
 from model_copier.messages import MAX_MESSAGE_BYTES, Received
+from model_copier.tick_data import Ended, Look, Nothing, read_tick
+from model_copier.ticks import Ticks
 from model_copier.web.bodies import read_body
 from model_copier.web.envelopes import open_envelope
 
@@ -27,47 +30,61 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 BURY_FROM_ATTEMPT = 5
 
 
-def routes(deliveries: Deliveries, *, follow_seconds: float) -> list[Route]:
-    """The worker's routes. Eventarc posts to ``/`` unless told otherwise."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """The worker's endpoints. Eventarc posts to ``/`` unless told otherwise."""
 
-    async def take_request(request: Request) -> Response:
+    deliveries: Deliveries
+    ticks: Ticks
+    follow_seconds: float
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/", self.take_request, methods=["POST"]),
+            Route("/pubsub/requests", self.take_request, methods=["POST"]),
+            Route("/pubsub/dead-letters", self.take_forwarded, methods=["POST"]),
+            Route("/pubsub/ticks", self.take_tick, methods=["POST"]),
+        ]
+
+    async def take_request(self, request: Request) -> Response:
         started = time.monotonic()
         received = open_envelope(await read_body(request, MAX_BODY_BYTES))
         if not can_be_kept(received.original):
             # Not from Pub/Sub, whose messages a letter can always hold.
             raise HTTPException(413, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
         try:
-            told = await deliveries.accept(received)
+            told = await self.deliveries.accept(received)
         except CopierError:
             raise
         except Exception as error:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
             log("bug", severity="ERROR", traceback=traceback.format_exc())
-            told = await deliveries.reject(received, failures.bug(error))
+            told = await self.deliveries.reject(received, failures.bug(error))
         _tell(started, received, told)
         return Response(status_code=204)
 
-    async def take_forwarded(request: Request) -> Response:
+    async def take_forwarded(self, request: Request) -> Response:
         started = time.monotonic()
         received = open_envelope(await read_body(request, MAX_BODY_BYTES))
-        _tell(started, received, await deliveries.accept_forwarded(received))
+        _tell(started, received, await self.deliveries.accept_forwarded(received))
         return Response(status_code=204)
 
-    async def take_tick(request: Request) -> Response:
-        # Read, but not looked at: a tick says "look", not what for.
-        await read_body(request, MAX_BODY_BYTES)
+    async def take_tick(self, request: Request) -> Response:
         started = time.monotonic()
-        advanced = await deliveries.workflow.tick(follow_seconds)
-        log("tick", advanced=advanced, seconds=round(time.monotonic() - started, 3))
+        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
+        match read_tick(received.data):
+            case Nothing():
+                return Response(status_code=204)
+            case Ended(operation=ended):
+                # Nothing is followed: copies end here that nobody asked the copier for.
+                advanced = await self.ticks.nudge(ended) + await self.ticks.take(0)
+            case Look():
+                ended = ""
+                advanced = await self.ticks.take(self.follow_seconds)
+        seconds = round(time.monotonic() - started, 3)
+        log("tick", advanced=advanced, ended=ended, seconds=seconds)
         return Response(status_code=204)
-
-    return [
-        Route("/", take_request, methods=["POST"]),
-        Route("/pubsub/requests", take_request, methods=["POST"]),
-        Route("/pubsub/dead-letters", take_forwarded, methods=["POST"]),
-        Route("/pubsub/ticks", take_tick, methods=["POST"]),
-    ]
 
 
 def _tell(started: float, received: Received, told: Accepted) -> None:

@@ -1,0 +1,139 @@
+"""Everything about the local Vertex AI that lasts until it is set anew.
+
+Each field is a knob: of ``Vertex(...)``, of ``python -m local_cloud up --vertex``, and, at
+run time, of ``Vertex.turn`` and ``POST /control/knobs``. Values only; what goes wrong once
+or N times is armed in ``vertex_faults``.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from local_cloud.vertex_dialects import DIALECTS
+from local_cloud.vertex_methods import MethodName, known_method
+from local_cloud.vertex_records import Code, CodeName, Dialect, Seconds
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Grant = Annotated[str, Field(pattern=r"^[^>\s]+->[^>\s]+$")]
+
+
+def _dialect(value: object) -> object:
+    """Find a dialect of the catalogue by name; anything else is read as its fields."""
+    if isinstance(value, str):
+        if value not in DIALECTS:
+            raise ValueError(f"{value!r} is no dialect; there are {', '.join(DIALECTS)}")
+        return DIALECTS[value]
+    if isinstance(value, Mapping) and isinstance(methods := value.get("unimplemented"), list):
+        for method in methods:
+            known_method(method)
+    return value
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Refusals(_Values):
+    """A share of the calls of a method that are answered with an error, and do nothing."""
+
+    method: MethodName = "CopyModel"
+    code: CodeName = Code.UNAVAILABLE
+    share: Share
+    message: str = ""
+
+
+class Failures(_Values):
+    """A share of the copies that fail in their operation."""
+
+    code: CodeName = Code.INTERNAL
+    share: Share
+    message: str = ""
+
+
+class Outage(_Values):
+    """A time in which every call is answered UNAVAILABLE, once or over and over."""
+
+    after_seconds: Seconds = 0.0  # counted from when the knob was set
+    seconds: Seconds
+    every_seconds: Annotated[Seconds, Field(gt=0)] | None = None  # None: once
+
+    def covers(self, elapsed_seconds: float) -> bool:
+        since = elapsed_seconds - self.after_seconds
+        if self.every_seconds:
+            since = since % self.every_seconds if since >= 0 else since
+        return 0 <= since < self.seconds
+
+
+class Knobs(_Values):
+    """The knobs and where they stand at the start."""
+
+    copy_seconds: Annotated[
+        Seconds | tuple[Seconds, Seconds],
+        "how long a copy takes, or the shortest and the longest time",
+    ] = 5.0
+    dialect: Annotated[
+        Dialect,
+        BeforeValidator(_dialect),
+        "what Google leaves open: a name of the table below, or an object of its fields",
+    ] = Dialect()
+    seed: Annotated[
+        int, "of all that follows by chance: the same seed, the same fate of the Nth call"
+    ] = 1
+    lost_answers: Annotated[
+        Share, "share of CopyModel calls that are taken, and answered UNAVAILABLE"
+    ] = 0.0
+    refusals: Annotated[
+        tuple[Refusals, ...],
+        "calls answered with an error, and not taken: `method`, `code`, `share`, `message`",
+    ] = ()
+    failures: Annotated[
+        tuple[Failures, ...], "copies that fail in their operation: `code`, `share`, `message`"
+    ] = ()
+    outages: Annotated[
+        tuple[Outage, ...],
+        "times with no answer but UNAVAILABLE: `after_seconds`, `seconds`, `every_seconds`",
+    ] = ()
+    # Off, for most who run this want to see copies, not to wait for a minute to be over.
+    submissions_per_minute: Annotated[
+        PositiveInt | None, "CopyModel calls of a project and region in a minute; Google's: 60"
+    ] = None
+    reads_per_minute: Annotated[
+        PositiveInt | None, "other calls of a project and region in a minute; Google's: 600"
+    ] = None
+    grants: Annotated[
+        frozenset[Grant] | None,
+        "who may copy from another project, each `READER->SOURCE_PROJECT`; a reader is a "
+        "destination project or a custom service account; none: everybody",
+    ] = None
+
+    @model_validator(mode="after")
+    def _shortest_first(self) -> Self:
+        if isinstance(self.copy_seconds, tuple) and self.copy_seconds[0] > self.copy_seconds[1]:
+            raise ValueError("copy_seconds: the shortest time comes first")
+        return self
+
+    def turned(self, changes: Mapping[str, Any]) -> "Knobs":
+        """Return the knobs with these set anew.
+
+        Raises:
+            pydantic.ValidationError: a name or a value is not one; nothing was changed.
+        """
+        return Knobs.model_validate({**dict(self), **changes})
+
+
+def complaint(error: ValidationError) -> str:
+    """Name every field that is wrong, and what is wrong with it, for whoever set it."""
+    told = (
+        ": ".join([".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")])
+        for each in error.errors()
+    )
+    return "; ".join(told).lstrip(": ")

@@ -1,0 +1,224 @@
+"""Ticks and nudges: what they move on, and what they leave alone."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_copier.job import State
+from model_copier.tick_data import Ended, Look, Nothing, read_tick
+from world import World, request
+
+OPERATION = "projects/1/locations/us-central1/models/m/operations/42"
+
+
+def entry(**operation: object) -> bytes:
+    """An audit log entry as a sink publishes it."""
+    return json.dumps(
+        {
+            "logName": "projects/p/logs/cloudaudit.googleapis.com%2Factivity",
+            "protoPayload": {
+                "serviceName": "aiplatform.googleapis.com",
+                "methodName": "google.cloud.aiplatform.v1.ModelService.CopyModel",
+            },
+            "operation": {"producer": "aiplatform.googleapis.com", **operation},
+        }
+    ).encode()
+
+
+# What a tick's data says
+
+
+def test_an_entry_at_the_end_of_an_operation_names_it():
+    assert read_tick(entry(id=OPERATION, last=True)) == Ended(OPERATION)
+
+
+def test_an_entry_at_the_start_of_an_operation_is_ignored():
+    assert read_tick(entry(id=OPERATION, first=True)) == Nothing()
+
+
+def test_an_operation_that_ended_as_it_began_is_not_ignored():
+    assert read_tick(entry(id=OPERATION, first=True, last=True)) == Ended(OPERATION)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b"[1]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        entry(id="something else", last=True),
+        entry(id=7, last=True),
+        json.dumps({"operation": "projects/p"}).encode(),
+    ],
+)
+def test_whatever_else_a_tick_carries_it_only_says_look(data: bytes):
+    assert read_tick(data) == Look()
+
+
+@given(st.binary() | st.recursive(st.text(), st.lists).map(lambda each: json.dumps(each).encode()))
+def test_no_data_whatever_makes_reading_a_tick_fail(data: bytes):
+    assert read_tick(data) in (Look(), Nothing())
+
+
+# Nudges
+
+
+async def test_a_nudge_tells_an_ended_copy_before_its_job_is_due():
+    world = World()
+    await world.deliver()
+    later = world.clock.at + timedelta(seconds=60)
+    await world.store.save(replace(world.job, due_at=later))
+    world.clock.advance(43)
+
+    moved = await world.ticks.nudge(world.job.operation)
+
+    assert moved == 1
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_a_nudge_finds_its_job_however_the_operation_is_spelled():
+    """Audit logs may name the project by number and leave the model out."""
+    world = World()
+    await world.deliver()
+    number = world.job.operation.rpartition("/")[2]
+    world.clock.advance(43)
+
+    await world.ticks.nudge(f"projects/123/locations/us-central1/operations/{number}")
+
+    assert world.job.state is State.SUCCEEDED
+
+
+async def test_a_nudge_that_comes_early_leaves_the_schedule_as_it_is():
+    world = World()
+    await world.deliver()
+    before = world.job
+
+    assert await world.ticks.nudge(before.operation) == 0
+    assert world.job == before
+
+
+async def test_a_nudge_for_an_operation_that_we_do_not_know_does_nothing():
+    world = World()
+    await world.deliver()
+    before = world.job
+
+    assert await world.ticks.nudge(OPERATION) == 0
+    assert await world.ticks.nudge("rubbish") == 0
+    assert world.job == before
+
+
+async def test_a_nudge_for_a_copy_that_was_told_long_ago_does_nothing():
+    world = World()
+    await world.deliver()
+    operation = world.job.operation
+    await world.pass_time(60)
+
+    assert await world.ticks.nudge(operation) == 0
+    assert len(world.replies) == 1
+
+
+# Records
+
+
+async def test_a_job_whose_record_was_deleted_under_us_is_dropped_quietly():
+    """Somebody emptied the store while Vertex AI was asked: nothing is made anew."""
+    world = World()
+
+    class Deleting:
+        def __init__(self, models):
+            self._models = models
+
+        def __getattr__(self, name):
+            return getattr(self._models, name)
+
+        async def copy_model(self, call):
+            world.store.jobs.clear()
+            return await self._models.copy_model(call)
+
+    world.models = Deleting(world.models)
+    world.start_worker()
+
+    told = await world.deliver()
+    await world.pass_time(600)
+
+    assert told.verdict == "accepted"
+    assert world.store.jobs == {}
+    assert world.topics.replies == []
+
+
+# Turns
+
+
+def destinations(count: int) -> list[dict[str, str]]:
+    source = "7704127342733426688"
+    return [
+        {"source_model_id": source, "destination_model_id": f"target-{number}"}
+        for number in range(count)
+    ]
+
+
+async def test_no_more_copies_start_in_any_minute_than_the_quota_admits():
+    """120 requests at once, each for a model of its own: 50 in any minute, first come first."""
+    world = World()
+    world.models.copy_seconds = 1
+
+    for number, data in enumerate(destinations(120)):
+        await world.deliver(request(data, request_id=f"request-{number}"))
+    await world.pass_time(300)
+
+    started = sorted(
+        (operation.created_at - world.store.jobs[job].accepted_at).total_seconds()
+        for operation in world.models.registry.operations()
+        for job in world.store.jobs
+        if str(world.store.jobs[job].target) == str(operation.destination)
+    )
+    assert len(started) == 120
+    busiest = max(sum(at <= then < at + 60 for then in started) for at in started)
+    assert busiest <= 50
+    assert started[-1] < 60 * 120 / 40 + 10
+    assert {reply["outcome"] for reply in world.replies} == {"succeeded"}
+
+
+async def test_turns_are_taken_in_the_order_of_the_requests():
+    world = World()
+    for number, data in enumerate(destinations(30)):
+        await world.deliver(request(data, request_id=f"request-{number}"))
+
+    await world.pass_time(120)
+
+    made = [operation.destination.model for operation in world.models.registry.operations()]
+    assert made == [f"target-{number}" for number in range(30)]
+
+
+async def test_regions_have_queues_of_their_own():
+    world = World()
+    world.models.add("projects/gemini-fine-tuning-source/locations/europe-west4/models/1")
+    for number, data in enumerate(destinations(12)):
+        await world.deliver(request(data, request_id=f"request-{number}"))
+    elsewhere = {"source_model_id": "1", "source_location": "europe-west4"}
+
+    await world.deliver(
+        request(elsewhere | {"target_location": "europe-west4"}, request_id="elsewhere")
+    )
+
+    states = [job.state for job in world.store.jobs.values()]
+    assert states == [State.COPYING] * 10 + [State.ACCEPTED] * 2 + [State.COPYING]
+
+
+async def test_what_needs_no_copy_waits_for_no_turn():
+    world = World()
+    world.models.add("projects/gemini-fine-tuning-target/locations/us-central1/models/there")
+    for number, data in enumerate(destinations(12)):
+        await world.deliver(request(data, request_id=f"request-{number}"))
+    skip = {"source_model_id": "7704127342733426688", "if_exists": "skip"}
+
+    await world.deliver(request(skip | {"destination_model_id": "there"}, request_id="there"))
+
+    assert [reply["request_id"] for reply in world.replies] == ["there"]
