@@ -7,10 +7,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 
-from command_line import COPY, DEADLINE_SECONDS, SUCCESS, Run, Service, connected
+from command_line import COPY, DEADLINE_SECONDS, REQUESTS, SUCCESS, Run, Service, connected
 from local_cloud.pubsub import PubSub
 from model_copy_publisher import CopyRequest, NoReplyError, Outcome, Publisher
 from model_copy_publisher.messages import DEFAULT_SOURCE
@@ -303,6 +306,49 @@ async def test_a_missing_topic_is_exit_code_4_with_its_name(service: Service, ru
     assert "the topic projects/team-models/topics/nowhere does not exist." in publishing.errors
     assert await waiting.ends() == (4, "")
     assert "the topic projects/other/topics/nowhere does not exist." in waiting.errors
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence", "advice"),
+    [
+        (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "Cannot publish the request: no permission (said the server).",
+            f"Needed: roles/pubsub.publisher on {REQUESTS}.",
+        ),
+        (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "Pub/Sub does not accept the credentials (said the server).",
+            "Log in again",
+        ),
+        (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Pub/Sub refused (said the server).",
+            "Correct what it names.",
+        ),
+    ],
+)
+async def test_a_refusal_is_told_at_once_with_what_mends_it(
+    run: Run, code: grpc.StatusCode, sentence: str, advice: str
+) -> None:
+    async def refuse(_: bytes, context: Any) -> bytes:
+        await context.abort(code, "said the server")
+        return b""
+
+    server = grpc.aio.server()
+    handlers: Any = {"Publish": grpc.unary_unary_rpc_method_handler(refuse)}
+    service = grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", handlers)
+    server.add_generic_rpc_handlers((service,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        command = await run(COPY, PUBSUB_EMULATOR_HOST=f"127.0.0.1:{port}")
+        assert await command.ends() == (4, "")
+    finally:
+        await server.stop(None)
+
+    assert sentence in command.errors
+    assert advice in command.errors
 
 
 async def test_a_dead_broker_is_exit_code_4_within_seconds(run: Run) -> None:

@@ -340,5 +340,5 @@ def json_kind(value: object) -> str:
 
 
 def _match(name: str, value: str | None, pattern: re.Pattern[str], expected: str) -> None:
-    if value is not None and pattern.fullmatch(value) is None:
+    if value is not None and not (pattern.fullmatch(value) and value.isprintable()):
         raise InvalidRequestError(name, f"{value!r} is not {expected}")
