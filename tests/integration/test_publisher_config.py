@@ -54,6 +54,17 @@ async def test_every_command_reads_the_file(service: Service, run: Run, file: Pa
     assert json.loads((await service.request()).data)["target_location"] == "europe-west4"
 
 
+async def test_how_long_to_wait_is_no_end_of_a_watch(service: Service, run: Run, file: Path):
+    write(file, "timeout = 0.1\n")
+    waiting = await run(["publish", "7", "--wait", "--project", "team-models"])
+    watching = await run(["watch", "--project", "team-models"])
+
+    assert (await waiting.ends())[0] == 3
+    await watching.shows("watching")
+    assert watching.process.returncode is None
+    del service
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -78,5 +78,8 @@ def main(context: click.Context, config_file: Path | None) -> None:
         values: dict[str, Any] = dict(settings.read(config_file))
     except InvalidRequestError as error:
         raise click.UsageError(str(error)) from error
-    context.default_map = dict.fromkeys(COMMANDS, values) | {"config": {"show": values}}
+    # A watch has no end of its own; how long to wait for a copy is not its end.
+    endless = {name: value for name, value in values.items() if name != "timeout"}
+    of_commands = {"config": {"show": values}, "watch": endless}
+    context.default_map = dict.fromkeys(COMMANDS, values) | of_commands
     context.obj = config_file

@@ -38,8 +38,12 @@ def connection(function: Any) -> Any:
             metavar="FILE",
             help="Google credentials, if not the application default ones.",
         ),
-        option("--reply-topic", default=REPLY_TOPIC, show_default=True),
-        option("--request-topic", default=REQUEST_TOPIC, show_default=True),
+        option(
+            "--reply-topic", default=REPLY_TOPIC, show_default=True, help="Where outcomes are told."
+        ),
+        option(
+            "--request-topic", default=REQUEST_TOPIC, show_default=True, help="Where to publish."
+        ),
         option("--project", help="The project of the topics."),
     ):
         function = decorate(function)

@@ -85,7 +85,7 @@ In a file, the id of a row is made of the batch's name and the row's content.
 @click.option(
     "--if-exists",
     type=click.Choice([each.value for each in IfExists]),
-    help="What to do when DESTINATION is there already.",
+    help="What to do when DESTINATION is there already.  [default: fail]",
 )
 @option("--source-project", help="Where SOURCE is, if not in the service's own default.")
 @option("--source-location", help="The region of SOURCE.")
@@ -93,7 +93,7 @@ In a file, the id of a row is made of the batch's name and the row's content.
 @option("--target-location", help="The region of the copy.")
 @option("--location", help="Both regions at once, as far as they are not said otherwise.")
 @option("--kms-key-name", help="The key that encrypts the copy.")
-@option("--custom-service-account", help="The account that the copy will serve as.")
+@option("--custom-service-account", help="The account that Vertex AI copies as.")
 @option("--deadline-seconds", type=int, help="How long the copy may take.")
 @click.option("--correlation", metavar="JSON", help="An object to be echoed in the reply.")
 @click.option("--validate-only", is_flag=True, help="Check everything, copy nothing.")
