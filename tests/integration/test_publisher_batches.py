@@ -1,6 +1,7 @@
 """``model-copy publish`` of files and to several destinations; the test plays the service."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,26 @@ async def test_what_has_ended_unheard_is_asked_for_again(service: Service, run: 
 
     assert code == 0
     assert output.startswith(f"succeeded  {SUCCESS['resource_name']}")
+
+
+async def test_a_large_batch_that_is_interrupted_goes_on_where_it_was(
+    service: Service, run: Run, tmp_path: Path
+):
+    file = tmp_path / "large.jsonl"
+    file.write_text("".join(f'{{"source_model_id": "7@{n}"}}\n' for n in range(20_000)))
+    journal = tmp_path / "journal.jsonl"
+    command = await run(["publish", "--from-file", str(file), "--journal", str(journal), *HERE])
+    first = await service.request()
+    command.process.send_signal(signal.SIGINT)
+    code, _ = await command.ends()
+    assert code == 130
+    assert "of 20,000 requests are not known to be published. To go on:" in command.errors
+
+    again = await run(command.again)
+    code, output = await again.ends()
+
+    assert code == 0
+    assert "20,000 requests: " in output
+    ids = {first.attributes["ce-id"]}
+    while len(ids) < 20_000:  # what was under way at the interrupt may have come twice
+        ids |= {each.attributes["ce-id"] for each in await service.requests(1)}

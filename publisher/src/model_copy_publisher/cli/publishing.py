@@ -378,6 +378,13 @@ class _Session:
                 f"Publishing it again is harmless:\n  {self._again()}"
             )
             return DETACHED
+        unsent = len(requests) - len(self.published) - sum(map(self._is_confirmed, requests))
+        if unsent > 0 and not self.options["wait"]:
+            say(
+                f"Interrupted: {unsent:,} of {len(requests):,} requests are not known to be"
+                f" published. To go on:\n  {self._again(wait=False)}"
+            )
+            return DETACHED
         copies = "the copy goes on" if self._is_one else "the copies go on"
         say(f"Detached: {copies}. To wait again:\n  {self._again()}")
         self._print_rest()
@@ -394,13 +401,13 @@ class _Session:
         if not self._is_one:
             self._sum_up()
 
-    def _again(self) -> str:
+    def _again(self, *, wait: bool = True) -> str:
         """Write the command that publishes the very same and waits for what becomes of it.
 
         Options that came from elsewhere are written out too: it may be typed elsewhere.
         """
         words = ["model-copy", "publish"]
-        fixed: dict[str, Any] = {"wait": True}
+        fixed: dict[str, Any] = {"wait": wait}
         if self.options["from_file"]:
             fixed["resume"] = True
         elif self.wanted.requests:
