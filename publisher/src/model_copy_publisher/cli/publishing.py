@@ -372,17 +372,17 @@ class _Session:
         requests = self.wanted.requests
         if requests and len(self.ended) == len(requests):
             return self._result()
+        unsent = len(requests) - len(self.published) - sum(map(self._is_confirmed, requests))
+        if unsent > 0 and not self._is_one and not self.options["wait"]:
+            say(
+                f"Interrupted: {unsent:,} of {len(requests):,} requests are not known to be"
+                f" published. To go on:\n  {self._again(wait=False)}"
+            )
+            return DETACHED
         if not self.published and not any(self._is_confirmed(each) for each in requests):
             say(
                 "Interrupted: it is not known whether the request was published. "
                 f"Publishing it again is harmless:\n  {self._again()}"
-            )
-            return DETACHED
-        unsent = len(requests) - len(self.published) - sum(map(self._is_confirmed, requests))
-        if unsent > 0 and not self.options["wait"]:
-            say(
-                f"Interrupted: {unsent:,} of {len(requests):,} requests are not known to be"
-                f" published. To go on:\n  {self._again(wait=False)}"
             )
             return DETACHED
         copies = "the copy goes on" if self._is_one else "the copies go on"
