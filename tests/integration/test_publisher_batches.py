@@ -1,5 +1,6 @@
 """``model-copy publish`` of files and to several destinations; the test plays the service."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from command_line import DEADLINE_SECONDS, SUCCESS, Run, Service
+from local_cloud.pubsub import PubSub
+from model_copy_publisher import CopyRequest, Outcome, Publisher, waiting
 
 HERE = ["--project", "team-models"]
 HEADER = "source_model_id,destination_model_id\n"
@@ -227,24 +230,31 @@ async def test_wrong_usage_is_told_before_anything_is_connected(
     assert sentence in command.errors
 
 
-async def test_what_has_ended_unheard_is_asked_for_again(service: Service, run: Run):
+async def test_what_has_ended_unheard_is_asked_for_again(
+    pubsub: PubSub, service: Service, monkeypatch: pytest.MonkeyPatch
+):
     """Its outcome may be with a process that was killed: its state is no outcome yet."""
-    command = await run(["publish", "7", "--request-id", "r-1", "--wait", *HERE])
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+    monkeypatch.setattr(waiting, "FIRST_QUESTION_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "NEXT_QUESTION_SECONDS", 0.5)
+
+    def copy() -> Outcome:
+        with Publisher(project="team-models") as publisher:
+            request = CopyRequest(source_model_id="7", request_id="r-1")
+            return publisher.copy(request, timeout_seconds=DEADLINE_SECONDS).outcome
+
+    copying = asyncio.create_task(asyncio.to_thread(copy))
     request = await service.request()
-    question = await service.request()  # five seconds later
-    await service.announce(
-        request,
-        {"outcome": "status", "state": "SUCCEEDED"},
-        in_reply_to=question.attributes["ce-id"],
-    )
-    again = await service.request()  # and later
-    assert (again.attributes["ce-id"], again.data) == ("r-1", request.data)
+    question = await service.request()
+    assert question.attributes["ce-type"] == "dev.modelcopier.copy.status.requested.v1"
+    await service.announce(request, {"outcome": "status", "state": "SUCCEEDED"})
+    again = await service.request()
+    while again.attributes["ce-id"] != "r-1":  # questions that were asked meanwhile
+        again = await service.request()
+    assert again.data == request.data
     await service.announce(again)
 
-    code, output = await command.ends()
-
-    assert code == 0
-    assert output.startswith(f"succeeded  {SUCCESS['resource_name']}")
+    assert await copying is Outcome.SUCCEEDED
 
 
 async def test_a_large_batch_that_is_interrupted_goes_on_where_it_was(

@@ -110,3 +110,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
         Journal(tmp_path / "state" / "nightly.jsonl", topic=TOPIC),
     ):
         pass
+
+
+def test_a_batch_that_is_published_anew_begins_a_journal_of_its_own(file: Path):
+    with Journal(file, topic=TOPIC) as journal:
+        journal.confirmed([confirmed(ONE)])
+
+    with Journal(file, topic=TOPIC, anew=True) as anew:
+        assert not anew.knows(ONE)
+        anew.confirmed([confirmed(TWO)])
+
+    assert len(file.read_text().splitlines()) == 1

@@ -1,6 +1,6 @@
-"""What is known of a batch for certain: published, and how it ended. A file that only grows.
+"""What is known of a batch for certain: what was published, and how it ended.
 
-A line is written, and on the disk, before anything is acknowledged or shown: a publisher
+A file that only grows, until the batch is published anew. A line is written, and on the disk, before anything is acknowledged or shown: a publisher
 that was killed goes on from it, and nothing that it knew is asked for or told twice. Only
 one process writes it at a time. Its lines are keyed by topic, identity and content, so that
 batches of the same name do no harm to each other.
@@ -21,18 +21,19 @@ Key = tuple[str, str, str]  # source, id, digest
 
 
 class Journal:
-    """A context manager: opened, locked and read.
+    """A context manager: opened, locked and read; ``anew`` forgets what it said.
 
     Raises:
         InvalidRequestError: another process has it, or it cannot be written.
     """
 
-    def __init__(self, file: Path, *, topic: str) -> None:
+    def __init__(self, file: Path, *, topic: str, anew: bool = False) -> None:
         self.file = file
         self.published: dict[Key, str] = {}  # to the subscription that listened, or ""
         self.outcomes: dict[Key, Reply] = {}
         self.subscription = ""  # the newest that listened for this batch
         self._topic = topic
+        self._anew = anew
 
     def __enter__(self) -> Self:
         try:
@@ -50,6 +51,8 @@ class Journal:
             raise InvalidRequestError(
                 "journal", f"{self.file} is in use: this batch is being published right now"
             ) from error
+        if self._anew:
+            self._out.truncate(0)
         self._read()
         return self
 

@@ -159,7 +159,9 @@ class _Session:
         if not self._check_rows():
             return WRONG
         file = self.wanted.journal_file
-        self.journal = Journal(file, topic=place["request_topic"]) if file is not None else None
+        if file is not None:
+            topic, resume = place["request_topic"], self.options["resume"]
+            self.journal = Journal(file, topic=topic, anew=not resume)
         with self.journal or nullcontext():
             self._ask(place)
         return self._result()
@@ -372,7 +374,9 @@ class _Session:
         requests = self.wanted.requests
         if requests and len(self.ended) == len(requests):
             return self._result()
-        unsent = len(requests) - len(self.published) - sum(map(self._is_confirmed, requests))
+        unsent = sum(
+            _key(each) not in self.published and not self._is_confirmed(each) for each in requests
+        )
         if unsent > 0 and not self._is_one and not self.options["wait"]:
             say(
                 f"Interrupted: {unsent:,} of {len(requests):,} requests are not known to be"
