@@ -1,9 +1,10 @@
 """What is known of a batch for certain: what was published, and how it ended.
 
-A file that only grows, until the batch is published anew. A line is written, and on the disk, before anything is acknowledged or shown: a publisher
-that was killed goes on from it, and nothing that it knew is asked for or told twice. Only
-one process writes it at a time. Its lines are keyed by topic, identity and content, so that
-batches of the same name do no harm to each other.
+A file that only grows, until the batch is published anew. A line is written, and on the
+disk, before anything is acknowledged or shown: a publisher that was killed goes on from it,
+and nothing that it knew is asked for or told twice. Only one process writes it at a time. Its
+lines are keyed by topic, identity and content, so that batches of the same name do no harm to
+each other.
 """
 
 import fcntl
