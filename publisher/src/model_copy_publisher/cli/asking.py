@@ -1,7 +1,6 @@
 """``model-copy wait``, ``status`` and ``cancel``: about requests that are known by their ids."""
 
 import json
-import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,10 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from model_copy_publisher.cli.exits import DETACHED, DONE, EXIT_CODES, NOT_DONE, ending, say
-from model_copy_publisher.cli.options import connection, output, request_source, timeout, where
+from model_copy_publisher.cli.options import (
+    command_again,
+    connection,
+    output,
+    request_source,
+    timeout,
+    where,
+)
 from model_copy_publisher.errors import BrokerError
 from model_copy_publisher.events import Reply, Status
 from model_copy_publisher.messages import CANCEL_TYPE, STATUS_TYPE, Named
@@ -205,11 +210,4 @@ class _Asking:
     def _again(self) -> str:
         settled = {*self.told, *self.unknown}
         left = [each.request_id for each in self.requests if each.request_id not in settled]
-        words = ["model-copy", str(self.context.command.name), *left]
-        for parameter in self.context.command.params:
-            name = str(parameter.name)
-            if isinstance(parameter, click.Argument) or name == "debug":
-                continue
-            if self.context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-                words += [parameter.opts[0], str(self.context.params[name])]
-        return shlex.join(words)
+        return command_again(self.context, {"debug": False}, arguments=left)

@@ -1,9 +1,11 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import DEFAULT_SOURCE
@@ -97,3 +99,27 @@ def where(options: Mapping[str, Any]) -> dict[str, Any]:
         "request_topic": full_name("request_topic", options["request_topic"], project),
         "credentials_file": options["credentials_file"],
     }
+
+
+def command_again(
+    context: click.Context, fixed: Mapping[str, Any], *, arguments: Sequence[str] | None = None
+) -> str:
+    """Write the present command once more, for a shell; ``fixed`` are other values of options.
+
+    Options that came from elsewhere are written out too: it may be typed elsewhere.
+    """
+    words = ["model-copy", str(context.command.name), *(arguments or [])]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if isinstance(parameter, click.Argument) and arguments is not None:
+            continue
+        defaulted = context.get_parameter_source(name) is ParameterSource.DEFAULT
+        value = fixed.get(name, None if defaulted else context.params[name])
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is None or each is False:
+                continue
+            if isinstance(parameter, click.Option):
+                words.append(parameter.opts[0])
+            if each is not True:
+                words.append(str(each))
+    return shlex.join(words)
