@@ -48,7 +48,7 @@ bench-publish: .venv/installed ## start to published: model-copy, gcloud, a bare
 show-publisher: .venv/installed ## COUNT=1000 requests from a file, killed and run again: nothing lost, nothing twice
 	@PYTHONPATH=tests $(BIN)/python tests/show_publisher.py --count $(or $(COUNT),1000)
 
-test-airflow: .venv/installed ## the Airflow example in real Airflow, in an environment of its own (.airflow)
+test-airflow: .venv/installed ## the Airflow operator in real Airflow, in an environment of its own (.airflow)
 	@PYTHONPATH=tests $(BIN)/python tests/with_airflow/check.py
 
 try-wheel: .venv/installed ## the publisher's wheel, in an empty environment

@@ -278,3 +278,29 @@ async def test_a_large_batch_that_is_interrupted_goes_on_where_it_was(
     ids = {first.attributes["ce-id"]}
     while len(ids) < 20_000:  # what was under way at the interrupt may have come twice
         ids |= {each.attributes["ce-id"] for each in await service.requests(1)}
+
+
+async def test_a_wait_whose_subscription_has_expired_asks_again(
+    service: Service, run: Run, rows: Path
+):
+    publish = ["publish", "--from-file", str(rows), "--wait", "--resume", *HERE]
+    command = await run(publish)
+    first = await service.requests(30)
+    await command.shows("of 30 ended")
+    command.process.kill()
+    await command.process.wait()
+    [listener] = await service.listeners()
+    await service.subscriber.delete_subscription(subscription=listener.name)
+
+    command = await run(publish)
+    again = await service.requests(30)
+    assert {each.attributes["ce-id"] for each in again} == {
+        each.attributes["ce-id"] for each in first
+    }
+    for request in again:
+        await service.announce(request)
+    code, output = await command.ends()
+
+    assert code == 0
+    assert "30 requests: 30 succeeded" in output
+    assert await service.listeners() == []

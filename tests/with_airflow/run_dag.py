@@ -1,4 +1,4 @@
-"""Runs a DAG with the example's operator once, in an environment that has Airflow.
+"""Runs a DAG with our operator once, in an environment that has Airflow.
 
 ``DAG.test`` runs the tasks as a worker does and the triggers as a triggerer does, with the
 metadata database of AIRFLOW_HOME. Prints one JSON object: the states, and what XCom got.
@@ -6,16 +6,11 @@ metadata database of AIRFLOW_HOME. Prints one JSON object: the states, and what 
 
 import json
 import os
-import sys
-from pathlib import Path
 
 import pendulum
+from airflow.sdk import DAG
 
-EXAMPLE = Path(__file__).parents[2] / "publisher" / "examples" / "airflow"
-sys.path.insert(0, str(EXAMPLE))
-
-from airflow.sdk import DAG  # noqa: E402  the example's folder comes first
-from copy_model import CopyModelOperator  # noqa: E402  see above
+from model_copy_publisher.airflow import CopyModelOperator
 
 # Airflow also reads this file as one of its DAGs, and then there is nothing to run.
 run, project, model, destination = os.environ.get("RUN_DAG", "0 p m d").split()

@@ -1,4 +1,4 @@
-"""A deferrable Airflow operator that copies a model, and its trigger. Airflow 3.
+"""A deferrable Airflow operator that copies a model, and its trigger. The extra ``airflow``.
 
 While the copy runs no worker slot is taken: the trigger waits in the triggerer. The request's
 id is made of the task's own run, so that a retried or cleared task waits for the same copy

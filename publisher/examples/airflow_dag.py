@@ -1,8 +1,9 @@
-"""Tune, then copy to the project that serves."""
+"""Copy a model to the project that serves: a DAG with the deferrable operator."""
 
 import pendulum
 from airflow.sdk import DAG
-from copy_model import CopyModelOperator
+
+from model_copy_publisher.airflow import CopyModelOperator
 
 with DAG("promote", schedule=None, start_date=pendulum.datetime(2026, 1, 1), params={"model": ""}):
     CopyModelOperator(
