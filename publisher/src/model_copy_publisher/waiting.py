@@ -24,7 +24,7 @@ FIRST_QUESTION_SECONDS = 5.0
 NEXT_QUESTION_SECONDS = 15.0
 # A question may overtake the request that it is about.
 UNKNOWN_TRIES = 4
-UNKNOWN_PAUSE_SECONDS = 2.0
+UNKNOWN_PAUSE_SECONDS = 1.5
 
 Awaited = CopyRequest | Named
 
