@@ -35,8 +35,9 @@ test: .venv/installed ## every test
 golden: .venv/installed ## the golden messages: what comes in, verdict, reply, letter
 	@PYTHONPATH=tests $(BIN)/python -m golden table
 
-contracts: .venv/installed ## write docs/schemas, generated tables and what the golden messages expect; read the diff
+contracts: .venv/installed ## write what is generated: schemas, expectations, the tables in docs; read the diff
 	@PYTHONPATH=tests $(BIN)/python -m golden write
+	@PYTHONPATH=tests $(BIN)/python -m contract.pubsub.page
 	@$(BIN)/python -m local_cloud.vertex_tables docs/local-cloud.md
 
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
@@ -54,11 +55,17 @@ test-airflow: .venv/installed ## the Airflow operator in real Airflow, in an env
 try-wheel: .venv/installed ## the publisher's wheel, in an empty environment
 	@PYTHONPATH=tests $(BIN)/python tests/try_wheel.py
 
+bench-pubsub: .venv/installed ## start and pushes a second of the local Pub/Sub, beside Google's emulator
+	@PYTHONPATH=tests $(BIN)/python benchmarks/pubsub.py
+
 mutants: .venv/installed ## break each rule of the engine, and see what finds it
 	@$(BIN)/python tests/model/mutants.py --most $(or $(MOST),3000)
 
 soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
 	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
+bench-follow: .venv/installed ## what following copies gains and costs
+	@$(BIN)/python benchmarks/follow.py
 
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
@@ -83,4 +90,5 @@ lock: ## write requirements*.txt anew from pyproject.toml
 clean: ## remove what was made here
 	@rm -rf .venv .airflow .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup demo up test golden contracts soak-input soak mutants bench-publish show-publisher test-airflow try-wheel lint check format lock clean
+# Every target with a description is a command, not a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))

@@ -31,25 +31,30 @@ def running_emulator(folder: Path) -> Iterator[str]:
     Raises:
         EmulatorMissingError: Java, gcloud or the emulator's jar was not found.
     """
-    java, jar = shutil.which("java"), _jar()
-    if java is None:
-        raise EmulatorMissingError("Google's emulator needs Java, which was not found")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = folder / "pubsub-emulator.log"
     with log.open("wb") as out:
-        emulator = subprocess.Popen(
-            [java, "-Xmx256m", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+        emulator = subprocess.Popen(command(port), stdout=out, stderr=subprocess.STDOUT)
     try:
         _wait_until_started(emulator, log)
         yield f"127.0.0.1:{port}"
     finally:
         emulator.kill()
         emulator.wait()
+
+
+def command(port: int) -> list[str]:
+    """What starts an emulator on ``port``.
+
+    Raises:
+        EmulatorMissingError: Java, gcloud or the emulator's jar was not found.
+    """
+    java, jar = shutil.which("java"), _jar()
+    if java is None:
+        raise EmulatorMissingError("Google's emulator needs Java, which was not found")
+    return [java, "-Xmx256m", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
 
 
 def clear(address: str, *, project: str) -> None:

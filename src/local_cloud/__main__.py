@@ -7,23 +7,22 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ValidationError
 
 from local_cloud.process import ROOT, ProcessError
-from local_cloud.stack import (
-    LOCATION,
-    SOURCE_MODEL,
-    SOURCE_PROJECT,
-    TARGET_PROJECT,
-    Ports,
-    Stack,
-)
-from local_cloud.vertex_knobs import Knobs, complaint
+from local_cloud.pubsub import PubSub
+from local_cloud.pubsub_options import pubsub_options
+from local_cloud.vertex_options import vertex_option
+
+# The types of Vertex AI take a second to import, which `serve --no-vertex` need not wait for:
+# each command imports what it runs.
+if TYPE_CHECKING:
+    from local_cloud.cloud import LocalCloud
+    from local_cloud.stack import Stack
 
 DESTINATION = "target-model-260213"
 FAULTS = {
@@ -37,6 +36,9 @@ def cli() -> None:
     """Pub/Sub, Vertex AI and the model copier's worker on this machine.
 
     No Google account, no Java, no gcloud: Google's own Python clients talk to it.
+
+    What goes wrong is set by options, from Python (LocalCloud), or at any time over HTTP
+    (POST /control/faults on the REST ports): docs/local-cloud.md tells how.
     """
 
 
@@ -56,36 +58,8 @@ def demo(copy_seconds: float, fault: str | None) -> None:
         _run(_demo(Path(folder), copy_seconds, fault))
 
 
-def _knobs(_: click.Context, option: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:
-    """Read KNOB=VALUE, where the value is JSON or, failing that, itself."""
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        knob, equals, value = setting.partition("=")
-        if not equals:
-            raise click.BadParameter(f"{setting!r} is not KNOB=VALUE", param=option)
-        try:
-            changes[knob] = json.loads(value)
-        except ValueError:
-            changes[knob] = value
-    try:
-        Knobs.model_validate(changes)
-    except ValidationError as error:
-        raise click.BadParameter(complaint(error), param=option) from error
-    return changes
-
-
 @cli.command()
 @click.option("--copy-seconds", default=10.0, show_default=True, help="How long a copy takes.")
-@click.option(
-    "--vertex",
-    "vertex_knobs",
-    multiple=True,
-    callback=_knobs,
-    metavar="KNOB=VALUE",
-    help="A knob of the local Vertex AI, more than once if need be: lost_answers=0.05, "
-    "dialect=worst, copy_seconds=[1,60]. There are " + ", ".join(Knobs.model_fields) + "; "
-    "docs/local-cloud.md says what each does.",
-)
 @click.option("--tick-seconds", default=60.0, show_default=True, help="Cloud Scheduler's period.")
 @click.option("--pubsub-port", default=8085, show_default=True, envvar="PUBSUB_PORT")
 @click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
@@ -99,30 +73,114 @@ def _knobs(_: click.Context, option: click.Parameter, settings: tuple[str, ...])
     default=ROOT / ".local",
     help="Jobs, logs and the file `env`; what is in it is carried on.  [default: .local]",
 )
+@vertex_option
+@pubsub_options
 def up(
     copy_seconds: float,
     vertex_knobs: dict[str, Any],
     tick_seconds: float,
     folder: Path,
+    pubsub: PubSub,
     **ports: int,
 ) -> None:
-    """Keep everything running until Ctrl-C, and print what aims your tools at it."""
+    """Run everything, the copier included, until Ctrl-C.
+
+    What aims your tools at it is printed, and kept in the folder's file `env`.
+    """
+    from local_cloud.stack import Ports, Stack  # noqa: PLC0415  see the top
+
     stack = Stack(
         folder=folder.absolute(),
         copy_seconds=copy_seconds,
         vertex_knobs=vertex_knobs,
         tick_seconds=tick_seconds,
+        pubsub=pubsub,
         with_api=True,
         ports=Ports(**{name.removesuffix("_port"): port for name, port in ports.items()}),
     )
     _run(_up(stack))
 
 
-async def _up(stack: Stack) -> int:
+@cli.command()
+@click.option("--no-vertex", is_flag=True, help="Pub/Sub alone, which starts sooner.")
+@click.option("--project", default="local-project", show_default=True, help="Printed for gcloud.")
+@click.option("--copy-seconds", default=10.0, show_default=True, help="How long a copy takes.")
+@click.option("--pubsub-port", default=8085, show_default=True, envvar="PUBSUB_PORT", help="gRPC")
+@click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
+@click.option("--vertex-port", default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC")
+@click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
+@vertex_option
+@pubsub_options
+def serve(
+    *,
+    no_vertex: bool,
+    vertex_knobs: dict[str, Any],
+    project: str,
+    copy_seconds: float,
+    pubsub: PubSub,
+    pubsub_port: int,
+    pubsub_rest_port: int,
+    vertex_port: int,
+    vertex_rest_port: int,
+) -> None:
+    """Serve Pub/Sub and Vertex AI alone until Ctrl-C.
+
+    Both begin empty; what aims your tools at them is printed.
+
+    \b
+    python -m local_cloud serve --no-vertex
+    python -m local_cloud serve --pubsub-duplicate 0.05 --pubsub-drop-response 0.05 --pubsub-seed 7
+    python -m local_cloud serve --pubsub-next drop_response=projects/p/subscriptions/s
+
+    Ports: 0 takes a free one.
+    """
+    if no_vertex and vertex_knobs:
+        raise click.UsageError("--vertex: there is none with --no-vertex.")
+    if no_vertex:
+        _run(_serve_pubsub(pubsub, port=pubsub_port, rest_port=pubsub_rest_port, project=project))
+        return
+    from local_cloud.cloud import LocalCloud, Ports  # noqa: PLC0415  see the top
+    from local_cloud.vertex import Vertex  # noqa: PLC0415
+
+    cloud = LocalCloud(
+        pubsub=pubsub,
+        vertex=Vertex(**{"copy_seconds": copy_seconds, **vertex_knobs}),
+        ports=Ports(
+            pubsub=pubsub_port,
+            pubsub_rest=pubsub_rest_port,
+            vertex=vertex_port,
+            vertex_rest=vertex_rest_port,
+        ),
+    )
+    _run(_serve(cloud, project=project))
+
+
+async def _serve(cloud: "LocalCloud", *, project: str) -> int:
+    async with cloud:
+        click.echo(_as_shell(cloud.exports(project=project)))
+        click.echo("# Ctrl-C stops everything")
+        await asyncio.Event().wait()
+    return 0
+
+
+async def _serve_pubsub(pubsub: PubSub, *, port: int, rest_port: int, project: str) -> int:
+    await pubsub.start(port=port, rest_port=rest_port)
+    try:
+        click.echo(_as_shell(pubsub.exports(project=project)))
+        click.echo("# Ctrl-C stops everything")
+        await asyncio.Event().wait()
+    finally:
+        await pubsub.stop()
+    return 0
+
+
+async def _up(stack: "Stack") -> int:
+    from local_cloud.stack import SOURCE_MODEL  # noqa: PLC0415  see the top
+
     async with stack:
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in stack.exports().items()]
-        (stack.folder / "env").write_text("\n".join(lines) + "\n")
-        click.echo("\n".join(lines))
+        exports = _as_shell(stack.exports())
+        (stack.folder / "env").write_text(exports + "\n")
+        click.echo(exports)
         click.echo(f"\n# the same: source {_short(stack.folder / 'env')}")
         click.echo(f"# logs: {_short(stack.worker.log)} {_short(stack.api.log)}")
         click.echo(f"# try: model-copy publish {SOURCE_MODEL} {DESTINATION} --wait")
@@ -132,6 +190,14 @@ async def _up(stack: Stack) -> int:
 
 
 async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
+    from local_cloud.stack import (  # noqa: PLC0415  see the top
+        LOCATION,
+        SOURCE_MODEL,
+        SOURCE_PROJECT,
+        TARGET_PROJECT,
+        Stack,
+    )
+
     stack = Stack(folder=folder, copy_seconds=copy_seconds, tick_seconds=5)
     if fault == "copy-fails":
         stack.vertex.faults.copy_fails()
@@ -145,12 +211,13 @@ async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
         if fault:
             click.echo(f"fault       {fault}: {FAULTS[fault]}")
         published = await _as_ec2(stack, ["publish", SOURCE_MODEL, DESTINATION, "--wait"])
-        code = await (_read_back(stack) if published == 0 else _show_letters(stack))
+        name = f"projects/{TARGET_PROJECT}/locations/{LOCATION}/models/{DESTINATION}"
+        code = await (_read_back(stack, name) if published == 0 else _show_letters(stack))
     click.echo("stopped     everything that was started here")
     return code
 
 
-async def _show_letters(stack: Stack) -> int:
+async def _show_letters(stack: "Stack") -> int:
     """Show why a request failed, from the dead-letter topic alone."""
     for letter in await stack.letters():
         click.echo(f"\nletter      {letter['outcome_id']}  {letter['dead_letter_code']}")
@@ -158,7 +225,7 @@ async def _show_letters(stack: Stack) -> int:
     return 1
 
 
-async def _as_ec2(stack: Stack, arguments: list[str]) -> int:
+async def _as_ec2(stack: "Stack", arguments: list[str]) -> int:
     """Run the publisher with nothing but the broker's address, as a machine outside would."""
     click.echo(f"\n$ model-copy {shlex.join(arguments)}")
     command = str(Path(sys.executable).parent / "model-copy")
@@ -172,9 +239,8 @@ async def _as_ec2(stack: Stack, arguments: list[str]) -> int:
             await process.wait()
 
 
-async def _read_back(stack: Stack) -> int:
+async def _read_back(stack: "Stack", name: str) -> int:
     """See the copy with google-cloud-aiplatform, in a process of its own."""
-    name = f"projects/{TARGET_PROJECT}/locations/{LOCATION}/models/{DESTINATION}"
     click.echo(f"\n$ python -m local_cloud.read_back {name}")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -208,6 +274,10 @@ def _run(work: Coroutine[Any, Any, int]) -> None:
     except (ProcessError, RuntimeError, OSError) as error:
         click.echo(f"local cloud: {error}", err=True)
         sys.exit(1)
+
+
+def _as_shell(exports: Mapping[str, str]) -> str:
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in exports.items())
 
 
 def _short(path: Path) -> str:

@@ -8,14 +8,17 @@ and whose filter it matches; a call that is refused has changed nothing.
 """
 
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from local_cloud.pubsub_faults import Faults
 from local_cloud.pubsub_records import (
     AlreadyExistsError,
     Content,
+    Counts,
     Message,
     NotFoundError,
     Rules,
@@ -33,11 +36,17 @@ class Topic:
 
 
 class Broker:
-    """Every topic and subscription of one local cloud."""
+    """Every topic and subscription of one local cloud, and what went wrong there on purpose.
 
-    def __init__(self) -> None:
+    ``published`` (messages by topic) and ``counts`` (by subscription) outlive what they count.
+    """
+
+    def __init__(self, *, faults: Faults | None = None) -> None:
         self.topics: dict[str, Topic] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.faults = faults or Faults()
+        self.published: Counter[str] = Counter()
+        self.counts: defaultdict[str, Counts] = defaultdict(Counts)
         self._stirred: dict[Subscription, None] = {}
         self._serials = itertools.count(1)
         self._last_message_id = 0
@@ -64,6 +73,7 @@ class Broker:
         """Hand each content to every subscription whose filter it matches; answer their ids."""
         subscriptions = self.topic(topic).subscriptions.values()
         messages = [self._message(content, now) for content in contents]
+        self.published[topic] += len(messages)
         for message in messages:
             for subscription in subscriptions:
                 if subscription.rules.matches(message.content.attributes):
@@ -83,6 +93,8 @@ class Broker:
             rules=rules,
             record=record,
             serial=next(self._serials),
+            faults=self.faults,
+            counts=self.counts[name],
             stir=self._stirred.setdefault,
             bury=self._bury,
         )

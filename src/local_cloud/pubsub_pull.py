@@ -142,9 +142,10 @@ class Puller:
                 "modify_deadline_seconds: must be as long as modify_deadline_ack_ids."
             )
         checked = [lease_seconds(each, field="modify_deadline_seconds") for each in seconds]
-        subscription.acknowledge(request.ack_ids)
+        now = self._clock()
+        subscription.acknowledge(request.ack_ids, now=now)
         for ack_id, each in zip(ack_ids, checked, strict=True):
-            subscription.modify_deadline([ack_id], seconds=each, now=self._clock())
+            subscription.modify_deadline([ack_id], seconds=each, now=now)
         self._settle()
 
     def _subscription(self, request: Any) -> Subscription:

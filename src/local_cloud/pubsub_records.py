@@ -1,7 +1,7 @@
 """The records of the local Pub/Sub: what is published, delivered and refused, and by what rules.
 
-Values only: no I/O, no clock. All are frozen but ``Consumer``, whose account of what it holds
-is kept by the one subscription that it takes from, and by nobody else.
+Values only: no I/O, no clock. All are frozen but ``Consumer`` and ``Counts``, whose accounts
+are kept by the one subscription that they belong to, and by nobody else.
 """
 
 from collections.abc import Mapping
@@ -82,15 +82,46 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """Where each delivery is posted to, and in what form."""
+
+    endpoint: str
+    service_account: str = ""  # whose token comes with it; empty: none
+    audience: str = ""
+    wrapped: bool = True  # else the body is the data alone
+    writes_metadata: bool = False  # as headers, where it is not wrapped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How one subscription delivers. No endpoint: by pull. No dead-letter topic: for ever."""
+    """How one subscription delivers. No push: by pull. No dead-letter topic: for ever."""
 
     matches: Predicate
     ack_deadline_seconds: float
     backoff: Backoff
-    push_endpoint: str = ""
+    push: Push | None = None
+    ordered: bool = False
     dead_letter_topic: str = ""
     max_delivery_attempts: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """What one subscription did so far, kept by the subscription alone.
+
+    A delivery ends as one of acks, nacks, timeouts and drop_response, or is still held.
+    """
+
+    deliveries: int = 0
+    acks: int = 0
+    nacks: int = 0
+    timeouts: int = 0
+    dead_lettered: int = 0
+    # Faults that were met.
+    duplicate: int = 0
+    delay: int = 0
+    reorder: int = 0
+    drop_response: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

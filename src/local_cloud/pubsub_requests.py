@@ -58,6 +58,11 @@ def contents_of(request: Any) -> list[Content]:
         raise InvalidArgumentError(
             f"messages: 1 to {MAX_PUBLISH_MESSAGES} of them, not {len(request.messages)}."
         )
+    keys = {message.ordering_key for message in request.messages}
+    if len(keys) > 1:
+        raise InvalidArgumentError(
+            f"messages: all of a request have the same ordering_key, not {len(keys)} of them."
+        )
     return [
         _content(message, where=f"messages[{index}]")
         for index, message in enumerate(request.messages)

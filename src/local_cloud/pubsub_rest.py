@@ -6,13 +6,15 @@ system parameters only ``enum-encoding=int`` has an effect.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import json_format
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from local_cloud import rest_json
 from local_cloud.pubsub_records import BrokerError, InvalidArgumentError, UnimplementedError
@@ -47,7 +49,7 @@ _REQUEST_CLASSES = {
 }
 
 
-def rest_app(service: Service) -> Starlette:
+def rest_app(service: Service, *, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
     async def answer(request: Request) -> JSONResponse:
         method, named = _match(request)
         message = _message(method, await _fields(request), named)
@@ -55,10 +57,16 @@ def rest_app(service: Service) -> Starlette:
         return rest_json.message_response(request, found)
 
     everything = Route("/{path:path}", answer, methods=["GET", "POST", "DELETE", "PATCH", "PUT"])
-    return Starlette(
-        routes=[everything],
-        exception_handlers={BrokerError: _refused, rest_json.CallerGoneError: _gone},
+    app = Starlette(
+        routes=[*extra_routes, everything],
+        exception_handlers={
+            BrokerError: _refused,
+            rest_json.CallerGoneError: _gone,
+            HTTPException: _no_such_path,
+        },
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 def _match(request: Request) -> tuple[str, dict[str, str]]:
@@ -92,6 +100,12 @@ def _message(method: str, fields: dict[str, Any], named: dict[str, str]) -> Any:
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BrokerError)
     return rest_json.error_response(error.code, str(error))
+
+
+async def _no_such_path(request: Request, _: Exception) -> JSONResponse:
+    """A verb that no route has, or a path with a line break in it."""
+    what = f"{request.method} {request.url.path}"
+    return rest_json.error_response("UNIMPLEMENTED", f"The local Pub/Sub has no {what}.")
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:

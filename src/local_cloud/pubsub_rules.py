@@ -5,13 +5,14 @@ owner to see, as the real service does. So what is read is never the resource in
 the one that will replace it if the call succeeds.
 """
 
+import re
 from typing import Any
 
-import httpx
 from google.pubsub_v1 import types
 
 from local_cloud.filters import FilterSyntaxError, parse_filter
-from local_cloud.pubsub_records import Backoff, InvalidArgumentError, Rules
+from local_cloud.pubsub_post import UrlError, check_url
+from local_cloud.pubsub_records import Backoff, InvalidArgumentError, Push, Rules
 from local_cloud.pubsub_requests import (
     MAX_SECONDS,
     ack_deadline,
@@ -25,11 +26,10 @@ _UNBUILT_SUBSCRIPTION_FIELDS = frozenset(
         "cloud_storage_config",
         "bigtable_config",
         "message_transforms",
-        "enable_message_ordering",
         "enable_exactly_once_delivery",
     }
 )
-_UNBUILT_PUSH_FIELDS = frozenset({"oidc_token", "no_wrapper"})
+_EMAIL = re.compile(r"[!-~]+@[!-?A-~]+")
 _CHANGEABLE = frozenset(
     {
         "ack_deadline_seconds",
@@ -52,7 +52,6 @@ def read_rules(record: Any, *, min_ack_deadline_seconds: float) -> Rules:
         UnimplementedError: a field asks for what is not built.
     """
     refuse_unbuilt(record, _UNBUILT_SUBSCRIPTION_FIELDS)
-    refuse_unbuilt(record.push_config, _UNBUILT_PUSH_FIELDS, field="push_config.")
     record.ack_deadline_seconds = ack_deadline(
         record.ack_deadline_seconds or 10,
         minimum=min_ack_deadline_seconds,
@@ -73,7 +72,8 @@ def read_rules(record: Any, *, min_ack_deadline_seconds: float) -> Rules:
         matches=matches,
         ack_deadline_seconds=record.ack_deadline_seconds,
         backoff=_backoff(record),
-        push_endpoint=_endpoint(record.push_config.push_endpoint),
+        push=_push(record.push_config),
+        ordered=record.enable_message_ordering,
         dead_letter_topic=topic,
         max_delivery_attempts=max_attempts,
     )
@@ -101,16 +101,26 @@ def updated(record: Any, request: Any) -> Any:
     return changed
 
 
-def _endpoint(url: str) -> str:
-    if not url:
-        return ""
+def _push(config: Any) -> Push | None:
+    if not config.push_endpoint:
+        return None
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        check_url(config.push_endpoint)
+    except UrlError as error:
         raise InvalidArgumentError(f"push_config.push_endpoint: {error}") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise InvalidArgumentError(f"push_config.push_endpoint: {url!r} is no http(s) URL.")
-    return url
+    token, unwrapped = config.oidc_token, config.HasField("no_wrapper")
+    if config.HasField("oidc_token") and not _EMAIL.fullmatch(token.service_account_email):
+        raise InvalidArgumentError(
+            "push_config.oidc_token.service_account_email: "
+            f"{token.service_account_email[:200]!r} is no email address."
+        )
+    return Push(
+        endpoint=config.push_endpoint,
+        service_account=token.service_account_email,
+        audience=token.audience or config.push_endpoint,
+        wrapped=not unwrapped,
+        writes_metadata=unwrapped and config.no_wrapper.write_metadata,
+    )
 
 
 def _backoff(record: Any) -> Backoff:

@@ -10,15 +10,18 @@ is followed by ``_settle``, which wakes whoever waits for it and sets the one ti
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from google.pubsub_v1 import types
 
 from local_cloud.broker import Broker
+from local_cloud.pubsub_faults import Faults
 from local_cloud.pubsub_publisher import Publisher
 from local_cloud.pubsub_pull import Bells, Puller
 from local_cloud.pubsub_push import Courier
 from local_cloud.pubsub_subscriber import Subscriber
+from local_cloud.tokens import TokenSigner
 
 # What is served: by gRPC service, each method and the protobuf class of its request. Only
 # StreamingPull is not here, which is not one request and one answer.
@@ -51,9 +54,12 @@ class Service:
     What it holds outlives ``close``: opened again, it carries on where it was.
     """
 
-    def __init__(self, *, min_ack_deadline_seconds: float, max_parallel_pushes: int) -> None:
-        self._broker = Broker()
+    def __init__(
+        self, *, min_ack_deadline_seconds: float, max_parallel_pushes: int, faults: Faults
+    ) -> None:
+        self._broker = Broker(faults=faults)
         self._clock: Callable[[], float] = time.time
+        self.signer = TokenSigner(clock=self._clock)
         self._bells = Bells()
         self._max_parallel_pushes = max_parallel_pushes
         self._courier: Courier | None = None
@@ -106,10 +112,33 @@ class Service:
         """See ``Puller.stream``."""
         await self._puller.stream(requests, write)
 
+    @property
+    def faults(self) -> Faults:
+        return self._broker.faults
+
+    def counters(self) -> dict[str, Any]:
+        """What happened so far, by topic and by subscription; nothing is ever set back."""
+        return {
+            "topics": {
+                topic: {"published": messages} for topic, messages in self._broker.published.items()
+            },
+            "subscriptions": {
+                name: {**asdict(counts), "backlog": self._backlog(name)}
+                for name, counts in self._broker.counts.items()
+            },
+        }
+
+    def _backlog(self, name: str) -> int:
+        subscription = self._broker.subscriptions.get(name)
+        return subscription.backlog() if subscription else 0
+
     def open(self) -> None:
         """Begin to push and to keep time, on the running loop."""
         self._courier = Courier(
-            clock=self._clock, settle=self._settle, max_parallel=self._max_parallel_pushes
+            clock=self._clock,
+            settle=self._settle,
+            signer=self.signer,
+            max_parallel=self._max_parallel_pushes,
         )
         for subscription in self._broker.subscriptions.values():
             self._courier.dispatch(subscription)

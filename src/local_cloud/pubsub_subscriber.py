@@ -65,7 +65,7 @@ class Subscriber:
         subscription = self._subscription(request.subscription)
         if not request.ack_ids:
             raise InvalidArgumentError("ack_ids: at least one.")
-        subscription.acknowledge(request.ack_ids)
+        subscription.acknowledge(request.ack_ids, now=self._clock())
         return EMPTY
 
     async def modify_ack_deadline(self, request: Any) -> Any:

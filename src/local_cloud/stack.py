@@ -28,6 +28,8 @@ from google.pubsub_v1.types import (
     Topic,
 )
 
+from local_cloud.cloud import LocalCloud
+from local_cloud.cloud import Ports as CloudPorts
 from local_cloud.process import Process
 from local_cloud.pubsub import PubSub
 from local_cloud.vertex import Vertex
@@ -46,13 +48,9 @@ FORWARDED = "model-copy-forwarded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """0 takes a free one."""
+class Ports(CloudPorts):
+    """Of the two servers and the copier's processes; 0 takes a free one."""
 
-    pubsub: int = 0
-    pubsub_rest: int = 0
-    vertex: int = 0
-    vertex_rest: int = 0
     worker: int = 0
     api: int = 0
 
@@ -71,15 +69,16 @@ class Stack:
     # After how many Pub/Sub gives a request up; 100 with backoff last about 15 hours.
     max_delivery_attempts: int = 100
     settings: Mapping[str, str] = field(default_factory=dict)  # of worker and api
+    pubsub: PubSub = field(default_factory=PubSub)
     with_api: bool = False
 
     def __post_init__(self) -> None:
-        self.pubsub = PubSub()
         self.vertex = Vertex(**{"copy_seconds": self.copy_seconds, **self.vertex_knobs})
         self.vertex.add_model(
             f"projects/{SOURCE_PROJECT}/locations/{LOCATION}/models/{SOURCE_MODEL}",
             display_name="gemini-tuned",
         )
+        self.cloud = LocalCloud(pubsub=self.pubsub, vertex=self.vertex, ports=self.ports)
         self.worker = self._process("worker", self.ports.worker)
         self.api = self._process("api", self.ports.api)
         self._ticking: asyncio.Task[None] | None = None
@@ -90,8 +89,7 @@ class Stack:
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            await self.pubsub.start(port=self.ports.pubsub, rest_port=self.ports.pubsub_rest)
-            await self.vertex.start(port=self.ports.vertex, rest_port=self.ports.vertex_rest)
+            await self.cloud.start()
             self._publisher, self._subscriber = _clients(self.pubsub.address)
             await self._create_topics()
             await self.worker.start(self.env)
@@ -120,8 +118,7 @@ class Stack:
         for client in (getattr(self, "_publisher", None), getattr(self, "_subscriber", None)):
             if client is not None:
                 await client.transport.close()
-        await self.vertex.stop()
-        await self.pubsub.stop()
+        await self.cloud.stop()
 
     @property
     def env(self) -> Mapping[str, str]:
@@ -221,14 +218,7 @@ class Stack:
     def exports(self) -> dict[str, str]:
         """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
         return {
-            "PUBSUB_EMULATOR_HOST": self.pubsub.address,
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": f"{self.pubsub.rest_url}/",
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM": f"{self.vertex.rest_url}/",
-            "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-            "CLOUDSDK_CORE_PROJECT": PROJECT,
-            "VERTEX_GRPC": self.vertex.address,
-            "VERTEX_REST": self.vertex.rest_url,
-            "GOOGLE_CLOUD_PROJECT": PROJECT,
+            **self.cloud.exports(project=PROJECT),
             "MODEL_COPY_PROJECT": PROJECT,
             "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),
             "MODEL_COPY_REPLY_TOPIC": topic_path(REPLIES),

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from model_copier import failures, replies
+from model_copier.copy_request import CopyRequest
 from model_copier.errors import (
     Code,
     JobExistsError,
+    RefusedError,
     RejectedError,
     StaleJobError,
     UnavailableError,
@@ -27,6 +29,8 @@ from model_copier.messages import (
     Rejection,
     StatusAsked,
 )
+from model_copier.plan import plan
+from model_copier.registry import CopyCall, Model
 from model_copier.workflow import Workflow
 
 
@@ -240,7 +244,7 @@ class Deliveries:
         return await self.workflow.store.get(identity.key)
 
     async def _answer_validation(self, asked: Asked) -> Accepted:
-        planned = await self.workflow.validate(asked.copy)
+        planned = await self.validate(asked.copy)
         reply = replies.validated(
             asked, planned, self.workflow.service_name, self.workflow.clock.now()
         )
@@ -248,6 +252,24 @@ class Deliveries:
         return Accepted(
             verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
         )
+
+    async def validate(self, request: CopyRequest) -> CopyCall | Model:
+        """Find out what a request would ask of Vertex AI now; change and store nothing.
+
+        Raises:
+            RejectedError: it would fail, and why.
+            UnavailableError: that cannot be told now.
+        """
+        try:
+            source = await self.workflow.looks.source(request.source)
+            versions = await self.workflow.models.list_versions(request.target(source.name))
+        except RefusedError as error:
+            found = failures.source_failure(error.code, error.message, request)
+            raise RejectedError(found.message, code=found.code, hint=found.hint) from error
+        planned = plan(request, source, versions)
+        if isinstance(planned, Failure):
+            raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
+        return planned
 
 
 def _new_job(asked: Asked, received: Received, now: datetime) -> Job:

@@ -293,6 +293,8 @@ class Job:
         )
 
     def cancelled(self, now: datetime) -> Self:
+        """Nothing was asked for, or Vertex AI has confirmed that nothing was made."""
+        assert self.asked_at is None
         return self._ended(State.CANCELLED, now)
 
     def with_cancel_requested(self) -> Self:

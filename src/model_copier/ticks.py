@@ -51,7 +51,8 @@ class Ticks:
         """
         flow, moved = self.workflow, 0
         for job in await flow.store.with_operation(operation.rpartition("/")[2]):
-            if await flow.has_ended(job):
+            seen = await flow.looks.operation(job.operation)
+            if seen is not None and seen.done:
                 with suppress(StaleJobError):  # moved on a moment ago
                     await flow.take_over(job)
                     moved += 1

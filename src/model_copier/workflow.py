@@ -7,30 +7,28 @@ only by whoever saved ``asked_at`` and still holds the lease.
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from model_copier import failures, replies
-from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import (
     Code,
     DestinationTakenError,
     OutcomeUnknownError,
     RefusedError,
-    RejectedError,
     StaleJobError,
     UnavailableError,
 )
 from model_copier.job import Failure, Job, State, Step, next_step, step_of
 from model_copier.letters import letter_of_job
+from model_copier.looks import Looks
 from model_copier.plan import (
     Absent,
     Made,
     Quiet,
     Running,
-    Seen,
     Unclear,
     after_failure,
     given_up,
@@ -39,7 +37,6 @@ from model_copier.plan import (
 )
 from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.registry import CopyCall, Model, Operation
-from model_copier.resource_names import ModelName
 from model_copier.timing import Timing
 
 
@@ -57,6 +54,10 @@ class Workflow:
     jitter: Callable[[], float] = random.random
     # Set when a copy was started: whoever follows has one more.
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def looks(self) -> Looks:
+        return Looks(models=self.models, store=self.store)
 
     # One job, one step.
 
@@ -88,13 +89,6 @@ class Workflow:
         """
         now = self.clock.now()
         await self.take_up(await self.store.save(moved.leased(now, self.timing)))
-
-    async def has_ended(self, job: Job) -> bool:
-        """Tell whether the operation of a job is done, as far as Vertex AI tells now."""
-        try:
-            return (await self.models.get_operation(job.operation)).done
-        except (RefusedError, UnavailableError):
-            return False  # the job's own schedule finds out
 
     async def take_up(self, job: Job) -> None:
         """Do the next step of a job that we hold the lease of.
@@ -185,9 +179,8 @@ class Workflow:
         """The model is there already: nothing is asked, once it is surely whole."""
         assert job.source is not None
         assert job.target is not None
-        operations = await self._operations(job.target)
-        if any(not operation.done for operation in operations or ()):
-            await self._wait(job, job.attempt_at)  # somebody's copy, which may fail yet
+        if await self.looks.somebody_copies_to(job.target):
+            await self._wait(job, job.attempt_at)  # that may fail yet
             return
         await self._keep(
             job.succeeded(
@@ -201,7 +194,7 @@ class Workflow:
     async def _prepare(self, job: Job) -> None:
         """Fix the source's version, which names the destination, and take that."""
         try:
-            source = job.source or await self._resolve(job.request.source)
+            source = job.source or await self.looks.source(job.request.source)
         except RefusedError as error:
             failure = failures.source_failure(error.code, error.message, job.request)
             await self._keep(job.failed(self.clock.now(), failure))
@@ -279,11 +272,8 @@ class Workflow:
 
     async def _poll(self, job: Job) -> None:
         """See what the operation says; where Vertex AI does not know it, look for its work."""
-        try:
-            operation = await self.models.get_operation(job.operation)
-        except RefusedError as error:
-            if error.code is not Code.NOT_FOUND:
-                raise UnavailableError(str(error)) from error
+        operation = await self.looks.operation(job.operation)
+        if operation is None:
             await self._reconcile(job)  # forgotten, or not to be seen yet
             return
         now = self.clock.now()
@@ -311,35 +301,21 @@ class Workflow:
 
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""
-        assert job.source is not None
-        assert job.target is not None
-        made = job.target.at(operation.model.version if operation.model else None)
-        warnings: tuple[str, ...] = ()
-        verified = False
-        try:
-            found = await self.models.get_model(made)
-        except RefusedError as error:
-            warnings = (f"the copy could not be read back: {error}",)
-        else:
-            made = made.at(made.version or found.name.version)
-            verified = job.source.is_origin(found.copy_of)
-            if not verified:
-                origin = found.copy_of or "nothing"
-                warnings = (f"the copy names {origin} as its origin, not {job.source.name}",)
+        found = await self.looks.copy(job, operation)
         await self._keep(
             job.succeeded(
                 self.clock.now(),
-                model_version=made.version or "",
-                verified=verified,
+                model_version=found.version,
+                verified=found.verified,
                 operation=operation,
-                warnings=warnings,
+                warnings=found.warnings,
             )
         )
 
     async def _reconcile(self, job: Job) -> None:
         """Look what came of an ask with an unknown outcome, before anybody asks again."""
         now = self.clock.now()
-        found = what_came_of(job, await self._look(job), now, self.timing)
+        found = what_came_of(job, await self.looks.destination(job), now, self.timing)
         match found:
             case Made():
                 await self._keep(
@@ -364,29 +340,6 @@ class Workflow:
             case Unclear():
                 await self._wait(job.seen(), job.asked_at or now)
 
-    async def _look(self, job: Job) -> Seen:
-        """Read what ``Seen`` asks for, in its order."""
-        assert job.target is not None
-        operations = await self._operations(job.target)
-        try:
-            versions = await self.models.list_versions(job.target)
-        except RefusedError as error:
-            raise UnavailableError(str(error)) from error  # no answer to the request itself
-        numbers = {model.name.version for model in versions} - {*job.known_versions}
-        names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
-        left_traces = await self.store.with_traces(names)
-        return Seen(
-            operations=operations,
-            versions=versions,
-            neighbours=[other for other in left_traces if other.key != job.key],
-        )
-
-    async def _operations(self, target: ModelName) -> Sequence[Operation] | None:
-        try:
-            return await self.models.list_operations(target)
-        except RefusedError as error:
-            raise UnavailableError(str(error)) from error
-
     # ANNOUNCE
 
     async def _announce(self, job: Job) -> None:
@@ -403,32 +356,3 @@ class Workflow:
     async def _fail(self, job: Job, code: Code, message: str) -> None:
         failure = failures.failure(code, message, job.request, job.source)
         await self._keep(job.failed(self.clock.now(), failure))
-
-    async def _resolve(self, name: ModelName) -> Source:
-        """Fix an alias or the default version to a number."""
-        model = await self.models.get_model(name)
-        return Source(
-            name=name.at(model.name.version),
-            known_as=model.name,
-            copy_of=model.copy_of,
-            kind=model.kind,
-            container_image=model.container_image,
-        )
-
-    async def validate(self, request: CopyRequest) -> CopyCall | Model:
-        """Find out what a request would ask of Vertex AI now; change and store nothing.
-
-        Raises:
-            RejectedError: it would fail, and why.
-            UnavailableError: that cannot be told now.
-        """
-        try:
-            source = await self._resolve(request.source)
-            versions = await self.models.list_versions(request.target(source.name))
-        except RefusedError as error:
-            found = failures.source_failure(error.code, error.message, request)
-            raise RejectedError(found.message, code=found.code, hint=found.hint) from error
-        planned = plan(request, source, versions)
-        if isinstance(planned, Failure):
-            raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
-        return planned

@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -30,14 +31,16 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_running():
-    """Whatever a command started has ended with it."""
+    """Whatever a command started has ended with it; another checkout's runs are not ours."""
     before = {process.pid for process in psutil.process_iter()}
     yield
     left = [
         process.cmdline()
         for process in psutil.process_iter()
         if process.pid not in before
-        and any("functions-framework" in part or "model-copy" in part for part in process.cmdline())
+        and any(
+            str(BIN / name) in process.cmdline() for name in ("functions-framework", "model-copy")
+        )
     ]
     assert left == []
 
@@ -117,6 +120,52 @@ def test_up_serves_until_told_to_stop(tmp_path: Path, ends_by: signal.Signals):
         printed
     )
     assert {"PUBSUB_EMULATOR_HOST", "WORKER_URL", "API_URL"} <= set(exports)
+
+
+def test_serve_runs_pubsub_alone_with_the_faults_that_it_was_told():
+    topic, worker = "projects/p-project/topics/requests", "projects/p-project/subscriptions/worker"
+    arguments = ["--no-vertex", "--project=p-project", "--pubsub-port=0", "--pubsub-rest-port=0"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "local_cloud", "serve", *arguments, f"--pubsub-next=delay={worker}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as serve:
+        assert serve.stdout is not None
+        exports = {}
+        while (line := serve.stdout.readline()) and not line.startswith("# Ctrl-C"):
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            exports[name] = value
+        with httpx.Client(base_url=exports["PUBSUB_REST"], trust_env=False) as client:
+            client.put(f"/v1/{topic}", json={})
+            client.put(f"/v1/{worker}", json={"topic": topic})
+            for text in ("late", "in time"):
+                messages = [{"attributes": {"text": text}}]
+                client.post(f"/v1/{topic}:publish", json={"messages": messages})
+            pulled = client.post(f"/v1/{worker}:pull", json={"maxMessages": 5}).json()
+            counters = client.get("/control/counters").json()
+        serve.terminate()
+
+    [received] = pulled["receivedMessages"]
+    assert received["message"]["attributes"] == {"text": "in time"}
+    assert counters["subscriptions"][worker]["delay"] == 1
+    assert exports["CLOUDSDK_CORE_PROJECT"] == "p-project"
+    assert serve.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--pubsub-duplicate=2", "--pubsub-duplicate"),
+        ("--pubsub-next=explode=projects/p/subscriptions/s", "duplicate, delay, reorder"),
+        ("--pubsub-next=delay=worker", "projects/PROJECT/subscriptions/ID"),
+        ("--pubsub-faulty=worker", "projects/PROJECT/subscriptions/ID"),
+    ],
+)
+def test_a_malformed_option_is_named(option: str, complaint: str):
+    ended = run("serve", option)
+
+    assert ended.returncode == 2
+    assert complaint in ended.stderr
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path):

@@ -6,8 +6,11 @@
 import asyncio
 import base64
 import json
+import sqlite3
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import rubbish
+from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.bootstrap import build_app
 from model_copier.messages import MAX_ATTRIBUTES, Contract, Received
 from ordeal import MOST_SCENES, SETTINGS, Ordeal, StrictTopics, ordeal
@@ -123,11 +127,11 @@ def broken_world() -> World:
     return world
 
 
-async def post(world: World, envelope: object) -> httpx.Response:
+async def post(world: World, envelope: object, path: str = rubbish.REQUESTS) -> httpx.Response:
     app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
-        return await client.post(rubbish.REQUESTS, content=json.dumps(envelope))
+        return await client.post(path, content=json.dumps(envelope))
 
 
 def push(received: Received, **fields: object) -> dict[str, object]:
@@ -179,3 +183,48 @@ async def test_the_largest_message_that_pubsub_takes_is_kept_exactly():
     assert letter.data == data
     assert letter.attributes == attributes
     assert reply["error"]["message"].startswith("data: has 9999900 bytes")
+
+
+# Ticks and records
+
+
+async def test_a_tick_with_rubbish_is_a_tick():
+    world = World(topics=StrictTopics())
+    await world.deliver()
+    world.clock.advance(60)
+
+    answer = await post(world, {"message": {"data": "/w==", "messageId": "1"}}, rubbish.TICKS)
+
+    assert answer.status_code == 204
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_the_audit_log_tells_a_copys_end_before_the_next_tick():
+    world = World(topics=StrictTopics())
+    await world.deliver()
+    world.clock.advance(43)
+    entry = {"operation": {"id": world.job.operation, "last": True}}
+    later = world.clock.at + timedelta(seconds=60)
+    await world.store.save(replace(world.job, due_at=later))
+
+    answer = await post(world, push(request(entry)), rubbish.TICKS)
+
+    assert answer.status_code == 204
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_a_request_whose_record_a_newer_service_wrote_is_left_to_that_one(tmp_path: Path):
+    """In the middle of an upgrade, or after a roll-back: Pub/Sub keeps the message."""
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    world = World(topics=StrictTopics(), store=store)
+    await world.deliver()
+    with sqlite3.connect(tmp_path / "jobs.db") as newer:
+        newer.execute("UPDATE jobs SET record = '[2, {}]'")
+    newer.close()
+
+    answer = await post(world, push(request(), deliveryAttempt=50))
+
+    assert answer.status_code == 503
+    assert "a record of version 2" in answer.json()["detail"]
+    assert world.topics.letters == []
+    await store.close()

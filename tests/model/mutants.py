@@ -161,9 +161,9 @@ MUTANTS = (
     ),
     Mutant(
         name="a model that somebody is still copying counts as there",
-        file="workflow.py",
-        old="if any(not operation.done for operation in operations or ()):",
-        new="if False:",
+        file="looks.py",
+        old="return any(not operation.done for operation in operations or ())",
+        new="return False",
     ),
     Mutant(
         name="a cancel is told before it is confirmed",

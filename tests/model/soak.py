@@ -166,10 +166,7 @@ def soak(*, count: int, seed: int, processes: int) -> int:
     run = Run()
     for piece in many(range(seed, seed + count), processes=processes):
         run.add(piece)
-        if sys.stderr.isatty():
-            print(f"\r{run.histories:,d} of {count:,d}", end="", file=sys.stderr)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+        _progress(run, count)
     print(run.table())
     for bad, violations in sorted(run.violations.items())[:20]:
         print(f"seed {bad}: {violations[0]}")
@@ -193,6 +190,15 @@ def soak(*, count: int, seed: int, processes: int) -> int:
             f" {len(broken.violations):,d} with violations {dict(kinds.most_common())}"
         )
     return 1 if run.violations or never else 0
+
+
+def _progress(run: Run, count: int) -> None:
+    """A line that counts up on a terminal; elsewhere one line for each tenth."""
+    told = f"{run.histories:,d} of {count:,d}, {len(run.violations):,d} with violations"
+    if sys.stderr.isatty():
+        print(f"\r{told}", end="\n" if run.histories == count else "", file=sys.stderr, flush=True)
+    elif run.histories // (count / 10) > (run.histories - PIECE) // (count / 10):
+        print(told, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,79 +1,21 @@
 """What the broker owes, to whom, and until when; time is a number that the tests move."""
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from local_cloud.broker import Broker
+from broker_world import AT_ONCE, LETTERS, SUBSCRIPTION, TOPIC, World, texts
 from local_cloud.filters import parse_filter
 from local_cloud.pubsub_records import (
     AlreadyExistsError,
     Backoff,
     Consumer,
     Content,
-    Delivery,
+    Counts,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     Rules,
 )
-from local_cloud.subscription import ANSWER_BYTES, Subscription
-
-TOPIC = "projects/p/topics/requests"
-LETTERS = "projects/p/topics/letters"
-SUBSCRIPTION = "projects/p/subscriptions/worker"
-AT_ONCE = Backoff(minimum_seconds=0, maximum_seconds=0)
-
-
-class World:
-    """One topic, one subscription, and a clock."""
-
-    def __init__(
-        self,
-        *,
-        backoff: Backoff = AT_ONCE,
-        attribute_filter: str = "",
-        push_endpoint: str = "",
-        dead_letter_topic: str = "",
-    ) -> None:
-        self.now = 1_000_000.0
-        self.broker = Broker()
-        self.broker.create_topic(TOPIC, record=None)
-        self.broker.create_topic(LETTERS, record=None)
-        self.rules = Rules(
-            matches=parse_filter(attribute_filter),
-            ack_deadline_seconds=10,
-            backoff=backoff,
-            push_endpoint=push_endpoint,
-            dead_letter_topic=dead_letter_topic,
-            max_delivery_attempts=5 if dead_letter_topic else 0,
-        )
-        self.worker = self.subscribe(SUBSCRIPTION, self.rules)
-
-    def subscribe(self, name: str, rules: Rules, *, topic: str = TOPIC) -> Subscription:
-        return self.broker.create_subscription(name, topic=topic, rules=rules, record=None)
-
-    def publish(self, *texts: str, **attributes: str) -> list[str]:
-        contents = [Content(data=text.encode(), attributes=attributes) for text in texts]
-        return self.broker.publish(TOPIC, contents, now=self.now)
-
-    def take(
-        self,
-        consumer: Consumer | None = None,
-        *,
-        limit: int = 100,
-        who: Subscription | None = None,
-    ) -> list[Delivery]:
-        consumer = consumer or Consumer(lease_seconds=10)
-        return (who or self.worker).take(consumer, limit=limit, now=self.now)
-
-    def nack(self, delivery: Delivery) -> None:
-        self.worker.modify_deadline([delivery.ack_id], seconds=0, now=self.now)
-
-
-def texts(deliveries: list[Delivery]) -> list[str]:
-    return [delivery.message.content.data.decode() for delivery in deliveries]
+from local_cloud.subscription import ANSWER_BYTES
 
 
 def test_messages_are_taken_in_the_order_they_were_published() -> None:
@@ -105,8 +47,8 @@ def test_an_acknowledged_message_never_comes_back() -> None:
     world.publish("one")
     [taken] = world.take()
 
-    world.worker.acknowledge([taken.ack_id])
-    world.worker.acknowledge([taken.ack_id])
+    world.worker.acknowledge([taken.ack_id], now=world.now)
+    world.worker.acknowledge([taken.ack_id], now=world.now)
     world.now += 3_600
 
     assert world.take() == []
@@ -121,7 +63,7 @@ def test_a_late_acknowledgement_settles_nothing() -> None:
     world.now += 10
     world.take()
 
-    world.worker.acknowledge([late.ack_id])
+    world.worker.acknowledge([late.ack_id], now=world.now)
 
     assert world.worker.backlog() == 1
 
@@ -184,7 +126,7 @@ def test_each_subscription_is_owed_its_own_copy() -> None:
     world.publish("one")
     [taken] = world.take()
 
-    world.worker.acknowledge([taken.ack_id])
+    world.worker.acknowledge([taken.ack_id], now=world.now)
 
     assert texts(world.take(who=other)) == ["one"]
 
@@ -216,7 +158,7 @@ def test_a_consumer_holds_no_more_messages_than_it_asked_for() -> None:
     held = world.take(consumer)
     assert texts(held) == ["one", "two"]
     assert world.take(consumer) == []
-    world.worker.acknowledge([held[0].ack_id])
+    world.worker.acknowledge([held[0].ack_id], now=world.now)
 
     assert texts(world.take(consumer)) == ["three"]
 
@@ -316,7 +258,7 @@ def test_an_unreadable_ack_id_leaves_the_readable_ones_alone() -> None:
     [taken] = world.take()
 
     with pytest.raises(InvalidArgumentError, match="ack_ids"):
-        world.worker.acknowledge([taken.ack_id, "ack-ack"])
+        world.worker.acknowledge([taken.ack_id, "ack-ack"], now=world.now)
 
     assert world.worker.backlog() == 1
 
@@ -373,7 +315,7 @@ def test_whoever_waits_is_woken_by_each_thing_that_makes_a_message_ready() -> No
     assert stirred()
     [first] = world.take(Consumer(lease_seconds=10, max_messages=1))
     assert not stirred()
-    world.worker.acknowledge([first.ack_id])
+    world.worker.acknowledge([first.ack_id], now=world.now)
     assert stirred(), "its consumer has room again"
     [second] = world.take()
     world.nack(second)
@@ -399,83 +341,66 @@ def test_message_ids_are_new_even_when_the_clock_goes_back() -> None:
     assert len({*first, *second}) == 3
 
 
-class BrokerMachine(RuleBasedStateMachine):
-    """Whatever subscribers do, in whatever order: nothing is lost and nothing is held twice."""
+def test_counts_tell_how_each_delivery_ended() -> None:
+    world = World(dead_letter_topic=LETTERS)
+    world.publish("one", "two")
+    first, second = world.take()
+    world.acknowledge(first)
+    world.nack(second)
+    for _ in range(3):
+        world.nack(world.take()[0])
+    world.take()
+    world.now += 10
+    world.broker.advance(world.now)
 
-    @initialize()
-    def begin(self) -> None:
-        self.world = World(
-            backoff=Backoff(minimum_seconds=1, maximum_seconds=4),
-            dead_letter_topic=LETTERS,
-        )
-        self.letters = self.world.subscribe(
-            "projects/p/subscriptions/letters", self.world.rules, topic=LETTERS
-        )
-        self.consumer = Consumer(lease_seconds=10, max_messages=3)
-        self.held: dict[str, tuple[str, float]] = {}
-        self.acknowledged: set[str] = set()
-        self.published = 0
-
-    @rule()
-    def publish(self) -> None:
-        self.world.publish(str(self.published))
-        self.published += 1
-
-    @rule(limit=st.integers(1, 5))
-    def take(self, limit: int) -> None:
-        taken = self.world.take(self.consumer, limit=limit)
-        self._forget_ended()
-        for delivery in taken:
-            text = delivery.message.content.data.decode()
-            assert text not in self.acknowledged
-            assert text not in {other for other, _ in self.held.values()}
-            self.held[delivery.ack_id] = (text, self.world.now + 10)
-
-    @precondition(lambda self: self.held)
-    @rule(data=st.data())
-    def acknowledge(self, data: st.DataObject) -> None:
-        ack_id = data.draw(st.sampled_from(sorted(self.held)))
-        self.world.worker.acknowledge([ack_id])
-        self.acknowledged.add(self.held.pop(ack_id)[0])
-
-    @precondition(lambda self: self.held)
-    @rule(data=st.data(), seconds=st.integers(0, 20))
-    def modify(self, data: st.DataObject, seconds: int) -> None:
-        ack_id = data.draw(st.sampled_from(sorted(self.held)))
-        self.world.worker.modify_deadline([ack_id], seconds=seconds, now=self.world.now)
-        text, _ = self.held.pop(ack_id)
-        if seconds:
-            self.held[ack_id] = (text, self.world.now + seconds)
-
-    @rule(seconds=st.floats(0.1, 30))
-    def time_passes(self, seconds: float) -> None:
-        self.world.now += seconds
-        self.world.broker.advance(self.world.now)
-        self._forget_ended()
-
-    @invariant()
-    def every_message_is_somewhere(self) -> None:
-        owed, letters = self.world.worker.backlog(), self.letters.backlog()
-        assert self.published == owed + letters + len(self.acknowledged)
-
-    @invariant()
-    def the_consumer_holds_what_it_was_given(self) -> None:
-        assert self.consumer.held_messages == len(self.held) <= 3
-
-    @invariant()
-    def the_timer_is_set_for_the_future(self) -> None:
-        due = self.world.broker.next_due()
-        assert due is None or due > self.world.now
-
-    def _forget_ended(self) -> None:
-        now = self.world.now
-        self.held = {ack_id: held for ack_id, held in self.held.items() if held[1] > now}
+    assert world.counts == Counts(deliveries=6, acks=1, nacks=4, timeouts=1, dead_lettered=1)
+    assert world.broker.published == {TOPIC: 2, LETTERS: 1}
 
 
-BrokerMachine.TestCase.settings = settings(
-    max_examples=60,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-TestBrokerMachine = BrokerMachine.TestCase
+# Ordering keys
+
+
+def test_one_message_of_a_key_is_out_at_a_time() -> None:
+    world = World(ordered=True)
+    world.publish_with_key("a", "a1", "a2")
+    world.publish_with_key("b", "b1")
+    world.publish("free")
+
+    first = world.take()
+    assert texts(first) == ["a1", "b1", "free"]
+    assert world.take() == []
+    world.acknowledge(first[0])
+
+    assert texts(world.take()) == ["a2"]
+
+
+def test_a_failed_message_keeps_the_later_ones_of_its_key_waiting() -> None:
+    world = World(ordered=True, backoff=Backoff(minimum_seconds=5, maximum_seconds=5))
+    world.publish_with_key("a", "a1", "a2")
+
+    world.nack(world.take()[0])
+    assert world.take() == []
+    world.now += 5
+
+    assert texts(world.take()) == ["a1"]
+
+
+def test_a_dead_letter_lets_the_next_of_its_key_go() -> None:
+    world = World(ordered=True, dead_letter_topic=LETTERS)
+    letters = world.subscribe("projects/p/subscriptions/letters", world.rules, topic=LETTERS)
+    world.publish_with_key("a", "a1", "a2")
+
+    for _ in range(5):
+        world.nack(world.take()[0])
+
+    assert texts(world.take(who=letters)) == ["a1"]
+    assert texts(world.take()) == ["a2"]
+    assert world.worker.backlog() == 1
+
+
+def test_keys_do_not_matter_to_a_subscription_without_order() -> None:
+    world = World()
+
+    world.publish_with_key("a", "a1", "a2")
+
+    assert texts(world.take()) == ["a1", "a2"]

@@ -52,7 +52,7 @@ class Rest:
         asked = self.deliveries.contract.read(received)
         assert isinstance(asked, Asked)
         if asked.copy.validate_only:
-            planned = await self.deliveries.workflow.validate(asked.copy)
+            planned = await self.deliveries.validate(asked.copy)
             reply = replies.validated_of(asked, planned)
             return JSONResponse(reply.model_dump(mode="json", exclude_none=True))
         told = await self.deliveries.accept(received)

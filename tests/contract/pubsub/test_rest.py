@@ -184,6 +184,27 @@ async def test_gcloud_makes_and_changes_a_push_subscription_with_every_option(
     assert await ask(http, "GET", f"{PROJECT}/subscriptions") == {}
 
 
+@needs_gcloud
+@pytest.mark.usefixtures("http")  # which makes the topic
+async def test_gcloud_asks_for_tokens_order_and_no_wrapper(gcloud: Gcloud) -> None:
+    account = "pusher@contract.iam.gserviceaccount.com"
+
+    [created] = await gcloud(
+        *("subscriptions", "create", "worker", "--topic=requests", "--enable-message-ordering"),
+        "--push-endpoint=http://127.0.0.1:9/push",
+        f"--push-auth-service-account={account}",
+        "--push-auth-token-audience=https://worker",
+        *("--push-no-wrapper", "--push-no-wrapper-write-metadata"),
+    )
+
+    assert created["enableMessageOrdering"] is True
+    assert created["pushConfig"] == {
+        "pushEndpoint": "http://127.0.0.1:9/push",
+        "oidcToken": {"serviceAccountEmail": account, "audience": "https://worker"},
+        "noWrapper": {"writeMetadata": True},
+    }
+
+
 # Google's generated client
 
 

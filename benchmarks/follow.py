@@ -1,0 +1,138 @@
+"""What following costs and gains: ``make bench-follow``.
+
+The real ticks and the real workflow on an event loop whose time is virtual, so hours pass
+in seconds and the numbers are the same on every machine. Copies of many lengths start at
+any second of the minute; Cloud Scheduler ticks once a minute, and each start ticks too.
+Billed is the time in which at least one delivery is open (Cloud Run, request-based).
+"""
+
+import asyncio
+import selectors
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from simulators import START, SimulatedClock
+from world import World, request
+
+FOLLOW_SECONDS = (0, 10, 30, 60, 120)
+# Short ones and long ones: seconds.
+LENGTHS = (12, 45, 180, 600, 1800)
+RUNS = 40  # of each length
+CALL_SECONDS = 0.2  # what a delivery takes besides waiting
+
+
+class _VirtualSelector(selectors.DefaultSelector):
+    """Instead of waiting for the next timer, it makes that time now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(0)
+        if not ready and timeout:
+            self.now += timeout
+        return ready
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._virtual = _VirtualSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+class _LoopClock(SimulatedClock):
+    """The wall clock of the virtual loop."""
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def now(self) -> Any:
+        self.at = START
+        self.advance(self.monotonic())
+        return self.at
+
+
+@dataclass(frozen=True)
+class Told:
+    late: float  # seconds from the copy's end to its reply
+    billed: float
+
+
+async def one_copy(seconds: float, follow: float, phase: float) -> Told:
+    """Live one copy that starts ``phase`` seconds after Cloud Scheduler's tick."""
+    world = World(clock=_LoopClock())
+    world.models.copy_seconds = seconds
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    open_deliveries, billed_since, billed = 0, 0.0, 0.0
+
+    async def delivered(story: Any) -> None:
+        nonlocal open_deliveries, billed_since, billed
+        if not open_deliveries:
+            billed_since = loop.time()
+        open_deliveries += 1
+        world.clock.now()
+        await story
+        await asyncio.sleep(CALL_SECONDS)
+        open_deliveries -= 1
+        if not open_deliveries:
+            billed += loop.time() - billed_since
+
+    async def scheduler() -> None:
+        await asyncio.sleep(60 - phase)
+        while True:
+            ticking.append(loop.create_task(delivered(world.ticks.take(follow))))
+            await asyncio.sleep(60)
+
+    ticking: list[asyncio.Task[None]] = []
+    scheduled = loop.create_task(scheduler())
+    await delivered(world.deliver(request()))
+    ticking.append(loop.create_task(delivered(world.ticks.take(follow))))  # the start's own
+    while not world.topics.replies:
+        await asyncio.sleep(0.5)
+        world.clock.now()
+    late = loop.time() - begun - seconds
+    scheduled.cancel()
+    await asyncio.gather(*ticking)
+    return Told(late=late, billed=billed)
+
+
+async def measure(follow: float, random: Random) -> tuple[str, ...]:
+    late: list[float] = []
+    billed: list[float] = []
+    for seconds in LENGTHS:
+        for _ in range(RUNS):
+            told = await one_copy(seconds * random.uniform(0.8, 1.2), follow, random.uniform(0, 60))
+            late.append(told.late)
+            if seconds == LENGTHS[-1]:
+                billed.append(told.billed)
+    return (
+        f"{follow:g}",
+        f"{statistics.median(late):.0f}",
+        f"{max(late):.0f}",
+        f"{statistics.median(billed):.0f}",
+    )
+
+
+def rows() -> Sequence[tuple[str, ...]]:
+    """FOLLOW_SECONDS, median and worst seconds from end to reply, billed of a 30-minute copy."""
+    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+        return [runner.run(measure(follow, Random(1))) for follow in FOLLOW_SECONDS]
+
+
+if __name__ == "__main__":
+    print("| `FOLLOW_SECONDS` | from end to reply, median | worst | billed of a 30-minute copy |")
+    print("| --- | --- | --- | --- |")
+    for row in rows():
+        print("| " + " | ".join(row) + " |")

@@ -1,0 +1,102 @@
+"""Looks at Vertex AI, in the workflow's words: nothing here changes anything.
+
+What must not break: "no answer" is never taken for an answer. A read that is refused for
+good, while an ask is open, says as little as one that timed out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model_copier.copy_request import Source
+from model_copier.errors import Code, RefusedError, UnavailableError
+from model_copier.job import Job
+from model_copier.plan import Seen
+from model_copier.ports import JobStore, ModelService
+from model_copier.registry import Operation
+from model_copier.resource_names import ModelName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A copy that was read back."""
+
+    version: str
+    verified: bool  # it names our source as its origin
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """Every method may raise ``UnavailableError``."""
+
+    models: ModelService
+    store: JobStore
+
+    async def source(self, name: ModelName) -> Source:
+        """Fix an alias or the default version to a number.
+
+        Raises:
+            RefusedError: the source is not there, or not for us.
+        """
+        model = await self.models.get_model(name)
+        return Source(
+            name=name.at(model.name.version),
+            known_as=model.name,
+            copy_of=model.copy_of,
+            kind=model.kind,
+            container_image=model.container_image,
+        )
+
+    async def operation(self, name: str) -> Operation | None:
+        """None: Vertex AI does not know it, any more or yet."""
+        try:
+            return await self.models.get_operation(name)
+        except RefusedError as error:
+            if error.code is Code.NOT_FOUND:
+                return None
+            raise UnavailableError(str(error)) from error
+
+    async def somebody_copies_to(self, target: ModelName) -> bool:
+        """Tell whether an operation runs there, as far as operations can be listed."""
+        operations = await self._operations(target)
+        return any(not operation.done for operation in operations or ())
+
+    async def destination(self, job: Job) -> Seen:
+        """Read what ``Seen`` asks for, in its order."""
+        assert job.target is not None
+        operations = await self._operations(job.target)
+        try:
+            versions = await self.models.list_versions(job.target)
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error
+        numbers = {model.name.version for model in versions} - {*job.known_versions}
+        names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
+        left_traces = await self.store.with_traces(names)
+        return Seen(
+            operations=operations,
+            versions=versions,
+            neighbours=[other for other in left_traces if other.key != job.key],
+        )
+
+    async def copy(self, job: Job, operation: Operation) -> Copy:
+        """Read back what an operation made; a missing proof is a warning, never a failure."""
+        assert job.source is not None
+        assert job.target is not None
+        made = job.target.at(operation.model.version if operation.model else None)
+        try:
+            found = await self.models.get_model(made)
+        except RefusedError as error:
+            warning = f"the copy could not be read back: {error}"
+            return Copy(version=made.version or "", verified=False, warnings=(warning,))
+        version = made.version or found.name.version or ""
+        if job.source.is_origin(found.copy_of):
+            return Copy(version=version, verified=True)
+        origin = found.copy_of or "nothing"
+        warning = f"the copy names {origin} as its origin, not {job.source.name}"
+        return Copy(version=version, verified=False, warnings=(warning,))
+
+    async def _operations(self, target: ModelName) -> Sequence[Operation] | None:
+        try:
+            return await self.models.list_operations(target)
+        except RefusedError as error:
+            raise UnavailableError(str(error)) from error
