@@ -20,7 +20,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from local_cloud.pubsub import PubSub
 from local_cloud.stack import LOCATION, SOURCE_MODEL, TARGET_PROJECT, Stack
 from pubsub_emulator import EmulatorMissingError, running_emulator
 
@@ -45,6 +47,10 @@ class Elsewhere:
     async def stop(self) -> None:
         """It goes on."""
 
+    def exports(self, *, project: str) -> dict[str, str]:
+        """What aims clients at it."""
+        return {"PUBSUB_EMULATOR_HOST": self.address, "GOOGLE_CLOUD_PROJECT": project}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
@@ -62,11 +68,16 @@ class Shown:
 @asynccontextmanager
 async def running_stack(folder: Path, emulator: str = "") -> AsyncIterator[Stack]:
     """A local cloud and a worker; with Google's emulator as its Pub/Sub where one is given."""
+    # As much as is used of it.
+    pubsub: Any = Elsewhere(emulator) if emulator else PubSub()
     stack = Stack(
-        folder=folder, copy_seconds=0.5, tick_seconds=0.5, backoff_seconds=1, settings=SETTINGS
+        folder=folder,
+        copy_seconds=0.5,
+        tick_seconds=0.5,
+        backoff_seconds=1,
+        settings=SETTINGS,
+        pubsub=pubsub,
     )
-    if emulator:
-        stack.pubsub = Elsewhere(emulator)  # type: ignore[assignment]  # as much as is used of it
     async with stack:
         yield stack
 
