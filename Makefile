@@ -64,6 +64,10 @@ mutants: .venv/installed ## break each rule of the engine, and see what finds it
 soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
 	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
+chaos: .venv/installed ## REQUESTS=1000 with two workers that are killed and stopped; SEED=1, PUBSUB=google
+	@$(BIN)/python tests/chaos/run.py --requests $(or $(REQUESTS),1000) --seed $(or $(SEED),1) \
+		--pubsub $(or $(PUBSUB),local) $(if $(MUTANT),--mutant "$(MUTANT)")
+
 bench-follow: .venv/installed ## what following copies gains and costs
 	@$(BIN)/python benchmarks/follow.py
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from google.cloud import pubsub_v1
 
-from local_cloud.stack import REQUESTS, Stack, topic_path
+from local_cloud.stack import Stack
+from local_cloud.topics import REQUESTS, topic_path
 from world import REQUEST
 
 

@@ -27,6 +27,7 @@ class Process:
     target: str
     port: int
     log: Path
+    main: Path = ROOT / "main.py"
     running: asyncio.subprocess.Process | None = None
 
     @property
@@ -39,7 +40,7 @@ class Process:
             self.running = await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).parent / "functions-framework"),
                 f"--target={self.target}",
-                f"--source={ROOT / 'main.py'}",
+                f"--source={self.main}",
                 env={**os.environ, **env, "HOST": "127.0.0.1", "PORT": str(self.port)},
                 stdout=out,
                 stderr=out,
@@ -70,6 +71,19 @@ class Process:
         assert self.running is not None
         os.killpg(self.running.pid, signal.SIGKILL)
         await self.running.wait()
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are, as Cloud Run may between requests."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on, late for everything."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.running is not None
+        if self.running.returncode is None:
+            os.killpg(self.running.pid, number)
 
     async def ended(self) -> None:
         """Return never: raise when it has ended by itself.

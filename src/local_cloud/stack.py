@@ -9,42 +9,31 @@ import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
-from google.api_core.exceptions import DeadlineExceeded, GoogleAPICallError
-from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
-from google.pubsub_v1.types import (
-    DeadLetterPolicy,
-    PubsubMessage,
-    PushConfig,
-    RetryPolicy,
-    Subscription,
-    Topic,
-)
+from google.api_core.exceptions import GoogleAPICallError
 
 from local_cloud.cloud import LocalCloud
 from local_cloud.cloud import Ports as CloudPorts
 from local_cloud.process import Process
 from local_cloud.pubsub import PubSub
+from local_cloud.topics import (
+    DEAD_LETTERS,
+    PROJECT,
+    REPLIES,
+    REQUESTS,
+    Topics,
+    subscription_path,
+    topic_path,
+)
 from local_cloud.vertex import Vertex
 
 SOURCE_PROJECT = "gemini-fine-tuning-source"
-TARGET_PROJECT = "gemini-fine-tuning-target"
+TARGET_PROJECT = PROJECT  # one project holds topics, subscriptions and worker
 LOCATION = "us-central1"
 SOURCE_MODEL = "7704127342733426688"
-# One project holds topics, subscriptions and worker.
-PROJECT = TARGET_PROJECT
-REQUESTS = "model-copy-requests"
-REPLIES = "model-copy-replies"
-DEAD_LETTERS = "model-copy-dead-letters"
-TICKS = "model-copy-ticks"
-FORWARDED = "model-copy-forwarded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +70,7 @@ class Stack:
         self.cloud = LocalCloud(pubsub=self.pubsub, vertex=self.vertex, ports=self.ports)
         self.worker = self._process("worker", self.ports.worker)
         self.api = self._process("api", self.ports.api)
+        self.topics: Topics | None = None
         self._ticking: asyncio.Task[None] | None = None
 
     def _process(self, target: str, port: int) -> Process:
@@ -90,8 +80,12 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             await self.cloud.start()
-            self._publisher, self._subscriber = _clients(self.pubsub.address)
-            await self._create_topics()
+            self.topics = Topics(address=self.pubsub.address)
+            await self.topics.create(
+                worker_url=self.worker.url,
+                backoff_seconds=self.backoff_seconds,
+                max_delivery_attempts=self.max_delivery_attempts,
+            )
             await self.worker.start(self.env)
             if self.with_api:
                 await self.api.start(self.env)
@@ -115,9 +109,8 @@ class Stack:
         if self._ticking is not None:
             self._ticking.cancel()
         await asyncio.gather(self.worker.stop(), self.api.stop())
-        for client in (getattr(self, "_publisher", None), getattr(self, "_subscriber", None)):
-            if client is not None:
-                await client.transport.close()
+        if self.topics is not None:
+            await self.topics.close()
         await self.cloud.stop()
 
     @property
@@ -135,63 +128,9 @@ class Stack:
 
     # Topics, subscriptions, ticks
 
-    async def _create_topics(self) -> None:
-        for topic in (REQUESTS, REPLIES, DEAD_LETTERS, TICKS):
-            await self._publisher.create_topic(request=Topic(name=topic_path(topic)))
-        backoff = RetryPolicy(
-            minimum_backoff=timedelta(seconds=self.backoff_seconds),
-            maximum_backoff=timedelta(seconds=600),
-        )
-        await self._push(
-            Subscription(
-                name=subscription_path(REQUESTS),
-                topic=topic_path(REQUESTS),
-                ack_deadline_seconds=60,
-                retry_policy=backoff,
-                dead_letter_policy=DeadLetterPolicy(
-                    dead_letter_topic=topic_path(DEAD_LETTERS),
-                    max_delivery_attempts=self.max_delivery_attempts,
-                ),
-            ),
-            "/pubsub/requests",
-        )
-        await self._push(
-            Subscription(
-                name=subscription_path(TICKS),
-                topic=topic_path(TICKS),
-                ack_deadline_seconds=600,
-                retry_policy=backoff,
-            ),
-            "/pubsub/ticks",
-        )
-        # What Pub/Sub forwards itself: nobody has answered it yet.
-        await self._push(
-            Subscription(
-                name=subscription_path(FORWARDED),
-                topic=topic_path(DEAD_LETTERS),
-                ack_deadline_seconds=60,
-                retry_policy=backoff,
-                filter="attributes:CloudPubSubDeadLetterSourceSubscription",
-            ),
-            "/pubsub/dead-letters",
-        )
-        # What a person pulls from to see failed requests.
-        await self._subscriber.create_subscription(
-            request=Subscription(
-                name=subscription_path(DEAD_LETTERS),
-                topic=topic_path(DEAD_LETTERS),
-                ack_deadline_seconds=60,
-            )
-        )
-
-    async def _push(self, subscription: Subscription, path: str) -> None:
-        subscription.push_config = PushConfig(push_endpoint=self.worker.url + path)
-        await self._subscriber.create_subscription(request=subscription)
-
     async def tick(self) -> None:
-        await self._publisher.publish(
-            topic=topic_path(TICKS), messages=[PubsubMessage(data=b"{}")], timeout=5
-        )
+        assert self.topics is not None
+        await self.topics.tick()
 
     async def _schedule(self) -> None:
         """Stand in for Cloud Scheduler."""
@@ -202,18 +141,8 @@ class Stack:
 
     async def letters(self) -> Sequence[Mapping[str, str]]:
         """Attributes of the dead letters that are there now; none is settled."""
-        try:
-            pulled = await self._subscriber.pull(
-                subscription=subscription_path(DEAD_LETTERS), max_messages=100, timeout=2
-            )
-        except DeadlineExceeded:  # there are none
-            return []
-        ids = [message.ack_id for message in pulled.received_messages]
-        if ids:
-            await self._subscriber.modify_ack_deadline(
-                subscription=subscription_path(DEAD_LETTERS), ack_ids=ids, ack_deadline_seconds=0
-            )
-        return [dict(message.message.attributes) for message in pulled.received_messages]
+        assert self.topics is not None
+        return await self.topics.letters()
 
     def exports(self) -> dict[str, str]:
         """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
@@ -226,25 +155,6 @@ class Stack:
             "WORKER_URL": self.worker.url,
             "API_URL": self.api.url,
         }
-
-
-def topic_path(name: str) -> str:
-    return f"projects/{PROJECT}/topics/{name}"
-
-
-def subscription_path(name: str) -> str:
-    return f"projects/{PROJECT}/subscriptions/{name}"
-
-
-def _clients(address: str) -> tuple[PublisherAsyncClient, SubscriberAsyncClient]:
-    return (
-        PublisherAsyncClient(
-            transport=PublisherGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(address))
-        ),
-        SubscriberAsyncClient(
-            transport=SubscriberGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(address))
-        ),
-    )
 
 
 def _free_port() -> int:

@@ -54,6 +54,7 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
     timing = Timing(
         call=settings.call_timeout_seconds,
         max_skew=settings.max_skew_seconds,
+        visible=settings.shown_within_seconds,
         copy_deadline=settings.copy_deadline_seconds,
         poll_shortest=settings.poll_seconds,
         starts_per_minute=settings.starts_per_minute,

@@ -138,6 +138,12 @@ class Settings:
     max_skew_seconds: float = _setting(
         "how far apart the clocks of two machines may be", _seconds(0.1, 60), 10.0
     )
+    # Seconds is what anybody has seen; a minute leaves room. Once rests on it: see failures.md.
+    shown_within_seconds: float = _setting(
+        "how long after it was sent, or has ended, an accepted copy may show nowhere",
+        _seconds(0.1, 3600),
+        60.0,
+    )
     # The seed's callers expect an answer within Cloud Run's default of 300 s.
     wait_seconds: float = _setting(
         "how long `POST /v1/models/copy` waits for the outcome", _seconds(0, 3500), 290.0

@@ -6,7 +6,8 @@ import pytest
 import pytest_asyncio
 
 from inbox import Inbox
-from local_cloud.stack import DEAD_LETTERS, REPLIES, Stack, topic_path
+from local_cloud.stack import Stack
+from local_cloud.topics import DEAD_LETTERS, REPLIES, topic_path
 
 # Short waits: what the engine promises does not depend on their lengths, only on their order.
 QUICK = {

@@ -7,7 +7,8 @@ import httpx
 
 from asking import ask, wait_for_copies
 from inbox import Inbox
-from local_cloud.stack import DEAD_LETTERS, REPLIES, Stack, topic_path
+from local_cloud.stack import Stack
+from local_cloud.topics import DEAD_LETTERS, REPLIES, topic_path
 from world import TARGET
 
 

@@ -11,7 +11,7 @@ import pytest
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from asking import ask, copies_asked, publish
-from local_cloud.stack import REQUESTS, topic_path
+from local_cloud.topics import REQUESTS, topic_path
 from world import REQUEST, SOURCE, TARGET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -15,7 +15,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from golden import asyncapi, schemas
-from local_cloud.stack import DEAD_LETTERS, REPLIES, REQUESTS, TICKS
+from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, TICKS
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(asyncapi.FILE.read_text())
 MESSAGES = DOCUMENT["components"]["messages"]

@@ -1,0 +1,148 @@
+"""The copier's topics and subscriptions, as an operator makes them, on any Pub/Sub.
+
+Google's own asynchronous clients over a plain channel: the library that reads
+PUBSUB_EMULATOR_HOST has no asynchronous one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import grpc
+from google.api_core.exceptions import DeadlineExceeded
+from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
+from google.pubsub_v1.types import (
+    DeadLetterPolicy,
+    PubsubMessage,
+    PushConfig,
+    RetryPolicy,
+    Subscription,
+    Topic,
+)
+
+PROJECT = "gemini-fine-tuning-target"
+REQUESTS = "model-copy-requests"
+REPLIES = "model-copy-replies"
+DEAD_LETTERS = "model-copy-dead-letters"
+TICKS = "model-copy-ticks"
+FORWARDED = "model-copy-forwarded"
+
+
+@dataclass(kw_only=True)
+class Topics:
+    """Clients of one Pub/Sub, and what the copier needs there."""
+
+    address: str
+    publisher: PublisherAsyncClient = field(init=False)
+    subscriber: SubscriberAsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.publisher = PublisherAsyncClient(
+            transport=PublisherGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(self.address))
+        )
+        self.subscriber = SubscriberAsyncClient(
+            transport=SubscriberGrpcAsyncIOTransport(
+                channel=grpc.aio.insecure_channel(self.address)
+            )
+        )
+
+    async def close(self) -> None:
+        for client in (self.publisher, self.subscriber):
+            await client.transport.close()  # type: ignore[no-untyped-call]
+
+    async def create(
+        self,
+        *,
+        worker_url: str,
+        backoff_seconds: float = 10.0,
+        max_delivery_attempts: int = 100,
+        ack_deadline_seconds: int = 60,
+        forwards: bool = True,
+    ) -> None:
+        """Make topics and subscriptions, pushed to a worker.
+
+        ``forwards``: push what Pub/Sub gives up itself, too; it takes filters, which Google's
+        emulator stores and never applies.
+        """
+        for topic in (REQUESTS, REPLIES, DEAD_LETTERS, TICKS):
+            await self.publisher.create_topic(request=Topic(name=topic_path(topic)))
+        backoff = RetryPolicy(
+            minimum_backoff=timedelta(seconds=backoff_seconds),
+            maximum_backoff=timedelta(seconds=600),
+        )
+        await self._push(
+            Subscription(
+                name=subscription_path(REQUESTS),
+                topic=topic_path(REQUESTS),
+                ack_deadline_seconds=ack_deadline_seconds,
+                retry_policy=backoff,
+                dead_letter_policy=DeadLetterPolicy(
+                    dead_letter_topic=topic_path(DEAD_LETTERS),
+                    max_delivery_attempts=max_delivery_attempts,
+                ),
+            ),
+            f"{worker_url}/pubsub/requests",
+        )
+        await self._push(
+            Subscription(
+                name=subscription_path(TICKS),
+                topic=topic_path(TICKS),
+                ack_deadline_seconds=600,
+                retry_policy=backoff,
+            ),
+            f"{worker_url}/pubsub/ticks",
+        )
+        if forwards:
+            # What Pub/Sub forwards itself: nobody has answered it yet.
+            await self._push(
+                Subscription(
+                    name=subscription_path(FORWARDED),
+                    topic=topic_path(DEAD_LETTERS),
+                    ack_deadline_seconds=ack_deadline_seconds,
+                    retry_policy=backoff,
+                    filter="attributes:CloudPubSubDeadLetterSourceSubscription",
+                ),
+                f"{worker_url}/pubsub/dead-letters",
+            )
+        # What a person pulls from to see failed requests.
+        await self.subscriber.create_subscription(
+            request=Subscription(
+                name=subscription_path(DEAD_LETTERS),
+                topic=topic_path(DEAD_LETTERS),
+                ack_deadline_seconds=ack_deadline_seconds,
+            )
+        )
+
+    async def _push(self, subscription: Subscription, endpoint: str) -> None:
+        subscription.push_config = PushConfig(push_endpoint=endpoint)
+        await self.subscriber.create_subscription(request=subscription)
+
+    async def tick(self) -> None:
+        await self.publisher.publish(
+            topic=topic_path(TICKS), messages=[PubsubMessage(data=b"{}")], timeout=5
+        )
+
+    async def letters(self) -> Sequence[Mapping[str, str]]:
+        """Attributes of the dead letters that are there now; none is settled."""
+        try:
+            pulled = await self.subscriber.pull(
+                subscription=subscription_path(DEAD_LETTERS), max_messages=100, timeout=2
+            )
+        except DeadlineExceeded:  # there are none
+            return []
+        ids = [message.ack_id for message in pulled.received_messages]
+        if ids:
+            await self.subscriber.modify_ack_deadline(
+                subscription=subscription_path(DEAD_LETTERS), ack_ids=ids, ack_deadline_seconds=0
+            )
+        return [dict(message.message.attributes) for message in pulled.received_messages]
+
+
+def topic_path(name: str) -> str:
+    return f"projects/{PROJECT}/topics/{name}"
+
+
+def subscription_path(name: str) -> str:
+    return f"projects/{PROJECT}/subscriptions/{name}"
