@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from command_line import connected
-from local_cloud.stack import PROJECT, REPLIES, Stack, subscription_path, topic_path
+from local_cloud.stack import Stack
+from local_cloud.topics import PROJECT, REPLIES, subscription_path, topic_path
 from show_publisher import running_stack
 
 README = Path(__file__).parents[1] / "publisher" / "README.md"

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from asking import copies_asked
-from local_cloud.stack import PROJECT, SOURCE_MODEL, Stack
+from local_cloud.stack import SOURCE_MODEL, Stack
+from local_cloud.topics import PROJECT
 from world import TARGET
 
 EXAMPLES = Path(__file__).parents[2] / "publisher" / "examples"

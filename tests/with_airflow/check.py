@@ -14,7 +14,8 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
 from typing import Any
 
-from local_cloud.stack import LOCATION, PROJECT, SOURCE_MODEL, TARGET_PROJECT, Stack
+from local_cloud.stack import LOCATION, SOURCE_MODEL, TARGET_PROJECT, Stack
+from local_cloud.topics import PROJECT
 from show_publisher import running_stack
 
 ROOT = Path(__file__).parents[2]
