@@ -57,6 +57,7 @@ class Topics:
         *,
         worker_url: str,
         backoff_seconds: float = 10.0,
+        longest_backoff_seconds: float = 600.0,
         max_delivery_attempts: int = 100,
         ack_deadline_seconds: int = 60,
         forwards: bool = True,
@@ -70,7 +71,7 @@ class Topics:
             await self.publisher.create_topic(request=Topic(name=topic_path(topic)))
         backoff = RetryPolicy(
             minimum_backoff=timedelta(seconds=backoff_seconds),
-            maximum_backoff=timedelta(seconds=600),
+            maximum_backoff=timedelta(seconds=longest_backoff_seconds),
         )
         await self._push(
             Subscription(
