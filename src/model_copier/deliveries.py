@@ -164,7 +164,9 @@ class Deliveries:
         try:
             await self.workflow.take_over(again)
         except StaleJobError:
-            return replace(told, verdict="duplicate")  # the same replay, a moment earlier
+            # Another replay was a moment earlier: this very one, or one that was repaired
+            # otherwise, and then this one must be told that it was not applied.
+            return await self._meet_again(asked, received, told)
         return replace(told, verdict="replayed")
 
     async def _told(self, job: Job) -> Job:

@@ -212,6 +212,7 @@ class History:
             valid=self.valid,
             given_up=self.given_up,
             replays=self.replays,
+            acknowledged=self.acknowledged,
         ).check()
 
     async def settle(self) -> None:

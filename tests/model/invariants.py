@@ -11,6 +11,7 @@ from typing import Any
 
 from local_cloud.vertex_records import CopyState
 from model.perils import Cloud
+from model_copier.errors import RejectedError
 from model_copier.messages import Message, Received, digest_of
 from world import read
 
@@ -24,6 +25,7 @@ class Witness:
     valid: set[str]  # requests that must become jobs
     given_up: Sequence[Received]  # by Pub/Sub
     replays: Sequence[Received]  # letters that were published again
+    acknowledged: Sequence[Received]  # what no delivery will bring again
 
     def found(self, violation: str) -> None:
         self.cloud.found(violation)
@@ -40,6 +42,7 @@ class Witness:
         outcomes = [reply for reply in told if "outcome" in reply]
         for asked in self.valid & self.published.keys():
             self.check_told(asked, [reply for reply in outcomes if reply["request_id"] == asked])
+        self.check_answered(outcomes)
         self.check_kept(outcomes)
         self.check_copies([reply for reply in outcomes if reply["outcome"] == "succeeded"])
 
@@ -69,6 +72,21 @@ class Witness:
         unknown = "unknown" in last.get("error", {}).get("message", "")
         if made and last["outcome"] != "succeeded" and not unknown:
             self.found(f"honest: {asked} was told {last['outcome']}, and there is a copy")
+
+    def check_answered(self, outcomes: Sequence[dict[str, Any]]) -> None:
+        """Every content that was acknowledged has an outcome of its own, or was rejected."""
+        answered = {(reply["request_id"], reply.get("request_digest")) for reply in outcomes}
+        for received in self.acknowledged:
+            asked = received.attributes["ce-id"]
+            if asked in self.valid and "CloudPubSubDeadLetterSourceDeliveryCount" not in (
+                received.attributes
+            ):
+                try:
+                    content = digest_of(received)
+                except RejectedError:
+                    continue  # it has none to be known by
+                if (asked, content) not in answered:
+                    self.found(f"told: {asked} was acknowledged as {received.data!r}, unanswered")
 
     def replays_of(self, asked: str) -> list[Received]:
         return [again for again in self.replays if again.attributes["ce-id"] == asked]

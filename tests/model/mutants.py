@@ -229,6 +229,14 @@ MUTANTS = (
         new="        if False:\n            # The letter",
     ),
     Mutant(
+        name="a replay that was beaten is taken for the one that beat it",
+        file="deliveries.py",
+        old="            return await self._meet_again(asked, received, told)\n"
+        '        return replace(told, verdict="replayed")',
+        new='            return replace(told, verdict="duplicate")\n'
+        '        return replace(told, verdict="replayed")',
+    ),
+    Mutant(
         name="a rejected request is acknowledged without a letter",
         file="deliveries.py",
         old="        if keep:\n            await self.workflow.topics.publish_letter",

@@ -166,6 +166,8 @@ def soak(*, count: int, seed: int, processes: int) -> int:
     run = Run()
     for piece in many(range(seed, seed + count), processes=processes):
         run.add(piece)
+        for bad, violated in piece.violations.items():
+            print(f"\nseed {bad}: {violated[0]}", file=sys.stderr, flush=True)
         _progress(run, count)
     print(run.table())
     for bad, violations in sorted(run.violations.items())[:20]:

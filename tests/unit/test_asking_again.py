@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from model_copier.errors import Code
-from model_copier.job import State
+from model_copier.job import Job, State
 from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
+from simulators import SimulatedStore
 from world import REQUEST, World, request
 
 
@@ -175,6 +176,32 @@ async def test_a_letter_replayed_twice_is_applied_once():
     assert again.verdict == "announced_again"
     assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
     assert world.copies == 1
+
+
+async def test_of_two_replays_at_once_with_different_repairs_the_second_is_told_that_it_lost():
+    """The first is saved between the second's look at the job and its own save."""
+
+    class Racing(SimulatedStore):
+        raced = False
+
+        async def save(self, job: Job) -> Job:
+            if job.attempt == 2 and not self.raced:
+                self.raced = True
+                await world.deliver(replay_of(letter))
+            return await super().save(job)
+
+    world = await failed_world()
+    letter = world.topics.letters[0]
+    world.store = Racing(jobs=world.store.jobs)
+    world.start_worker()
+    repaired = REQUEST | {"destination_model_id": "mended"}
+
+    told = await world.deliver(replay_of(letter, repaired))
+    await world.pass_time(60)
+
+    assert told.verdict == "conflict"
+    assert [reply["outcome"] for reply in world.replies] == ["failed", "rejected", "succeeded"]
+    assert len(world.topics.letters) == 2
 
 
 async def test_a_quick_replay_swallows_no_outcome():
