@@ -58,7 +58,7 @@ SETTINGS = {
 LEASE_SECONDS = 2 + 3 * 0.5
 STOPPED_SECONDS = LEASE_SECONDS + 1.5
 TICK_SECONDS = 1.0
-SILENCE_SECONDS = 90.0  # in the calm; no wait of the engine is longer in this run
+SILENCE_SECONDS = 60.0  # in the calm; no wait of the engine is longer in this run
 PULL_MOST = 500
 # Names of attributes that a replay leaves out.
 LETTER_MARKS = ("dead_letter_", "CloudPubSub", "goog", "outcome_id", "attempts")
@@ -82,6 +82,7 @@ class Chaos:
     def __post_init__(self) -> None:
         self.seen = Evidence(asks=[*asks(self.requests, self.seed)])
         self._random = Random(self.seed)
+        self._replays: dict[str, tuple[bytes, dict[str, str]]] = {}
 
     async def run(self) -> dict[str, list[str]]:
         """Live through it and return what does not hold."""
@@ -213,11 +214,11 @@ class Chaos:
         await self._calm.wait()
         while not self._over.is_set():
             await _pause(self._over, SILENCE_SECONDS)
-            told = self.seen.told()
-            for ask in self.seen.asks:
-                if ask.request_id not in told and not self._over.is_set():
-                    self.counts["published again"] += 1
-                    await _send(topics, ask.data, ask.attributes)
+            again = [(ask.data, ask.attributes) for ask in self.seen.untold()]
+            again += [self._replays[outcome_id] for outcome_id in self.seen.unfollowed()]
+            self.counts["published again"] += len(again)
+            for data, attributes in again:
+                await _send(topics, data, attributes)
 
     async def _cancel(self, topics: Topics, ask: Ask, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -248,8 +249,10 @@ class Chaos:
                     if not name.startswith(LETTER_MARKS)
                 }
                 self.seen.replayed.add(outcome_id)
+                again = letter.data, kept | {"replay_of": outcome_id}
+                self._replays[outcome_id] = again
                 for _ in range(2):
-                    await _send(topics, letter.data, kept | {"replay_of": outcome_id})
+                    await _send(topics, *again)
 
     async def _strike(self, worker: Process, env: dict[str, str]) -> None:
         """Kill or stop one worker, again and again; together the two get a blow each period."""

@@ -52,18 +52,22 @@ class Evidence:
 
     def is_whole(self) -> bool:
         """Tell whether everything that must be told has been."""
+        return not self.untold() and not self.unfollowed()
+
+    def untold(self) -> list[Ask]:
+        """What was asked for, and has no outcome yet."""
         told = self.told()
-        if any(ask.request_id not in told for ask in self.asks):
-            return False
-        attempts = Counter(
-            {
-                asked: max((outcome.get("attempt", 1) for outcome in outcomes), default=0)
-                for asked, outcomes in told.items()
-            }
-        )
-        numbered = {outcome_id.rpartition("-") for outcome_id in self.replayed}
-        keys = self.keys()
-        return all(attempts[keys[key]] > int(number) for key, _, number in numbered if key in keys)
+        return [ask for ask in self.asks if ask.request_id not in told]
+
+    def unfollowed(self) -> list[str]:
+        """Letters that were published again, and were followed by no further outcome."""
+        told, keys = self.told(), self.keys()
+        return [
+            outcome_id
+            for outcome_id in self.replayed
+            for key, _, number in [outcome_id.rpartition("-")]
+            if all(outcome.get("attempt", 0) <= int(number) for outcome in told[keys.get(key, "")])
+        ]
 
     def keys(self) -> dict[str, str]:
         """Request ids by the keys in their event ids."""
