@@ -26,11 +26,13 @@ from model_copy_publisher.messages import CopyRequest, IfExists, Published
 
 if TYPE_CHECKING:
     from model_copy_publisher.client import Publisher
+    from model_copy_publisher.dead_letters import DeadLetters
     from model_copy_publisher.replies import Replies
 
 __all__ = [
     "BrokerError",
     "CopyRequest",
+    "DeadLetters",
     "IfExists",
     "InvalidRequestError",
     "MissingError",
@@ -56,6 +58,10 @@ def __getattr__(name: str) -> Any:
         from model_copy_publisher.client import Publisher  # noqa: PLC0415  see above
 
         return Publisher
+    if name == "DeadLetters":
+        from model_copy_publisher.dead_letters import DeadLetters  # noqa: PLC0415  see above
+
+        return DeadLetters
     if name == "Replies":
         from model_copy_publisher.replies import Replies  # noqa: PLC0415  see above
 

@@ -198,7 +198,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        found = json.loads(data)
+        found = json.loads(data.decode())
     except RecursionError as error:
         raise ValueError("its data are nested too deeply") from error
     except UnicodeDecodeError as error:

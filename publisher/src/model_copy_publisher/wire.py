@@ -144,11 +144,13 @@ METHODS = (
 )
 
 
-def message(data: bytes, attributes: Mapping[str, str]) -> Any:
+def message(data: bytes, attributes: Mapping[str, str], *, ordering_key: str = "") -> Any:
     """Make a message to be published."""
     entry = _CLASS["AttributesEntry"]
     return PubsubMessage(
-        data=data, attributes=[entry(key=key, value=value) for key, value in attributes.items()]
+        data=data,
+        attributes=[entry(key=key, value=value) for key, value in attributes.items()],
+        ordering_key=ordering_key,
     )
 
 
