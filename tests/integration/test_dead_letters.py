@@ -325,3 +325,30 @@ async def test_two_who_look_at_once_share_the_letters(
     names = {each.attributes["ce-id"] for each in await letters.requests(40)}
     assert sum(counts) == len(names) == 40
     assert await kept(letters) == []
+
+
+async def test_who_dies_between_publishing_and_settling_sends_the_very_same_again(
+    letters: Service, pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+):
+    """The copier applies a replay once: so it may be sent twice, and must not be lost."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+    await write(letters, "r-1")
+
+    class DiedError(BaseException):
+        pass
+
+    def die(_: object) -> None:
+        raise DiedError
+
+    def replay(**options: Any) -> int:
+        with DeadLetters(project="team-models", quiet_seconds=0.3) as mine:
+            return len(mine.replay(**options).settled)
+
+    with pytest.raises(DiedError):
+        await asyncio.to_thread(replay, on_published=die)
+    assert await kept(letters) == ["r-1"]
+    assert await asyncio.to_thread(replay) == 1
+
+    first, again = await letters.requests(2)
+    assert (first.data, dict(first.attributes)) == (again.data, dict(again.attributes))
+    assert await kept(letters) == []

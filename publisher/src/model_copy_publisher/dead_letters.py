@@ -19,7 +19,7 @@ import grpc
 from model_copy_publisher import wire
 from model_copy_publisher.broker import Broker
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.leases import Leases
+from model_copy_publisher.leases import LEASE_SECONDS, Leases
 from model_copy_publisher.letter_box import Held, LetterBox
 from model_copy_publisher.letters import Letter, of_line, to_line
 from model_copy_publisher.replays import MAX_REPLAYS, Changes, Left, Replay, in_lots, plan
@@ -59,7 +59,8 @@ class DeadLetters:
             letters.replay(Selection(codes=["NOT_FOUND"]), changes=mended)
 
     Each method looks through the whole subscription, and ends when no letter came for
-    ``quiet_seconds``. One object serves one thread.
+    ``quiet_seconds``. Should this process be killed, the letters are there for others once
+    ``lease_seconds`` are over. One object serves one thread.
 
     Raises:
         InvalidRequestError: a name is none.
@@ -75,12 +76,13 @@ class DeadLetters:
         dead_letter_topic: str = DEAD_LETTER_TOPIC,
         credentials_file: str | None = None,
         quiet_seconds: float = QUIET_SECONDS,
+        lease_seconds: int = LEASE_SECONDS,
     ) -> None:
         check_project(project)
         self.subscription = full_name("dead_letter_subscription", subscription, project)
         self.request_topic = full_name("request_topic", request_topic, project)
         self.dead_letter_topic = full_name("dead_letter_topic", dead_letter_topic, project)
-        self._quiet_seconds = quiet_seconds
+        self._quiet_seconds, self._lease_seconds = quiet_seconds, lease_seconds
         self._broker = Broker(credentials_file)
         self._box = LetterBox(broker=self._broker, name=self.subscription)
 
@@ -192,7 +194,7 @@ class DeadLetters:
     @contextmanager
     def _holding(self, selection: Selection) -> Iterator[tuple[Leases, "Sequence[Held]"]]:
         """Hold every letter that is meant; whatever is not settled is given back at the end."""
-        with Leases(self._box) as leases:
+        with Leases(self._box, lease_seconds=self._lease_seconds) as leases:
             found: dict[str, Held] = {}
             quiet_since = time.monotonic()
             while len(found) < MAX_LETTERS:

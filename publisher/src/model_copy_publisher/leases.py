@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
 LEASE_SECONDS = 20
-RENEW_SECONDS = 5.0
+# So often within a lease.
+RENEWALS = 4
 
 
 class Delivered(Protocol):
@@ -33,8 +34,9 @@ class Leasing(Protocol):
 class Leases:
     """A context manager; on leaving, what is still held is given back at once."""
 
-    def __init__(self, subscription: Leasing) -> None:
+    def __init__(self, subscription: Leasing, *, lease_seconds: int = LEASE_SECONDS) -> None:
         self._subscription = subscription
+        self._lease_seconds = lease_seconds
         self._lock = threading.Lock()
         self._held: dict[str, Delivered] = {}
         self._ended = threading.Event()
@@ -53,7 +55,7 @@ class Leases:
         """Keep these until ``settle`` or ``give_back``."""
         with self._lock:
             self._held |= {each.ack_id: each for each in received}
-        self._subscription.hold(received, seconds=LEASE_SECONDS)
+        self._subscription.hold(received, seconds=self._lease_seconds)
 
     def settle(self, received: Delivered) -> None:
         """It was handled: it does not come again."""
@@ -82,7 +84,7 @@ class Leases:
             self._held.pop(received.ack_id, None)
 
     def _keep(self) -> None:
-        while not self._ended.wait(RENEW_SECONDS):
+        while not self._ended.wait(self._lease_seconds / RENEWALS):
             # Under the lock: what was given back meanwhile must not be taken once more.
             with self._lock:
-                self._subscription.hold(list(self._held.values()), seconds=LEASE_SECONDS)
+                self._subscription.hold(list(self._held.values()), seconds=self._lease_seconds)

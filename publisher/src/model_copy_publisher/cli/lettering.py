@@ -86,6 +86,15 @@ def _box(function: Any) -> Any:
             metavar="SECONDS",
             help="Take it for all once no letter came for so long.",
         ),
+        click.option(
+            "--lease",
+            "lease_seconds",
+            type=click.IntRange(1, 600),
+            default=20,
+            show_default=True,
+            metavar="SECONDS",
+            help="Should this be killed, others see the letters after so long.",
+        ),
         option(
             "--dead-letter-topic",
             default=DEAD_LETTER_TOPIC,
@@ -267,7 +276,7 @@ def _replay(options: Mapping[str, Any]) -> int:
             agrees=agrees,
             on_published=following.published,
         )
-        _tell(done, "replayed")
+        _tell(done, "replayed", quietly=options["dry_run"])
         if options["dry_run"]:
             return NOT_DONE if done.left else DONE
         good = following.told(done) if options["wait"] and done.settled else True
@@ -373,6 +382,7 @@ def _open(options: Mapping[str, Any]) -> "Iterator[DeadLetters]":
         subscription=options["dead_letter_subscription"],
         dead_letter_topic=options["dead_letter_topic"],
         quiet_seconds=options["quiet_seconds"],
+        lease_seconds=options["lease_seconds"],
     ) as letters:
         yield letters
 
@@ -421,12 +431,12 @@ def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
     say(f"{len(replays):,} would be sent; nothing was")
 
 
-def _tell(done: "Done", word: str) -> None:
+def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
     for each in done.left[:SHOWN]:
         say(letter_report.left_line(each))
     if len(done.left) > SHOWN:
         say(f"left       {len(done.left) - SHOWN:,} more")
     if done.settled:
         say(f"{word} {_many(done.settled)}")
-    elif not done.left:
+    elif not done.left and not quietly:
         say("Nothing was changed.")

@@ -1,0 +1,25 @@
+"""Dead letters with the real worker: what the shows show, on a small scale."""
+
+from pathlib import Path
+
+import show_dead_letters
+
+
+async def test_a_night_in_which_every_request_is_accounted_for_at_every_step(tmp_path: Path):
+    steps = await show_dead_letters.night(tmp_path, each=4)
+
+    assert {step.accounted for step in steps} == {10}
+    assert [step.models for step in steps] == [0, 0, 4, 8, 8, 8]
+    assert [step.letters.total() for step in steps] == [10, 10, 6, 2, 0, 2]
+
+
+async def test_a_replay_that_is_killed_again_and_again_is_applied_once(tmp_path: Path):
+    counts = await show_dead_letters.replays(tmp_path, count=20, kills=2)
+
+    assert counts.good, counts
+
+
+async def test_two_replays_at_the_same_time_are_applied_once(tmp_path: Path):
+    counts = await show_dead_letters.replays(tmp_path, count=20, kills=0, at_once=2)
+
+    assert counts.good, counts
