@@ -56,6 +56,7 @@ class Counts:
     outcomes: int  # different ones: a failure and a success for each
     letters: int  # left
     kills: int
+    by_the_killed: int  # of the replays
     published: int  # replays, also of what was published before
     seconds: float
 
@@ -216,6 +217,7 @@ async def replays(
         rate = ["--rate", str(max(10, count // 8))]
         for _ in range(kills):
             await killed(stack, folder, ["replay", "--yes", *rate])
+        by_the_killed = len(await requests.drain()) if kills else 0
         words = ["replay", "--yes", "--quiet", str(quiet), "--lease", "1"]
         running_now = [await start(stack, folder, ["dead-letters", *words]) for _ in range(at_once)]
         for command in running_now:
@@ -241,6 +243,7 @@ async def replays(
             outcomes=len(outcomes),
             letters=sum(left.values()),
             kills=kills,
+            by_the_killed=by_the_killed,
             published=len(published),
             seconds=time.monotonic() - began_at,
         )
@@ -285,7 +288,10 @@ async def show_replays(count: int) -> bool:
     ):
         with tempfile.TemporaryDirectory(prefix="show-replays-") as made:
             counts = await replays(Path(made), count=count, **options)
-        print(f"\n{name}: {counts.asked:,} letters, {counts.published:,} replays published")
+        print(
+            f"\n{name}: {counts.asked:,} letters, {counts.published:,} replays published,"
+            f" {counts.by_the_killed:,} of them by the killed"
+        )
         print(f"  models with one version   {counts.models:,}")
         print(f"  copies asked of Vertex AI {counts.copies:,}")
         print(f"  successes told            {counts.succeeded:,}")

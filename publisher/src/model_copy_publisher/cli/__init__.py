@@ -21,6 +21,7 @@ COMMANDS = {
     "cancel": "asking",
     "watch": "watching",
     "dead-letters": "lettering",
+    "doctor": "examining",
     "config": "configuring",
     "completion": "completing",
 }
