@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +57,17 @@ async def letters(service: Service) -> Service:
 async def kept(service: Service) -> list[str]:
     """The requests whose letters can be pulled now; they are given back."""
     found: list[Any] = []
-    try:
-        while True:
-            response = await service.subscriber.pull(
+    with suppress(DeadlineExceeded):
+        while received := (
+            await service.subscriber.pull(
                 subscription=KEPT, max_messages=1000, timeout=0.3, retry=None
             )
-            found += response.received_messages
-    except DeadlineExceeded:
-        ack_ids = [each.ack_id for each in found]
-        if ack_ids:
-            await service.subscriber.modify_ack_deadline(
-                subscription=KEPT, ack_ids=ack_ids, ack_deadline_seconds=0
-            )
+        ).received_messages:  # Google's emulator answers with nothing
+            found += received
+    if found:
+        await service.subscriber.modify_ack_deadline(
+            subscription=KEPT, ack_ids=[each.ack_id for each in found], ack_deadline_seconds=0
+        )
     return sorted(each.message.attributes["ce-id"] for each in found)
 
 
