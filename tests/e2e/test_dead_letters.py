@@ -13,13 +13,7 @@ async def test_a_night_in_which_every_request_is_accounted_for_at_every_step(tmp
     assert [step.letters.total() for step in steps] == [10, 10, 6, 2, 0, 2]
 
 
-async def test_a_replay_that_is_killed_again_and_again_is_applied_once(tmp_path: Path):
-    counts = await show_dead_letters.replays(tmp_path, count=20, kills=2)
-
-    assert counts.good, counts
-
-
-async def test_two_replays_at_the_same_time_are_applied_once(tmp_path: Path):
-    counts = await show_dead_letters.replays(tmp_path, count=20, kills=0, at_once=2)
+async def test_replays_that_are_killed_and_then_two_at_once_are_applied_once(tmp_path: Path):
+    counts = await show_dead_letters.replays(tmp_path, count=20, kills=2, at_once=2)
 
     assert counts.good, counts
