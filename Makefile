@@ -49,6 +49,12 @@ bench-publish: .venv/installed ## start to published: model-copy, gcloud, a bare
 show-publisher: .venv/installed ## COUNT=1000 requests from a file, killed and run again: nothing lost, nothing twice
 	@PYTHONPATH=tests $(BIN)/python tests/show_publisher.py --count $(or $(COUNT),1000)
 
+show-dead-letters: .venv/installed ## fifty failed requests: seen, repaired, replayed, dropped and restored, all accounted for
+	@PYTHONPATH=tests $(BIN)/python tests/show_dead_letters.py night
+
+show-replays: .venv/installed ## COUNT=500 letters: their replay killed ten times, then two at once; nothing twice, none lost
+	@PYTHONPATH=tests $(BIN)/python tests/show_dead_letters.py replays --count $(or $(COUNT),500)
+
 test-airflow: .venv/installed ## the Airflow operator in real Airflow, in an environment of its own (.airflow)
 	@PYTHONPATH=tests $(BIN)/python tests/with_airflow/check.py
 

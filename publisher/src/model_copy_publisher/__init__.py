@@ -9,6 +9,7 @@ with Publisher(project="team-models") as publisher:
 print(reply.outcome, reply.resource_name)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from model_copy_publisher.errors import (
@@ -26,13 +27,20 @@ from model_copy_publisher.messages import CopyRequest, IfExists, Published
 
 if TYPE_CHECKING:
     from model_copy_publisher.client import Publisher
+    from model_copy_publisher.dead_letters import DeadLetters
+    from model_copy_publisher.letters import Letter
+    from model_copy_publisher.replays import Changes
     from model_copy_publisher.replies import Replies
+    from model_copy_publisher.selection import Selection
 
 __all__ = [
     "BrokerError",
+    "Changes",
     "CopyRequest",
+    "DeadLetters",
     "IfExists",
     "InvalidRequestError",
+    "Letter",
     "MissingError",
     "ModelCopyError",
     "NoReplyError",
@@ -43,6 +51,7 @@ __all__ = [
     "Replies",
     "Reply",
     "ReplyError",
+    "Selection",
     "Status",
     "Timings",
     "UnknownRequestError",
@@ -50,14 +59,18 @@ __all__ = [
 ]
 
 
+# Those that take gRPC, or more of the standard library: only those pay who use them.
+_LATER = {
+    "Changes": "replays",
+    "DeadLetters": "dead_letters",
+    "Letter": "letters",
+    "Publisher": "client",
+    "Replies": "replies",
+    "Selection": "selection",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # Google's client takes half a second to import: only those pay who talk to Pub/Sub.
-    if name == "Publisher":
-        from model_copy_publisher.client import Publisher  # noqa: PLC0415  see above
-
-        return Publisher
-    if name == "Replies":
-        from model_copy_publisher.replies import Replies  # noqa: PLC0415  see above
-
-        return Replies
+    if name in _LATER:
+        return getattr(import_module(f"model_copy_publisher.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -266,6 +266,29 @@ class Publisher:
                 states_will_do=True,
             )
 
+    @contextmanager
+    def following(
+        self,
+        requests: Sequence[Named],
+        *,
+        again: Callable[[Sequence[Awaited], float], object],
+        known_before: Iterable[str] = (),
+    ) -> Iterator[Waiting]:
+        """Listen for further outcomes of ``requests``; ``again`` has them told once more.
+
+        Enter it before publishing whatever brings them.
+        """
+        questions = Questions(publish=self._publish_questions)
+        names = [each.request_id for each in requests]
+        with self.subscription(names, also_about=(questions.prefix,)) as listening:
+            yield Waiting(
+                subscription=listening,
+                awaited=requests,
+                ask=again,
+                questions=questions,
+                known_before=known_before,
+            )
+
     def subscription(
         self, request_ids: Sequence[str], *, name: str = "", also_about: Sequence[str] = ()
     ) -> Subscription:

@@ -9,6 +9,8 @@ from model_copy_publisher.errors import InvalidRequestError
 
 REQUEST_TOPIC = "model-copy-requests"
 REPLY_TOPIC = "model-copy-replies"
+DEAD_LETTER_TOPIC = "model-copy-dead-letters"
+DEAD_LETTER_SUBSCRIPTION = "model-copy-dead-letters"
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 _NAME = r"(projects/[^/\s]+/{}/)?[A-Za-z][A-Za-z0-9._~%+-]{{2,254}}"
@@ -33,7 +35,7 @@ def full_name(option: str, name: str, project: str) -> str:
         InvalidRequestError: it is no name of one.
     """
     kind, pattern = (
-        ("subscriptions", _SUBSCRIPTION) if option == "subscription" else ("topics", _TOPIC)
+        ("subscriptions", _SUBSCRIPTION) if option.endswith("subscription") else ("topics", _TOPIC)
     )
     if pattern.fullmatch(name) is None:
         raise InvalidRequestError(

@@ -105,13 +105,13 @@ def _csv_row(line: int, header: Sequence[str], cells: Sequence[str]) -> Row | Ba
         if not cell:
             continue
         try:
-            values[name] = _from_text(name, cell)
+            values[name] = from_text(name, cell)
         except ValueError as error:
             return BadRow(line, columns[name], f"{name}: {error}")
     return Row(line=line, values=values, columns=columns)
 
 
-def _from_text(name: str, cell: str) -> Any:
+def from_text(name: str, cell: str) -> Any:
     if name in _NUMBERS:
         if not cell.isascii() or not cell.isdigit():
             raise ValueError(f"{cell!r} is not a whole number")
@@ -163,13 +163,13 @@ def _jsonl_row(line: int, content: str, values: dict[str, Any]) -> Row | BadRow:
         if value is None:
             continue
         try:
-            given[name] = _from_json(name, value)
+            given[name] = from_json(name, value)
         except ValueError as error:
             return BadRow(line, columns[name], f"{name}: {error}")
     return Row(line=line, values=given, columns=columns)
 
 
-def _from_json(name: str, value: Any) -> Any:
+def from_json(name: str, value: Any) -> Any:
     if name == "correlation":
         return value
     expected, kind = (

@@ -80,6 +80,7 @@ class Waiting:
     ``ask`` makes the service tell again; it is called when the subscription was lost, and for
     what has ended by its state without its outcome having come. Where ``states_will_do``, such
     a state is an end, because there is nothing that would have the outcome told again.
+    ``known_before`` are the event ids of earlier outcomes: repeats of them are not waited for.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Waiting:
         questions: Questions,
         states_will_do: bool = False,
         on_subscribed: Callable[[str], object] = lambda _: None,
+        known_before: Iterable[str] = (),
     ) -> None:
         self.pending = {(each.request_source, each.request_id): each for each in awaited}
         self._subscription = subscription
@@ -98,7 +100,7 @@ class Waiting:
         self._questions = questions
         self._states_will_do = states_will_do
         self._on_subscribed = on_subscribed
-        self._seen: set[str] = set()
+        self._seen: set[str] = set(known_before)
         self._trouble = ""
         self._lost, self._asked = False, True
         self._question_at = float("inf")

@@ -36,15 +36,26 @@ MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     },
     "PublishRequest": {"topic": (1, "string"), "messages": (2, "PubsubMessage*")},
     "PublishResponse": {"message_ids": (1, "string*")},
+    "Topic": {"name": (1, "string")},
+    "GetTopicRequest": {"topic": (1, "string")},
     "ExpirationPolicy": {"ttl": (1, "Moment")},
+    "OidcToken": {"service_account_email": (1, "string"), "audience": (2, "string")},
+    "PushConfig": {"push_endpoint": (1, "string"), "oidc_token": (3, "OidcToken")},
+    "DeadLetterPolicy": {
+        "dead_letter_topic": (1, "string"),
+        "max_delivery_attempts": (2, "int32"),
+    },
     "Subscription": {
         "name": (1, "string"),
         "topic": (2, "string"),
+        "push_config": (4, "PushConfig"),
         "ack_deadline_seconds": (5, "int32"),
         "message_retention_duration": (8, "Moment"),
         "expiration_policy": (11, "ExpirationPolicy"),
         "filter": (12, "string"),
+        "dead_letter_policy": (13, "DeadLetterPolicy"),
     },
+    "GetSubscriptionRequest": {"subscription": (1, "string")},
     "DeleteSubscriptionRequest": {"subscription": (1, "string")},
     "PullRequest": {"subscription": (1, "string"), "max_messages": (3, "int32")},
     "ReceivedMessage": {
@@ -60,6 +71,12 @@ MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "ack_ids": (4, "string*"),
     },
     "Empty": {},
+    # Of google.iam.v1; on the wire a message has no name.
+    "TestIamPermissionsRequest": {"resource": (1, "string"), "permissions": (2, "string*")},
+    "TestIamPermissionsResponse": {"permissions": (1, "string*")},
+    "GetIamPolicyRequest": {"resource": (1, "string")},
+    "Binding": {"role": (1, "string"), "members": (2, "string*")},
+    "Policy": {"bindings": (4, "Binding*")},
 }
 
 
@@ -72,11 +89,12 @@ class Method:
     request: Any
     response: Any
     routed_by: str
+    package: str = PACKAGE
 
     @property
     def path(self) -> str:
         """The path of the HTTP/2 request."""
-        return f"/{PACKAGE}.{self.service}/{self.name}"
+        return f"/{self.package}.{self.service}/{self.name}"
 
     def metadata(self, request: Any) -> tuple[tuple[str, str], ...]:
         """Return the header by which Google routes the call (AIP-4222)."""
@@ -134,6 +152,26 @@ ACKNOWLEDGE = Method(
 MODIFY_ACK_DEADLINE = Method(
     "Subscriber", "ModifyAckDeadline", ModifyAckDeadlineRequest, _CLASS["Empty"], "subscription"
 )
+GET_TOPIC = Method("Publisher", "GetTopic", _CLASS["GetTopicRequest"], _CLASS["Topic"], "topic")
+GET_SUBSCRIPTION = Method(
+    "Subscriber", "GetSubscription", _CLASS["GetSubscriptionRequest"], Subscription, "subscription"
+)
+TEST_IAM_PERMISSIONS = Method(
+    "IAMPolicy",
+    "TestIamPermissions",
+    _CLASS["TestIamPermissionsRequest"],
+    _CLASS["TestIamPermissionsResponse"],
+    "resource",
+    package="google.iam.v1",
+)
+GET_IAM_POLICY = Method(
+    "IAMPolicy",
+    "GetIamPolicy",
+    _CLASS["GetIamPolicyRequest"],
+    _CLASS["Policy"],
+    "resource",
+    package="google.iam.v1",
+)
 METHODS = (
     PUBLISH,
     CREATE_SUBSCRIPTION,
@@ -141,14 +179,20 @@ METHODS = (
     PULL,
     ACKNOWLEDGE,
     MODIFY_ACK_DEADLINE,
+    GET_TOPIC,
+    GET_SUBSCRIPTION,
+    TEST_IAM_PERMISSIONS,
+    GET_IAM_POLICY,
 )
 
 
-def message(data: bytes, attributes: Mapping[str, str]) -> Any:
+def message(data: bytes, attributes: Mapping[str, str], *, ordering_key: str = "") -> Any:
     """Make a message to be published."""
     entry = _CLASS["AttributesEntry"]
     return PubsubMessage(
-        data=data, attributes=[entry(key=key, value=value) for key, value in attributes.items()]
+        data=data,
+        attributes=[entry(key=key, value=value) for key, value in attributes.items()],
+        ordering_key=ordering_key,
     )
 
 

@@ -20,6 +20,8 @@ COMMANDS = {
     "status": "asking",
     "cancel": "asking",
     "watch": "watching",
+    "dead-letters": "lettering",
+    "doctor": "examining",
     "config": "configuring",
     "completion": "completing",
 }
@@ -30,6 +32,7 @@ Examples:
   model-copy publish --from-file nightly.csv --wait
   model-copy wait 50b9aee23cf64b209373f206a84bc016
   model-copy watch --outcome failed --exec 'mail -s failed ml@example.com'
+  model-copy dead-letters list --summary
   model-copy config show
 """
 
@@ -46,7 +49,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"model_copy_publisher.cli.{COMMANDS[cmd_name]}")
-        command = getattr(module, cmd_name)
+        command = getattr(module, cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 
@@ -80,6 +83,7 @@ def main(context: click.Context, config_file: Path | None) -> None:
         raise click.UsageError(str(error)) from error
     # A watch has no end of its own; how long to wait for a copy is not its end.
     endless = {name: value for name, value in values.items() if name != "timeout"}
-    of_commands = {"config": {"show": values}, "watch": endless}
+    letters = dict.fromkeys(("list", "show", "replay", "drop", "restore"), values)
+    of_commands = {"config": {"show": values}, "watch": endless, "dead-letters": letters}
     context.default_map = dict.fromkeys(COMMANDS, values) | of_commands
     context.obj = config_file

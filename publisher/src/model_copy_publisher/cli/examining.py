@@ -1,0 +1,69 @@
+"""``model-copy doctor``: is everything there that the copier needs, and may we use it?"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from model_copy_publisher.cli.exits import DONE, NOT_DONE, ending
+from model_copy_publisher.cli.options import connection, option, output, where
+from model_copy_publisher.examination import Verdict
+from model_copy_publisher.letter_report import printable
+from model_copy_publisher.resource_names import (
+    DEAD_LETTER_SUBSCRIPTION,
+    DEAD_LETTER_TOPIC,
+    full_name,
+)
+
+EXAMPLES = """\b
+Example:
+  model-copy doctor
+
+\b
+It changes nothing. What is wrong comes with what mends it; what our rights do not
+show is told as unseen, and is no failure.
+
+\b
+Exit codes:
+  0    nothing is wrong, as far as it can be seen
+  1    something is wrong
+  2    wrong usage
+  4    Pub/Sub does not answer
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@option(
+    "--request-subscription",
+    default="model-copy-requests",
+    show_default=True,
+    help="Where the worker is pushed from.",
+)
+@option("--dead-letter-topic", default=DEAD_LETTER_TOPIC, show_default=True)
+@option("--dead-letter-subscription", default=DEAD_LETTER_SUBSCRIPTION, show_default=True)
+@output
+@connection
+@click.pass_context
+def doctor(context: click.Context, /, **options: Any) -> None:
+    """Look at credentials, topics, subscriptions, permissions and the clock."""
+    context.exit(ending(lambda: _examine(options), debug=options["debug"]))
+
+
+def _examine(options: Mapping[str, Any]) -> int:
+    place = where(options)
+    for name in ("request_subscription", "dead_letter_topic", "dead_letter_subscription"):
+        place[name] = full_name(name, options[name], place["project"])
+    from model_copy_publisher.doctor import Doctor  # noqa: PLC0415  loads gRPC
+
+    wrong = False
+    for finding in Doctor(**place).findings():
+        wrong = wrong or finding.verdict is Verdict.WRONG
+        if options["output"] == "json":
+            told = {"verdict": finding.verdict, "what": finding.what, "mend": finding.mend}
+            click.echo(json.dumps(told))
+            continue
+        click.echo(f"{finding.verdict:<7} {printable(finding.what)}")
+        if finding.mend:
+            click.echo(f"        -> {printable(finding.mend)}")
+    return NOT_DONE if wrong else DONE

@@ -1,0 +1,442 @@
+"""``model-copy dead-letters``: what a person does with requests that failed."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model_copy_publisher import letter_report
+from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
+from model_copy_publisher.cli.options import connection, option, output, timeout, where
+from model_copy_publisher.events import Reply
+from model_copy_publisher.letters import Letter, Origin
+from model_copy_publisher.messages import Named
+from model_copy_publisher.replays import CONTENT, MAX_REPLAYS, Changes, Left, Replay
+from model_copy_publisher.report import reply_line
+from model_copy_publisher.report import summary as summed
+from model_copy_publisher.resource_names import DEAD_LETTER_SUBSCRIPTION, DEAD_LETTER_TOPIC
+from model_copy_publisher.selection import Selection, parse_age
+
+if TYPE_CHECKING:
+    from model_copy_publisher.dead_letters import DeadLetters, Done
+    from model_copy_publisher.waiting import Waiting
+
+EXAMPLES = """\b
+Examples:
+  model-copy dead-letters list --summary
+  model-copy dead-letters show nightly-260213
+  model-copy dead-letters replay --code NOT_FOUND --set source_model_id=7704127342733426688 --wait
+  model-copy dead-letters drop --older-than 7d --backup letters.jsonl
+  model-copy dead-letters restore letters.jsonl
+
+\b
+A letter is acknowledged only once its replay is published, or its backup is on the
+disk: broken off at any point, nothing is lost, and running it again is harmless.
+Letters that somebody else looks through at this moment are not seen.
+
+\b
+Exit codes:
+  0    done; with replay --wait: all succeeded
+  1    a letter was left, or did not succeed; there is none of that name; not agreed
+  2    wrong usage; nothing was changed
+  3    no outcome in time; the copies may go on
+  4    could not read, publish or subscribe
+  130  broken off by Ctrl-C or SIGTERM
+"""
+SHOWN = 20
+
+
+def _selection(function: Any) -> Any:
+    """Add which letters are meant."""
+    for decorate in (
+        click.option("--limit", type=click.IntRange(min=1), help="At most so many, oldest first."),
+        click.option(
+            "--failed", "origin", flag_value="copier", help="Only those that the copier wrote."
+        ),
+        click.option(
+            "--forwarded", "origin", flag_value="pubsub", help="Only those that Pub/Sub gave up."
+        ),
+        click.option("--request-id", "request_ids", multiple=True, help="Only this request's."),
+        click.option("--newer-than", metavar="AGE", help="Only younger ones, as 90s, 15m, 2h, 3d."),
+        click.option("--older-than", metavar="AGE", help="Only older ones, as 90s, 15m, 2h, 3d."),
+        click.option("--target", metavar="PATTERN", help="Only to models like this: 'faker*'."),
+        click.option("--source", metavar="PATTERN", help="Only of models like this: '7704*'."),
+        click.option("--code", "codes", multiple=True, help="Only with this code, as NOT_FOUND."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def _box(function: Any) -> Any:
+    """Add where the letters are."""
+    for decorate in (
+        connection,
+        click.option(
+            "--quiet",
+            "quiet_seconds",
+            type=click.FloatRange(min=0.1, max=60),
+            default=2.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Take it for all once no letter came for so long.",
+        ),
+        click.option(
+            "--lease",
+            "lease_seconds",
+            type=click.IntRange(1, 600),
+            default=20,
+            show_default=True,
+            metavar="SECONDS",
+            help="Should this be killed, others see the letters after so long.",
+        ),
+        option(
+            "--dead-letter-topic",
+            default=DEAD_LETTER_TOPIC,
+            show_default=True,
+            help="Where restored letters go.",
+        ),
+        option(
+            "--dead-letter-subscription",
+            default=DEAD_LETTER_SUBSCRIPTION,
+            show_default=True,
+            help="Where the letters are kept.",
+        ),
+        output,
+    ):
+        function = decorate(function)
+    return function
+
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group(name="dead-letters", epilog=EXAMPLES)
+def dead_letters() -> None:
+    """See, mend and replay requests that failed."""
+
+
+@dead_letters.command(name="list", epilog=EXAMPLES)
+@click.option("--summary", is_flag=True, help="Only how many there are of each code.")
+@_selection
+@_box
+@click.pass_context
+def list_(context: click.Context, /, **options: Any) -> None:
+    """Show the letters; none of them is settled."""
+    _end(context, options, _list)
+
+
+@dead_letters.command(epilog=EXAMPLES)
+@click.argument("name", metavar="ID")
+@_box
+@click.pass_context
+def show(context: click.Context, /, **options: Any) -> None:
+    """Show everything about a letter, by its request's id, its outcome's or its own."""
+    _end(context, options, _show)
+
+
+@dead_letters.command(epilog=EXAMPLES)
+@_selection
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help=f"Repair the request first; FIELD= takes it away. Fields: {', '.join(CONTENT)}.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be sent.")
+@_yes
+@click.option(
+    "--rate",
+    "per_second",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="At most so many a second.",
+)
+@click.option(
+    "--max-replays",
+    type=click.IntRange(min=0),
+    default=MAX_REPLAYS,
+    show_default=True,
+    help="Leave what was replayed so often before.",
+)
+@click.option("--wait", is_flag=True, help="Wait for the outcomes.")
+@timeout(3600)
+@_box
+@click.pass_context
+def replay(context: click.Context, /, **options: Any) -> None:
+    """Send letters again; each is applied once, however often it is sent."""
+    _end(context, options, _replay)
+
+
+@dead_letters.command(epilog=EXAMPLES)
+@_selection
+@click.option(
+    "--backup",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A new file that the letters are written to first.",
+)
+@_yes
+@_box
+@click.pass_context
+def drop(context: click.Context, /, **options: Any) -> None:
+    """Take letters away, after a backup."""
+    _end(context, options, _drop)
+
+
+@dead_letters.command(epilog=EXAMPLES)
+@click.argument("backup", type=click.Path(path_type=Path, dir_okay=False))
+@_box
+@click.pass_context
+def restore(context: click.Context, /, **options: Any) -> None:
+    """Put letters of a backup back into the topic."""
+    _end(context, options, _restore)
+
+
+def _end(
+    context: click.Context, options: Mapping[str, Any], work: Callable[[Mapping[str, Any]], int]
+) -> None:
+    code = ending(lambda: work(options), debug=options["debug"], on_interrupt=_interrupted)
+    context.exit(code)
+
+
+def _interrupted() -> int:
+    say("Broken off: what was not settled is there again. Run it again to go on.")
+    return DETACHED
+
+
+def _list(options: Mapping[str, Any]) -> int:
+    with _open(options) as letters:
+        found = letters.list(_selected(options))
+    now = datetime.now(UTC)
+    if options["output"] == "json":
+        if options["summary"]:
+            click.echo(json.dumps(Counter(each.code for each in found)))
+        else:
+            for each in found:
+                click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+        return DONE
+    if not found:
+        say("There are no such letters.")
+        return DONE
+    lines = letter_report.summary if options["summary"] else letter_report.table
+    click.echo("\n".join(lines(found, now=now)))
+    return DONE
+
+
+def _show(options: Mapping[str, Any]) -> int:
+    with _open(options) as letters:
+        name = options["name"]
+        found = [
+            each
+            for each in letters.list()
+            if name in {each.request_id, each.outcome_id, each.message_id}
+        ]
+    for each in found:
+        if options["output"] == "json":
+            click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+        else:
+            click.echo("\n".join(letter_report.whole(each, now=datetime.now(UTC))))
+    if not found:
+        say(f"There is no letter {name}.")
+    return DONE if found else NOT_DONE
+
+
+def _replay(options: Mapping[str, Any]) -> int:
+    selection, changes = _selected(options), Changes.parse(options["changes"])
+    following = _Following(options)
+    with _open(options) as letters, ExitStack() as until_told:
+
+        def agrees(replays: Sequence[Replay], left: Sequence[Left]) -> bool:
+            if options["dry_run"]:
+                _show_plan(replays, options)
+                return False
+            question = (
+                f"Replay {_many([each.letter for each in replays])}"
+                f"{''.join(f', {each}' for each in options['changes'])}"
+                f" to {letters.request_topic}?"
+            )
+            if not replays or not _agreed(question, left, options):
+                return False
+            if options["wait"]:
+                until_told.enter_context(following.begun(letters, replays))
+            return True
+
+        done = letters.replay(
+            selection,
+            changes=changes,
+            max_replays=options["max_replays"],
+            per_second=options["per_second"],
+            agrees=agrees,
+            on_published=following.published,
+        )
+        _tell(done, "replayed", quietly=options["dry_run"])
+        if options["dry_run"]:
+            return NOT_DONE if done.left else DONE
+        good = following.told(done) if options["wait"] and done.settled else True
+    return DONE if good and not done.left and following.agreed(done) else NOT_DONE
+
+
+def _drop(options: Mapping[str, Any]) -> int:
+    file = options["backup"]
+
+    def agrees(chosen: Sequence[Letter]) -> bool:
+        return bool(chosen) and _agreed(f"Drop {_many(chosen)}, kept in {file}?", [], options)
+
+    with _open(options) as letters:
+        done = letters.drop(_selected(options), backup=file, agrees=agrees)
+    _tell(done, f"dropped, and kept in {file}:")
+    return DONE if done.settled else NOT_DONE
+
+
+def _restore(options: Mapping[str, Any]) -> int:
+    with _open(options) as letters:
+        count = letters.restore(options["backup"])
+    say(f"restored {count:,} letters")
+    return DONE
+
+
+class _Following:
+    """What becomes of the replays of one command."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._waiting: Waiting | None = None
+        self._planned = 0
+
+    @contextmanager
+    def begun(self, letters: "DeadLetters", replays: Sequence[Replay]) -> Iterator[None]:
+        """Listen, from before the first is published."""
+        from model_copy_publisher.client import Publisher  # noqa: PLC0415  loads gRPC
+
+        by_key = {(each.request_source, each.request_id): each for each in replays}
+
+        def again(awaited: Sequence[Any], _: float) -> None:
+            keys = [(each.request_source, each.request_id) for each in awaited]
+            letters.publish_again([by_key[key] for key in keys])
+
+        named = [
+            Named(
+                request_id=each.request_id, request_source=each.request_source, digest=each.digest
+            )
+            for each in by_key.values()
+        ]
+        # A rejection is told again under the same id; of a failure, that would be the old one.
+        known = [each.letter.outcome_id for each in replays if not each.letter.was_rejected]
+        with (
+            Publisher(**where(self._options)) as publisher,
+            publisher.following(named, again=again, known_before=known) as self._waiting,
+        ):
+            yield
+
+    def published(self, replays: Sequence[Replay]) -> None:
+        """Count what is on its way."""
+        self._planned += len(replays)
+
+    def agreed(self, done: "Done") -> bool:
+        """Tell whether anything was to be done."""
+        return bool(done.settled or self._planned)
+
+    def told(self, done: "Done") -> bool:
+        """Wait for the outcomes; True when all are good."""
+        from model_copy_publisher.waiting import Trouble  # noqa: PLC0415  loads gRPC
+
+        assert self._waiting is not None
+        # What was left was not asked for.
+        left = {each.letter.request_id for each in done.left}
+        for key in [key for key in self._waiting.pending if key[1] in left]:
+            del self._waiting.pending[key]
+        began_at, counts, good = time.monotonic(), Counter[str](), True
+        for lot in self._waiting.events(timeout_seconds=self._options["timeout"]):
+            for event in lot:
+                if isinstance(event, Trouble) and event.text:
+                    say(event.text)
+                elif isinstance(event, Reply):
+                    counts[event.outcome.value] += 1
+                    good = good and event.ok
+                    self._print(event)
+        say(summed(counts, time.monotonic() - began_at))
+        return good
+
+    def _print(self, reply: Reply) -> None:
+        if self._options["output"] == "json":
+            click.echo(json.dumps(reply.to_json(), ensure_ascii=False))
+        else:
+            click.echo(letter_report.printable(reply_line(reply)))
+
+
+@contextmanager
+def _open(options: Mapping[str, Any]) -> "Iterator[DeadLetters]":
+    place = where(options)
+    del place["reply_topic"]
+    from model_copy_publisher.dead_letters import DeadLetters  # noqa: PLC0415  loads gRPC
+
+    with DeadLetters(
+        **place,
+        subscription=options["dead_letter_subscription"],
+        dead_letter_topic=options["dead_letter_topic"],
+        quiet_seconds=options["quiet_seconds"],
+        lease_seconds=options["lease_seconds"],
+    ) as letters:
+        yield letters
+
+
+def _selected(options: Mapping[str, Any]) -> Selection:
+    older, newer = options["older_than"], options["newer_than"]
+    return Selection(
+        codes=options["codes"],
+        source=options["source"],
+        target=options["target"],
+        older_than=None if older is None else parse_age("older-than", older),
+        newer_than=None if newer is None else parse_age("newer-than", newer),
+        request_ids=options["request_ids"],
+        origin=None if options["origin"] is None else Origin(options["origin"]),
+        limit=options["limit"],
+    )
+
+
+def _agreed(question: str, left: Sequence[Left], options: Mapping[str, Any]) -> bool:
+    if options["yes"]:
+        return True
+    if left:
+        say(f"{len(left):,} of the letters would be left; --dry-run tells why.")
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # nobody answers
+        say("\nNothing was done; --yes does not ask.")
+        return False
+
+
+def _many(letters: Sequence[Letter]) -> str:
+    from model_copy_publisher.dead_letters import counted  # noqa: PLC0415  loads gRPC
+
+    kinds = ", ".join(
+        f"{count:,} {letter_report.printable(code)}" for code, count in counted(letters).items()
+    )
+    return f"{len(letters):,} letter{'s' if len(letters) != 1 else ''} ({kinds})"
+
+
+def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
+    for each in replays:
+        if options["output"] == "json":
+            click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+        else:
+            click.echo(letter_report.replay_line(each))
+    say(f"{len(replays):,} would be sent; nothing was")
+
+
+def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
+    for each in done.left[:SHOWN]:
+        say(letter_report.left_line(each))
+    if len(done.left) > SHOWN:
+        say(f"left       {len(done.left) - SHOWN:,} more")
+    if done.settled:
+        say(f"{word} {_many(done.settled)}")
+    elif not done.left and not quietly:
+        say("Nothing was changed.")

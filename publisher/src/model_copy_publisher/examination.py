@@ -1,0 +1,185 @@
+"""What a look at the set-up finds: each thing ok, wrong with what mends it, or out of our sight.
+
+Pure. It judges what was seen; a thing that our rights do not show is never called wrong.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+KEPT_DAYS = 31
+MAX_SKEW_SECONDS = 10.0
+_PUBSUB_AGENT = re.compile(
+    r"serviceAccount:service-[0-9]+@gcp-sa-pubsub\.iam\.gserviceaccount\.com"
+)
+
+
+class Verdict(StrEnum):
+    """How a thing stands."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line; ``mend`` is what to run or to do, or what it takes to see more."""
+
+    verdict: Verdict
+    what: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenSubscription:
+    """What a subscription says of itself."""
+
+    name: str
+    topic: str
+    push_endpoint: str = ""
+    audience: str = ""
+    push_account: str = ""
+    filter: str = ""
+    kept_seconds: int = 0
+    expires_after_seconds: int = 0  # 0: never
+    dead_letter_topic: str = ""
+    max_attempts: int = 0
+
+
+def of_requests(
+    seen: SeenSubscription, *, request_topic: str, dead_letter_topic: str
+) -> Iterator[Finding]:
+    """Judge the subscription by which the worker is pushed to."""
+    update = f"gcloud pubsub subscriptions update {seen.name}"
+    if seen.topic != request_topic:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} is of {seen.topic}, not of the request topic",
+            f"name the right one with --request-subscription, or --request-topic {seen.topic}",
+        )
+    yield from _push(seen, update)
+    yield from _expiry(seen, update)
+    if seen.dead_letter_topic != dead_letter_topic:
+        told = seen.dead_letter_topic or "nowhere: what nobody can record is tried for ever"
+        yield Finding(
+            Verdict.WRONG,
+            f"what Pub/Sub gives up goes to {told}",
+            f"{update} --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100",
+        )
+    elif seen.max_attempts < 100:
+        yield Finding(
+            Verdict.WRONG,
+            f"Pub/Sub gives up after {seen.max_attempts} attempts: minutes of an outage",
+            f"{update} --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100",
+        )
+    else:
+        yield Finding(Verdict.OK, f"what Pub/Sub gives up goes to {seen.dead_letter_topic}")
+
+
+def _push(seen: SeenSubscription, update: str) -> Iterator[Finding]:
+    if not seen.push_endpoint:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} does not push: no worker is told of requests",
+            f"{update} --push-endpoint=https://WORKER/pubsub/requests"
+            " --push-auth-service-account=ACCOUNT",
+        )
+        return
+    yield Finding(Verdict.OK, f"requests are pushed to {seen.push_endpoint}")
+    if seen.push_endpoint.startswith("http://"):
+        return  # a local run: nobody checks a token there
+    if not seen.push_account:
+        yield Finding(
+            Verdict.WRONG,
+            "pushes carry no token: Cloud Run refuses them",
+            f"{update} --push-endpoint={seen.push_endpoint} --push-auth-service-account=ACCOUNT",
+        )
+    elif not seen.audience:
+        yield Finding(
+            Verdict.UNSEEN,
+            f"pushes are signed as {seen.push_account}, for the endpoint itself as audience",
+            "the worker must expect just that; --push-auth-token-audience names another",
+        )
+    else:
+        yield Finding(Verdict.OK, f"pushes are signed as {seen.push_account}, for {seen.audience}")
+
+
+def of_letters(seen: SeenSubscription, *, dead_letter_topic: str) -> Iterator[Finding]:
+    """Judge the subscription that keeps the letters."""
+    update = f"gcloud pubsub subscriptions update {seen.name}"
+    if seen.topic != dead_letter_topic:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} is of {seen.topic}, not of the dead-letter topic",
+            f"name the right one with --dead-letter-subscription, or --dead-letter-topic"
+            f" {seen.topic}",
+        )
+    if seen.push_endpoint:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} pushes to {seen.push_endpoint}: letters do not stay in it",
+            f"{update} --push-endpoint=",
+        )
+    if seen.filter:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} takes only letters with {seen.filter}",
+            "filters cannot be changed: make a subscription without one",
+        )
+    days = seen.kept_seconds // 86_400
+    if days < KEPT_DAYS:
+        yield Finding(
+            Verdict.WRONG,
+            f"letters are kept for {days} days, not {KEPT_DAYS}",
+            f"{update} --message-retention-duration={KEPT_DAYS}d",
+        )
+    else:
+        yield Finding(Verdict.OK, f"letters are kept for {days} days")
+    yield from _expiry(seen, update)
+
+
+def _expiry(seen: SeenSubscription, update: str) -> Iterator[Finding]:
+    if seen.expires_after_seconds:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} is deleted after {seen.expires_after_seconds // 86_400} days unused",
+            f"{update} --expiration-period=never",
+        )
+
+
+def of_agent(*, resource: str, role: str, members: Collection[str], command: str) -> Finding:
+    """Judge whether Pub/Sub itself may forward; grants on the project do not show here."""
+    if any(_PUBSUB_AGENT.fullmatch(each) for each in members):
+        return Finding(Verdict.OK, f"Pub/Sub's service agent has {role} on {resource}")
+    return Finding(
+        Verdict.UNSEEN,
+        f"Pub/Sub's service agent has no {role} on {resource} itself; perhaps on the project",
+        f"{command} add-iam-policy-binding {resource} --role={role}"
+        " --member=serviceAccount:service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com",
+    )
+
+
+def of_permission(*, permission: str, resource: str, role: str, has: bool) -> Finding:
+    """Judge one of our own permissions."""
+    if has:
+        return Finding(Verdict.OK, f"we have {permission} on {resource}")
+    kind = "topics" if "/topics/" in resource else "subscriptions"
+    return Finding(
+        Verdict.WRONG,
+        f"we have no {permission} on {resource}",
+        f"gcloud pubsub {kind} add-iam-policy-binding {resource} --role={role} --member=OURSELVES",
+    )
+
+
+def of_clock(skew_seconds: float) -> Finding:
+    """Judge our clock by Google's."""
+    if abs(skew_seconds) <= MAX_SKEW_SECONDS:
+        return Finding(Verdict.OK, f"the clock agrees with Google's within {MAX_SKEW_SECONDS:g} s")
+    where = "ahead of" if skew_seconds > 0 else "behind"
+    return Finding(
+        Verdict.WRONG,
+        f"the clock is {abs(skew_seconds):.0f} s {where} Google's: credentials may be refused",
+        "chronyc makestep",
+    )

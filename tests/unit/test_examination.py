@@ -1,0 +1,97 @@
+"""What the doctor finds, judged from what was seen."""
+
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from model_copy_publisher.examination import (
+    SeenSubscription,
+    Verdict,
+    of_agent,
+    of_clock,
+    of_letters,
+    of_permission,
+    of_requests,
+)
+
+REQUESTS, LETTERS = "projects/p/topics/requests", "projects/p/topics/letters"
+PUSHED = SeenSubscription(
+    name="projects/p/subscriptions/requests",
+    topic=REQUESTS,
+    push_endpoint="https://worker.example/pubsub/requests",
+    audience="https://worker.example",
+    push_account="push@p.iam.gserviceaccount.com",
+    dead_letter_topic=LETTERS,
+    max_attempts=100,
+)
+KEPT = SeenSubscription(
+    name="projects/p/subscriptions/letters", topic=LETTERS, kept_seconds=31 * 86_400
+)
+AGENT = "serviceAccount:service-123@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+
+def requests(**changes):
+    seen = replace(PUSHED, **changes)
+    return list(of_requests(seen, request_topic=REQUESTS, dead_letter_topic=LETTERS))
+
+
+def letters(**changes):
+    return list(of_letters(replace(KEPT, **changes), dead_letter_topic=LETTERS))
+
+
+def test_what_is_as_it_should_be_is_ok():
+    assert {each.verdict for each in requests() + letters()} == {Verdict.OK}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (requests(push_endpoint=""), "does not push"),
+        (requests(push_account=""), "carry no token"),
+        (requests(dead_letter_topic=""), "tried for ever"),
+        (requests(dead_letter_topic="projects/p/topics/other"), "goes to projects/p/topics/other"),
+        (requests(max_attempts=5), "after 5 attempts"),
+        (requests(topic="projects/p/topics/other"), "not of the request topic"),
+        (requests(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (letters(kept_seconds=7 * 86_400), "kept for 7 days, not 31"),
+        (letters(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (letters(push_endpoint="https://x"), "do not stay in it"),
+        (letters(filter="attributes.x"), "takes only letters with"),
+        (letters(topic=REQUESTS), "not of the dead-letter topic"),
+    ],
+)
+def test_what_is_wrong_comes_with_what_mends_it(found, words):
+    [wrong] = [each for each in found if each.verdict is Verdict.WRONG]
+
+    assert words in wrong.what
+    assert shlex.split(wrong.mend)
+
+
+def test_an_audience_that_is_left_to_pubsub_is_told_and_is_not_wrong():
+    [told] = [each for each in requests(audience="") if each.verdict is Verdict.UNSEEN]
+
+    assert "endpoint itself as audience" in told.what
+
+
+def test_pubsubs_agent_may_have_its_role_where_we_do_not_see_it():
+    found = [
+        of_agent(resource=LETTERS, role="roles/pubsub.publisher", members=each, command="gcloud")
+        for each in ([AGENT], ["user:a@b.c"], [AGENT + ".evil.example"])
+    ]
+
+    assert [each.verdict for each in found] == [Verdict.OK, Verdict.UNSEEN, Verdict.UNSEEN]
+
+
+def test_a_permission_is_there_or_not():
+    has = {"permission": "pubsub.topics.publish", "resource": REQUESTS, "role": "r"}
+
+    assert of_permission(**has, has=True).verdict is Verdict.OK
+    assert "add-iam-policy-binding" in of_permission(**has, has=False).mend
+
+
+@pytest.mark.parametrize(
+    ("skew", "verdict"), [(9, "ok"), (-9, "ok"), (60, "wrong"), (-60, "wrong")]
+)
+def test_a_clock_may_differ_by_ten_seconds(skew, verdict):
+    assert of_clock(skew).verdict == verdict
