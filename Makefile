@@ -7,7 +7,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The environment is rebuilt when a lock changes, and only then. The lock is whole, so nothing is
 # resolved here: an older pip would look at newer versions, which have no hash, and give up.
@@ -42,6 +42,18 @@ contracts: .venv/installed ## write what is generated: schemas, expectations, th
 
 soak-input: .venv/installed ## anything at all at the worker, COUNT=100000 times; counts by verdict
 	@$(BIN)/python tests/ordeal.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
+
+bench-publish: .venv/installed ## start to published: model-copy, gcloud, a bare script; medians and ratios
+	@$(BIN)/python benchmarks/publish.py --runs $(or $(RUNS),11)
+
+show-publisher: .venv/installed ## COUNT=1000 requests from a file, killed and run again: nothing lost, nothing twice
+	@PYTHONPATH=tests $(BIN)/python tests/show_publisher.py --count $(or $(COUNT),1000)
+
+test-airflow: .venv/installed ## the Airflow operator in real Airflow, in an environment of its own (.airflow)
+	@PYTHONPATH=tests $(BIN)/python tests/with_airflow/check.py
+
+try-wheel: .venv/installed ## the publisher's wheel, in an empty environment
+	@PYTHONPATH=tests $(BIN)/python tests/try_wheel.py
 
 bench-pubsub: .venv/installed ## start and pushes a second of the local Pub/Sub, beside Google's emulator
 	@PYTHONPATH=tests $(BIN)/python benchmarks/pubsub.py
@@ -80,7 +92,7 @@ lock: ## write requirements*.txt anew from pyproject.toml
 	@$(UV_COMPILE) pyproject.toml publisher/pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 clean: ## remove what was made here
-	@rm -rf .venv .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .airflow .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Every target with a description is a command, not a file.
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))

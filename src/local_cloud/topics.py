@@ -57,6 +57,7 @@ class Topics:
         *,
         worker_url: str,
         backoff_seconds: float = 10.0,
+        longest_backoff_seconds: float = 600.0,
         max_delivery_attempts: int = 100,
         ack_deadline_seconds: int = 60,
         forwards: bool = True,
@@ -77,7 +78,7 @@ class Topics:
             token = PushConfig.OidcToken(service_account_email=push_account, audience=audience)
         backoff = RetryPolicy(
             minimum_backoff=timedelta(seconds=backoff_seconds),
-            maximum_backoff=timedelta(seconds=600),
+            maximum_backoff=timedelta(seconds=longest_backoff_seconds),
         )
         await self._push(
             Subscription(

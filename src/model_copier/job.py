@@ -99,7 +99,9 @@ class Job:
     first_asked_at: datetime | None = None  # the deadline counts from here
     known_versions: tuple[str, ...] = ()  # of the destination, before the ask
     operation: str = ""
-    quiet_since: datetime | None = None  # since when nothing shows of the ask
+    quiet_since: datetime | None = (
+        None  # since when no operation speaks of the ask, though one should
+    )
 
     copy_started_at: datetime | None = None  # by Vertex AI's clock
     copy_ended_at: datetime | None = None
@@ -188,7 +190,7 @@ class Job:
         return replace(self, quiet_since=None)
 
     def quiet(self, now: datetime) -> Self:
-        """Nothing shows of what was asked for, though by now it should."""
+        """No operation speaks of what was asked for, though by now one should."""
         assert self.asked_at is not None
         return replace(self, quiet_since=self.quiet_since or now)
 

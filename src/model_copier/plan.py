@@ -66,7 +66,7 @@ class Unclear:
 
 
 class Quiet:
-    """Nothing shows, though it should; it may just have ended and be about to show."""
+    """No operation speaks; what is seen now must be seen again, once stale reads have passed."""
 
 
 class Absent:
@@ -126,10 +126,11 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     if any(model.copy_of is None for model in new):
         return Unclear()  # it may be ours: the proof may come late, or never
     found = _judge_proven(job, seen, proven, claims)
-    if found is not None:
+    if isinstance(found, Unclear):
         return found
+    # What just ended may not show yet; what shows may have been taken back a moment ago.
     hush = timedelta(seconds=timing.hush)
-    return Absent() if job.quiet_since and now > job.quiet_since + hush else Quiet()
+    return found if job.quiet_since and now > job.quiet_since + hush else Quiet()
 
 
 def _settled_at(job: Job, seen: Seen, timing: Timing) -> datetime:
@@ -156,7 +157,7 @@ def _claims(job: Job, seen: Seen) -> dict[str | None, Job]:
 
 def _judge_proven(
     job: Job, seen: Seen, proven: Sequence[Model], claims: Mapping[str | None, Job]
-) -> Made | Unclear | None:
+) -> Made | Unclear | Absent:
     """Tell by versions of our source alone, where no operation says whose they are."""
     assert job.asked_at is not None
     free = [model for model in proven if model.name.version not in claims]
@@ -171,7 +172,7 @@ def _judge_proven(
         and (claim.ended_at is None or claim.ended_at < job.asked_at)
     ]
     # A model that was not there before is asked for by its id: a second ask makes no second one.
-    return Unclear() if free or (told_before and job.known_versions) else None
+    return Unclear() if free or (told_before and job.known_versions) else Absent()
 
 
 def _may_be_of(other: Job, job: Job) -> bool:

@@ -56,15 +56,16 @@ class Front:
                 break
         else:
             return
+        pipes = [
+            asyncio.create_task(_pipe(reader, back_writer)),
+            asyncio.create_task(_pipe(back_reader, writer)),
+        ]
         try:
-            await asyncio.wait(
-                [
-                    asyncio.ensure_future(_pipe(reader, back_writer)),
-                    asyncio.ensure_future(_pipe(back_reader, writer)),
-                ],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for pipe in pipes:
+                pipe.cancel()
+            await asyncio.gather(*pipes, return_exceptions=True)
             back_writer.close()
 
 

@@ -107,6 +107,7 @@ class Chaos:
             await topics.create(
                 worker_url=front.url,
                 backoff_seconds=1,
+                longest_backoff_seconds=10,
                 ack_deadline_seconds=10,
                 forwards=self.broker == "local",
             )

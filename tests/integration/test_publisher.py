@@ -1,187 +1,22 @@
-"""The real command, in a process of its own, against a local Pub/Sub; the test plays the service.
-
-The service's part is small: take the request from a subscription, announce what the test says.
-"""
+"""``model-copy publish`` of one request, against a local Pub/Sub; the test plays the service."""
 
 import asyncio
 import json
-import os
-import shlex
 import signal
 import socket
 import subprocess
 import sys
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
-from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient, types
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
+from command_line import COPY, DEADLINE_SECONDS, REQUESTS, SUCCESS, Run, Service, connected
 from local_cloud.pubsub import PubSub
 from model_copy_publisher import CopyRequest, NoReplyError, Outcome, Publisher
 from model_copy_publisher.messages import DEFAULT_SOURCE
-
-PROJECT = "projects/team-models"
-REQUESTS = f"{PROJECT}/topics/model-copy-requests"
-REPLIES = f"{PROJECT}/topics/model-copy-replies"
-WORKER = f"{PROJECT}/subscriptions/worker"
-DEADLINE_SECONDS = 30.0
-
-COPY = ["publish", "7704127342733426688@1", "faker_251230", "--project", "team-models"]
-SUCCESS = {
-    "outcome": "succeeded",
-    "resource_name": "projects/target/locations/us-central1/models/faker_251230",
-    "version": "1",
-    "verified": True,
-    "warnings": ["The service agent has no role on the key."],
-    "timings": {"copy_seconds": 0.001},
-}
-
-
-class Service:
-    """The other side of the topics, moved by the test."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.publisher = PublisherAsyncClient(
-            transport=PublisherGrpcAsyncIOTransport(channel=channel)
-        )
-        self.subscriber = SubscriberAsyncClient(
-            transport=SubscriberGrpcAsyncIOTransport(channel=channel)
-        )
-
-    async def set_up(self) -> None:
-        await self.publisher.create_topic(name=REQUESTS)
-        await self.publisher.create_topic(name=REPLIES)
-        await self.subscriber.create_subscription(name=WORKER, topic=REQUESTS)
-
-    async def request(self) -> types.PubsubMessage:
-        """Take the next request, as it came."""
-        response = await self.subscriber.pull(
-            subscription=WORKER, max_messages=1, timeout=DEADLINE_SECONDS
-        )
-        [received] = response.received_messages
-        await self.subscriber.acknowledge(subscription=WORKER, ack_ids=[received.ack_id])
-        return received.message
-
-    async def announce(
-        self,
-        request: types.PubsubMessage,
-        data: Mapping[str, Any] = SUCCESS,
-        *,
-        without: str = "",
-        **attributes: str,
-    ) -> None:
-        """Publish the outcome of ``request``; ``attributes`` replace the true ones."""
-        asked = CopyRequest(**json.loads(request.data))
-        outcome = data["outcome"]
-        told = {
-            "ce-specversion": "1.0",
-            "ce-id": f"{request.attributes['ce-id']}-outcome-1",
-            "ce-source": "//model-copier",
-            "ce-type": f"dev.modelcopier.copy.{outcome}.v1",
-            "content-type": "application/json",
-            "request_id": request.attributes["ce-id"],
-            "request_source": request.attributes["ce-source"],
-            "request_digest": asked.digest,
-            "outcome": outcome,
-            "attempt": "1",
-        } | attributes
-        told.pop(without, None)
-        message = types.PubsubMessage(data=json.dumps(data).encode(), attributes=told)
-        await self.publisher.publish(topic=REPLIES, messages=[message])
-
-    async def listeners(self) -> list[types.Subscription]:
-        """Return the subscriptions to the replies."""
-        pager = await self.publisher.list_topic_subscriptions(topic=REPLIES)
-        return [await self.subscriber.get_subscription(subscription=name) async for name in pager]
-
-
-class Command:
-    """A running ``model-copy``; its standard error is read line by line as it comes."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.errors = ""
-
-    async def shows(self, text: str) -> None:
-        """Wait until standard error has shown ``text``."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while text not in self.errors:
-                line = (await self.process.stderr.readline()).decode()
-                assert line, f"ended without {text!r}: {self.errors}"
-                self.errors += line
-
-    async def ends(self) -> tuple[int, str]:
-        """Wait for the end and return the exit code and standard output."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            output, errors = await self.process.communicate()
-        self.errors += errors.decode()
-        assert self.process.returncode is not None
-        assert "Traceback" not in self.errors
-        return self.process.returncode, output.decode()
-
-    @property
-    def again(self) -> list[str]:
-        """The command that it printed last, as a shell would read it."""
-        [line] = [line for line in self.errors.splitlines() if line.startswith("  model-copy ")]
-        return shlex.split(line)[1:]
-
-
-Run = Callable[..., Awaitable[Command]]
-
-
-@pytest.fixture
-async def pubsub() -> AsyncIterator[PubSub]:
-    async with PubSub() as server:
-        yield server
-
-
-@asynccontextmanager
-async def connected(address: str) -> AsyncIterator[Service]:
-    async with grpc.aio.insecure_channel(address) as channel:
-        yield Service(channel)
-
-
-@pytest.fixture
-async def service(pubsub: PubSub) -> AsyncIterator[Service]:
-    async with connected(pubsub.address) as service:
-        await service.set_up()
-        yield service
-
-
-@pytest.fixture
-async def run(pubsub: PubSub, tmp_path: Path) -> AsyncIterator[Run]:
-    processes = []
-
-    async def start(arguments: list[str], **env: str) -> Command:
-        process = await asyncio.create_subprocess_exec(
-            Path(sys.executable).with_name("model-copy"),
-            *arguments,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(tmp_path),
-                "PUBSUB_EMULATOR_HOST": pubsub.address,
-                "NO_GCE_CHECK": "true",
-            }
-            | env,
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        processes.append(process)
-        return Command(process)
-
-    yield start
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
 
 
 async def test_publish_sends_the_contract_message_and_says_how_to_wait(
@@ -212,14 +47,14 @@ async def test_publish_sends_the_contract_message_and_says_how_to_wait(
     assert command.again == [
         *COPY[:3],
         *["--correlation", '{"run": "a b"}', "--reply-tag", "v1.0"],
-        *["--request-id", request_id, "--project", "team-models", "--wait"],
+        *["--request-id", request_id, "--wait", "--project", "team-models"],
     ]
 
 
 async def test_waiting_ends_with_the_outcome_for_a_person(service: Service, run: Run) -> None:
     command = await run([*COPY, "--wait"])
     request = await service.request()
-    await command.shows("copying    0 s")
+    await command.shows("waiting    0 s")
 
     await service.announce(request)
     code, output = await command.ends()
@@ -345,14 +180,14 @@ async def test_an_interrupted_wait_detaches(
 ) -> None:
     command = await run([*COPY, "--wait", "--request-id", "r-1"])
     await service.request()
-    await command.shows("copying")
+    await command.shows("waiting")
 
     command.process.send_signal(signal_number)
     code, output = await command.ends()
 
     assert (code, output) == (130, "")
     assert "the copy goes on" in command.errors
-    assert command.again[-4:] == ["r-1", "--project", "team-models", "--wait"]
+    assert command.again[-4:] == ["r-1", "--wait", "--project", "team-models"]
     assert await service.listeners() == []
 
 
@@ -383,7 +218,7 @@ async def test_an_outage_of_the_broker_does_not_end_the_wait(
 ) -> None:
     command = await run([*COPY, "--wait"])
     request = await service.request()
-    await command.shows("copying")
+    await command.shows("waiting")
     port = int(pubsub.address.rpartition(":")[2])
 
     await pubsub.stop()
@@ -419,7 +254,7 @@ async def test_topics_that_are_missing_for_a_while_do_not_end_the_wait(
     """A broker that came back empty gets its topics again, and is asked again."""
     command = await run([*COPY, "--wait"])
     await service.request()
-    await command.shows("copying")
+    await command.shows("waiting")
     port = int(pubsub.address.rpartition(":")[2])
 
     await pubsub.stop()
@@ -471,6 +306,49 @@ async def test_a_missing_topic_is_exit_code_4_with_its_name(service: Service, ru
     assert "the topic projects/team-models/topics/nowhere does not exist." in publishing.errors
     assert await waiting.ends() == (4, "")
     assert "the topic projects/other/topics/nowhere does not exist." in waiting.errors
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence", "advice"),
+    [
+        (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "Cannot publish the request: no permission (said the server).",
+            f"Needed: roles/pubsub.publisher on {REQUESTS}.",
+        ),
+        (
+            grpc.StatusCode.UNAUTHENTICATED,
+            "Pub/Sub does not accept the credentials (said the server).",
+            "Log in again",
+        ),
+        (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Pub/Sub refused (said the server).",
+            "Correct what it names.",
+        ),
+    ],
+)
+async def test_a_refusal_is_told_at_once_with_what_mends_it(
+    run: Run, code: grpc.StatusCode, sentence: str, advice: str
+) -> None:
+    async def refuse(_: bytes, context: Any) -> bytes:
+        await context.abort(code, "said the server")
+        return b""
+
+    server = grpc.aio.server()
+    handlers: Any = {"Publish": grpc.unary_unary_rpc_method_handler(refuse)}
+    service = grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", handlers)
+    server.add_generic_rpc_handlers((service,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        command = await run(COPY, PUBSUB_EMULATOR_HOST=f"127.0.0.1:{port}")
+        assert await command.ends() == (4, "")
+    finally:
+        await server.stop(None)
+
+    assert sentence in command.errors
+    assert advice in command.errors
 
 
 async def test_a_dead_broker_is_exit_code_4_within_seconds(run: Run) -> None:

@@ -142,10 +142,10 @@ MUTANTS = (
         new="    seconds = 0.0\n",
     ),
     Mutant(
-        name="one look is enough to call a copy absent",
+        name="one look is enough where no operation speaks",
         file="plan.py",
-        old="    return Absent() if job.quiet_since and now > job.quiet_since + hush else Quiet()",
-        new="    return Absent()",
+        old="    return found if job.quiet_since and now > job.quiet_since + hush else Quiet()",
+        new="    return found",
     ),
     Mutant(
         name="where operations cannot be listed, the grace is enough",

@@ -92,9 +92,9 @@ DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
     "given up as unknown": lambda move, _, job: (
         move in {"ASKED -> FAILED", "COPYING -> FAILED"} and job.asked_at is not None
     ),
-    "nothing shows yet": lambda _, before, job: bool(job.quiet_since and not before.quiet_since),
-    "something shows after all": lambda move, before, job: (
-        bool(before.quiet_since and not job.quiet_since) and move != "ASKED -> ACCEPTED"
+    "no operation speaks": lambda _, before, job: bool(job.quiet_since and not before.quiet_since),
+    "an operation speaks after all": lambda move, before, job: (
+        bool(before.quiet_since and not job.quiet_since) and move == "ASKED -> ASKED"
     ),
     "replayed from the start": lambda move, *_: move == "FAILED -> ACCEPTED",
     "replayed as it is": lambda move, *_: move in {"FAILED -> ASKED", "FAILED -> COPYING"},

@@ -96,7 +96,7 @@ def replayed(job: Job) -> Job:
         (succeeded(), Step.ANNOUNCE),
         (failed(), Step.ANNOUNCE),
         (failed().with_letter_kept(), Step.ANNOUNCE),
-        (copying().cancelled(NOW), Step.ANNOUNCE),
+        (copying().with_nothing_made().cancelled(NOW), Step.ANNOUNCE),
         (succeeded().announced(), Step.NOTHING),
         (failed().announced(), Step.NOTHING),
         (succeeded().announced().announced_again(NOW), Step.ANNOUNCE),
@@ -280,7 +280,6 @@ def test_a_model_that_names_another_source_or_version_is_not_our_copy(original: 
         failed().announced().announced_again(NOW),
         replayed(failed().announced()),
         copying().with_cancel_requested(),
-        copying().cancelled(NOW),
     ],
 )
 def test_an_ask_is_remembered_whatever_happens(moved: Job):
@@ -393,7 +392,13 @@ def test_the_last_digest_is_the_one_that_counts():
 
 
 def test_only_a_failed_job_is_replayed_and_only_by_the_name_of_its_present_outcome():
-    for job in (accepted(), asked(), copying(), succeeded(), copying().cancelled(NOW)):
+    for job in (
+        accepted(),
+        asked(),
+        copying(),
+        succeeded(),
+        copying().with_nothing_made().cancelled(NOW),
+    ):
         assert not job.awaits_replay(replay_of=job.outcome_id, digest="digest")
 
     assert failed().awaits_replay(replay_of="key-1", digest="other")

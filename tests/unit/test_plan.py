@@ -147,6 +147,23 @@ def came_of(
     return what_came_of(job, seen, now, TIMING)
 
 
+def at_the_second_look(
+    job: Job,
+    operations: Sequence[Operation] | None,
+    versions: Sequence[Model],
+    now: datetime,
+    *neighbours: Job,
+) -> Found:
+    """What is said by versions alone: nothing at the first look, then this."""
+    later = now + timedelta(seconds=TIMING.hush)
+    first = came_of(job, operations, versions, now, *neighbours)
+    soon = came_of(job.quiet(now), operations, versions, later, *neighbours)
+    assert isinstance(first, Quiet)
+    assert isinstance(soon, Quiet)
+    after = timedelta(seconds=1)
+    return came_of(job.quiet(now), operations, versions, later + after, *neighbours)
+
+
 def nothing_came_of(
     job: Job,
     operations: Sequence[Operation] | None,
@@ -154,13 +171,8 @@ def nothing_came_of(
     now: datetime,
     *neighbours: Job,
 ) -> bool:
-    """Tell whether it is quiet at this look, and absent once another one shows no more."""
-    later = now + timedelta(seconds=TIMING.hush)
-    first = came_of(job, operations, versions, now, *neighbours)
-    soon = came_of(job.quiet(now), operations, versions, later, *neighbours)
-    after = timedelta(seconds=1)
-    second = came_of(job.quiet(now), operations, versions, later + after, *neighbours)
-    return isinstance(first, Quiet) and isinstance(soon, Quiet) and isinstance(second, Absent)
+    """Tell whether a copy is called absent, at the second look."""
+    return isinstance(at_the_second_look(job, operations, versions, now, *neighbours), Absent)
 
 
 def test_a_new_version_of_the_source_is_what_the_ask_made():
@@ -181,7 +193,7 @@ def test_without_an_operation_a_version_is_believed_once_nothing_can_be_on_its_w
 ):
     """Before, it may be a model that is not whole yet, or somebody else's beside ours."""
     assert isinstance(came_of(asked(), operations, [version(1)], unclear), Unclear)
-    assert came_of(asked(), operations, [version(1)], clear) == Made(
+    assert at_the_second_look(asked(), operations, [version(1)], clear) == Made(
         model=version(1), operation=None, others=()
     )
 
@@ -189,7 +201,7 @@ def test_without_an_operation_a_version_is_believed_once_nothing_can_be_on_its_w
 def test_an_operation_that_made_another_version_is_not_the_one():
     late = operation(done=True, made=3, started=3600)
 
-    came = came_of(asked(), [late], [version(2), version(3)], AFTER_GRACE)
+    came = at_the_second_look(asked(), [late], [version(2), version(3)], AFTER_GRACE)
 
     assert came == Made(model=version(2), operation=None, others=())
 
@@ -224,7 +236,7 @@ def test_a_version_that_was_told_to_another_request_since_is_not_ours():
 def test_beside_a_version_that_was_told_to_another_request_ours_is_found():
     versions = [version(1), version(2), version(3)]
 
-    came = came_of(asked("1"), [], versions, AFTER_GRACE, succeeded())
+    came = at_the_second_look(asked("1"), [], versions, AFTER_GRACE, succeeded())
 
     assert came == Made(model=version(3), operation=None, others=())
 
@@ -265,7 +277,7 @@ def test_an_open_ask_for_another_source_is_told_apart_by_its_proof():
     other = Source(name=OTHER_SOURCE, known_as=OTHER_SOURCE)
     versions = [version(1), version(2)]
 
-    came = came_of(asked("1"), [], versions, AFTER_GRACE, neighbour(source=other))
+    came = at_the_second_look(asked("1"), [], versions, AFTER_GRACE, neighbour(source=other))
 
     assert came == Made(model=version(2), operation=None, others=())
 
@@ -276,7 +288,7 @@ def test_an_open_ask_for_another_source_is_told_apart_by_its_proof():
 def test_of_two_new_versions_the_first_is_ours_and_the_other_is_named():
     versions = [version(10), version(9), version(1)]
 
-    came = came_of(asked("1"), [], versions, AFTER_GRACE)
+    came = at_the_second_look(asked("1"), [], versions, AFTER_GRACE)
 
     assert came == Made(model=version(9), operation=None, others=(version(10),))
 
@@ -357,3 +369,15 @@ def test_a_version_whose_operation_began_too_late_to_be_ours_is_not_taken():
     theirs = operation(done=True, started=late, made=2)
 
     assert nothing_came_of(asked("1"), [theirs], [version(1), version(2)], AFTER_GRACE)
+
+
+def test_a_version_that_a_failed_operation_takes_back_is_not_believed():
+    """It showed before it was whole, its copy failed, and stale reads show it still."""
+    failed = operation(done=True)
+    first = came_of(asked("1"), [failed], [version(1), version(2)], AFTER_GRACE)
+    later = AFTER_GRACE + timedelta(seconds=TIMING.hush + 1)
+
+    second = came_of(asked("1").quiet(AFTER_GRACE), [failed], [version(1)], later)
+
+    assert isinstance(first, Quiet)
+    assert isinstance(second, Absent)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copy_publisher import CopyRequest, IfExists, InvalidRequestError, Outcome, Reply
+from model_copy_publisher import CopyRequest, IfExists, InvalidRequestError, Outcome, Reply, filters
 from model_copy_publisher.messages import DEFAULT_SOURCE
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
@@ -98,7 +98,7 @@ def test_the_digest_is_of_the_very_bytes_and_of_nothing_else(
 
 @given(ids)
 def test_the_filter_fits_in_what_pubsub_allows(request_id: str) -> None:
-    assert len(request(request_id=request_id).reply_filter.encode()) <= 256
+    assert 0 < len(filters.of_requests([request_id], prefixes=["ask-0123456789abcdef-"])) <= 256
 
 
 def test_a_later_change_of_the_correlation_does_not_reach_the_message() -> None:
@@ -154,7 +154,9 @@ def test_any_destination_is_sent_as_it_is_or_refused_by_name(model: str) -> None
         ),
         ({"source_model_id": ""}, "source_model_id: '' is not"),
         ({"source_model_id": "models/7"}, "source_model_id: 'models/7' is not"),
-        ({"source_model_id": "\udcff"}, "data: has no canonical JSON form"),
+        ({"source_model_id": "\udcff"}, "source_model_id: '\\udcff' is not"),
+        ({"source_model_id": "7\0"}, "source_model_id: '7\\x00' is not"),
+        ({"correlation": {"a": "\udcff"}}, "correlation: has no canonical JSON form"),
         ({"request_id": "a b"}, "request_id: 'a b' is not 1 to 128 characters"),
         ({"request_id": "x" * 129}, "request_id: "),
         ({"request_source": "my source"}, "request_source: 'my source' is not a URI reference"),
@@ -164,7 +166,7 @@ def test_any_destination_is_sent_as_it_is_or_refused_by_name(model: str) -> None
         ({"target_location": "US"}, "target_location: 'US' is not a region"),
         ({"kms_key_name": "my-key"}, "kms_key_name: 'my-key' is not projects/P/"),
         ({"custom_service_account": "me"}, "custom_service_account: 'me' is not"),
-        ({"deadline_seconds": 0}, "deadline_seconds: 0 is not a positive number"),
+        ({"deadline_seconds": 0}, "deadline_seconds: 0 is not 1 to 604800"),
         ({"correlation": ["a"]}, "correlation: must be a JSON object, not a list"),
         ({"correlation": {"a": "x" * 4096}}, "correlation: is 4104 bytes; at most 4096"),
         ({"correlation": {"a": float("nan")}}, "correlation: has no canonical JSON form"),

@@ -85,7 +85,7 @@ def validated() -> Message:
     [
         (replies.outcome(succeeded(), SERVICE), "succeeded"),
         (replies.outcome(failed(), SERVICE), "failed"),
-        (replies.outcome(copying().cancelled(START), SERVICE), "cancelled"),
+        (replies.outcome(copying().with_nothing_made().cancelled(START), SERVICE), "cancelled"),
         (replies.status(copying(), ASKING, SERVICE, START), "status"),
         (replies.rejected(rejection(request(b"{")), SERVICE), "rejected"),
         (validated(), "validated"),

@@ -114,7 +114,7 @@ def test_the_page_says_how_long_the_engine_waits():
     assert waits == {
         "lease": f"{TIMING.lease:g}",
         "grace": f"{TIMING.grace:g}",
-        "between the two empty looks": f"{TIMING.hush:g}",
+        "between the two looks": f"{TIMING.hush:g}",
         "polls": f"{TIMING.poll_shortest:g} to {TIMING.poll_longest:g}",
         "backoff": f"{TIMING.backoff_shortest:g} to {TIMING.backoff_longest:g}",
         "next attempt after a failed operation": f"{TIMING.next_attempt(0, 0):g} or more",

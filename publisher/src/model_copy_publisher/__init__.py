@@ -18,20 +18,15 @@ from model_copy_publisher.errors import (
     ModelCopyError,
     NoReplyError,
     RefusedError,
+    UnknownRequestError,
     UnreachableError,
 )
-from model_copy_publisher.messages import (
-    CopyRequest,
-    IfExists,
-    Outcome,
-    Published,
-    Reply,
-    ReplyError,
-    Timings,
-)
+from model_copy_publisher.events import Outcome, Reply, ReplyError, Status, Timings
+from model_copy_publisher.messages import CopyRequest, IfExists, Published
 
 if TYPE_CHECKING:
     from model_copy_publisher.client import Publisher
+    from model_copy_publisher.replies import Replies
 
 __all__ = [
     "BrokerError",
@@ -45,9 +40,12 @@ __all__ = [
     "Published",
     "Publisher",
     "RefusedError",
+    "Replies",
     "Reply",
     "ReplyError",
+    "Status",
     "Timings",
+    "UnknownRequestError",
     "UnreachableError",
 ]
 
@@ -58,4 +56,8 @@ def __getattr__(name: str) -> Any:
         from model_copy_publisher.client import Publisher  # noqa: PLC0415  see above
 
         return Publisher
+    if name == "Replies":
+        from model_copy_publisher.replies import Replies  # noqa: PLC0415  see above
+
+        return Replies
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

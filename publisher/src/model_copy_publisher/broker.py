@@ -1,34 +1,22 @@
 """The connection to Pub/Sub: one gRPC channel, and what its errors mean for a person.
 
-It refuses to interpret messages. No error of Google's libraries leaves this
+It refuses to interpret messages. No error of gRPC or of Google's libraries leaves this
 package: each becomes a ``BrokerError`` with one sentence and what to do next.
-
-The generated clients (``google.pubsub_v1``) are used instead of the batching
-ones of ``google.cloud.pubsub``: one message has nothing to batch, no background
-thread holds it back, and a publish that returned is a publish that was confirmed.
 """
 
-import functools
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import google.auth
-import google.auth.exceptions
-import google.auth.transport.requests
 import grpc
-from google.api_core import exceptions
-from google.api_core.retry import Retry, if_exception_type
-from google.api_core.timeout import ConstantTimeout
-from google.pubsub_v1 import PublisherClient, SubscriberClient
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from model_copy_publisher.errors import BrokerError, MissingError, RefusedError, UnreachableError
+from model_copy_publisher.wire import Method
 
-HOST = "pubsub.googleapis.com:443"
-SCOPES = ["https://www.googleapis.com/auth/pubsub"]
+HOST = "pubsub.googleapis.com"
 
 # A call is tried again for this long in all; an emulator is on this machine or absent.
 PATIENCE_SECONDS = 60.0
@@ -36,19 +24,23 @@ EMULATOR_PATIENCE_SECONDS = 5.0
 # One try: a broker that took the connection and is silent must not use up the patience.
 TRY_SECONDS = 15.0
 TOKEN_SECONDS = 15.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 
 # The list that Google's client retries publishes on.
-_PASSING = (
-    exceptions.Aborted,
-    exceptions.Cancelled,
-    exceptions.DeadlineExceeded,
-    exceptions.InternalServerError,
-    exceptions.ResourceExhausted,
-    exceptions.ServiceUnavailable,
-    exceptions.Unknown,
+PASSING = frozenset(
+    {
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    }
 )
 
-_CHANNEL_OPTIONS = [
+_CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.primary_user_agent", "model-copy-publisher"),
     ("grpc.max_receive_message_length", -1),
     # Notice a connection that a NAT or a firewall dropped without telling us.
     ("grpc.keepalive_time_ms", 30_000),
@@ -60,30 +52,33 @@ _CHANNEL_OPTIONS = [
 
 
 class Broker:
-    """Pub/Sub's two services over one channel.
+    """Pub/Sub's two services over one channel; usable by several threads.
 
     Raises:
         BrokerError: there are no credentials, or they can get no token.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, credentials_file: str | None = None) -> None:
         # Google's own clients obey this variable; people set it for all of them at once.
         emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
         self._credentials: Any = None
         if emulator:
             self.address, self.patience_seconds = emulator, EMULATOR_PATIENCE_SECONDS
             self._advice = f"PUBSUB_EMULATOR_HOST says {emulator}: start it, or unset the variable."
-            self._channel = grpc.insecure_channel(emulator, options=_CHANNEL_OPTIONS)
+            options = [*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
+            self._channel = grpc.insecure_channel(emulator, options=options)
         else:
+            from model_copy_publisher import credentials  # noqa: PLC0415  half of the start-up
+
             self.address, self.patience_seconds = HOST, PATIENCE_SECONDS
             self._advice = "Check the network of this machine (proxy, firewall, DNS)."
-            self._credentials = _credentials()
+            self._credentials = credentials.Credentials(credentials_file, host=HOST)
             self._check_token()
-            self._channel = PublisherGrpcTransport.create_channel(
-                HOST, credentials=self._credentials, options=_CHANNEL_OPTIONS
+            options = [*_CHANNEL_OPTIONS, *proxy_options(HOST)]
+            self._channel = grpc.secure_channel(
+                f"{HOST}:443", self._credentials.of_channel(), options=options
             )
-        self.publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))
-        self.subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=self._channel))
+        self._calls: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -95,61 +90,87 @@ class Broker:
         """Close the connection; open calls are cancelled."""
         self._channel.close()
 
-    def tries(self, within_seconds: float) -> dict[str, Any]:
-        """Say how a call is tried again: arguments for a method of either client."""
-        within_seconds = min(within_seconds, self.patience_seconds)
-        attempt = ConstantTimeout(min(TRY_SECONDS, within_seconds))
-        return {
-            "retry": Retry(
-                predicate=if_exception_type(*_PASSING),
-                initial=0.1,
-                multiplier=2.0,
-                maximum=5.0,
-                timeout=within_seconds,
-            ),
-            "timeout": attempt,
-        }
+    def call(self, method: Method, request: Any, *, within_seconds: float) -> Any:
+        """Call, and try again what may pass: it may be done more than once.
+
+        Raises:
+            RpcError: refused, or not answered in time; for ``explained``.
+        """
+        deadline = time.monotonic() + min(within_seconds, self.patience_seconds)
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self.call_once(method, request, within_seconds=min(left, TRY_SECONDS))
+            except grpc.RpcError as error:
+                wait = random.uniform(0, pause)  # noqa: S311  no secret: so that not all come at once
+                if error.code() not in PASSING or time.monotonic() + wait >= deadline:
+                    raise
+            time.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    def call_once(self, method: Method, request: Any, *, within_seconds: float) -> Any:
+        """Call, and take the first answer.
+
+        Raises:
+            RpcError: refused, or not answered in time; for ``explained``.
+        """
+        call = self._callable(method)
+        return call(request, timeout=within_seconds, metadata=method.metadata(request))
+
+    def start(self, method: Method, request: Any, *, within_seconds: float) -> Any:
+        """Call without waiting: ``result()`` is as ``call_once``, ``cancel()`` ends it."""
+        call = self._callable(method)
+        return call.future(request, timeout=within_seconds, metadata=method.metadata(request))
+
+    def _callable(self, method: Method) -> Any:
+        call = self._calls.get(method.path)
+        if call is None:
+            call = self._calls[method.path] = self._channel.unary_unary(
+                method.path,
+                request_serializer=method.request.SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+        return call
 
     @contextmanager
     def explained(self, *, task: str, missing: str, needs: str) -> Iterator[None]:
-        """Translate Google's errors: what was done, what may be missing, what it needs."""
+        """Translate gRPC's errors: what was done, what may be missing, what it needs."""
         try:
             yield
-        except exceptions.RetryError as error:
-            raise self._explain(error.cause or error, task, missing, needs) from error
-        except exceptions.GoogleAPICallError as error:
+        except grpc.RpcError as error:
             raise self._explain(error, task, missing, needs) from error
 
-    def _explain(self, error: Exception, task: str, missing: str, needs: str) -> BrokerError:
-        message = error.message if isinstance(error, exceptions.GoogleAPICallError) else str(error)
-        match error:
-            case exceptions.NotFound():
+    def _explain(self, error: Any, task: str, missing: str, needs: str) -> BrokerError:
+        code, details = error.code(), error.details()
+        match code:
+            case grpc.StatusCode.NOT_FOUND:
                 return MissingError(
                     f"Cannot {task}: {missing} does not exist.",
                     "Create it, or check the names of project and topics.",
                 )
-            case exceptions.PermissionDenied():
+            case grpc.StatusCode.PERMISSION_DENIED:
                 return RefusedError(
-                    f"Cannot {task}: no permission ({message}).", f"Needed: {needs}."
+                    f"Cannot {task}: no permission ({details}).", f"Needed: {needs}."
                 )
-            case exceptions.Unauthenticated():
+            case grpc.StatusCode.UNAUTHENTICATED:
                 return RefusedError(
-                    f"Cannot {task}: Pub/Sub does not accept the credentials ({message}).",
-                    "Log in again: gcloud auth application-default login.",
+                    f"Cannot {task}: Pub/Sub does not accept the credentials ({details}).",
+                    self._credentials.advice() if self._credentials else "Log in again.",
                 )
-            case exceptions.ServiceUnavailable() if "metadata from plugin" in message:
+            case grpc.StatusCode.UNAVAILABLE if "metadata from plugin" in details:
                 # That is how gRPC says that the credentials got no token for the call.
                 return self._token_error() or UnreachableError(
-                    f"Cannot {task}: no token for the credentials ({message}).", self._advice
+                    f"Cannot {task}: no token for the credentials ({details}).", self._advice
                 )
-            case _ if isinstance(error, _PASSING):
+            case _ if code in PASSING:
                 return UnreachableError(
-                    f"Cannot {task}: Pub/Sub at {self.address} does not answer ({message}).",
+                    f"Cannot {task}: Pub/Sub at {self.address} does not answer ({details}).",
                     self._advice,
                 )
             case _:
                 return RefusedError(
-                    f"Cannot {task}: Pub/Sub refused ({message}).", "Correct what it names."
+                    f"Cannot {task}: Pub/Sub refused ({details}).", "Correct what it names."
                 )
 
     def _token_error(self) -> BrokerError | None:
@@ -161,30 +182,21 @@ class Broker:
 
     def _check_token(self) -> None:
         # Inside a gRPC call a refused token looks like an outage, and would be retried as one.
-        call = functools.partial(google.auth.transport.requests.Request(), timeout=TOKEN_SECONDS)
-        try:
-            self._credentials.refresh(call)
-        except google.auth.exceptions.TransportError as error:
-            raise UnreachableError(
-                f"Cannot get a token for Pub/Sub: {error}.", self._advice
-            ) from error
-        except google.auth.exceptions.GoogleAuthError as error:
-            raise RefusedError(
-                f"Cannot get a token for Pub/Sub: the credentials were refused ({error}).",
-                "Log in again (gcloud auth application-default login), or check the role binding.",
-            ) from error
+        self._credentials.check(within_seconds=TOKEN_SECONDS, offline_advice=self._advice)
 
 
-def _credentials() -> Any:
-    try:
-        credentials, _ = google.auth.default(scopes=SCOPES)
-    except google.auth.exceptions.GoogleAuthError as error:
-        raise RefusedError(
-            "No Google credentials were found on this machine.",
-            "Set GOOGLE_APPLICATION_CREDENTIALS to a credentials file, run "
-            "gcloud auth application-default login, or set PUBSUB_EMULATOR_HOST.",
-        ) from error
-    # As the generated clients do: a service account's key signs its token here, without a call.
-    if hasattr(credentials, "with_always_use_jwt_access"):
-        credentials = credentials.with_always_use_jwt_access(True)  # noqa: FBT003  Google's signature
-    return credentials
+def proxy_options(host: str) -> list[tuple[str, Any]]:
+    """Return the channel options that take the proxy which HTTP calls take too.
+
+    gRPC reads ``https_proxy`` and ``no_proxy`` itself, but only in lower case, and
+    not the system's own list of exceptions.
+    """
+    import urllib.request  # noqa: PLC0415  a tenth of the start-up, and no emulator needs it
+
+    if urllib.request.proxy_bypass(host):
+        return [("grpc.enable_http_proxy", 0)]
+    proxy = urllib.request.getproxies().get("https")
+    if proxy is None:
+        return []
+    # gRPC knows one way to speak to a proxy, and takes no other scheme's name for it.
+    return [("grpc.http_proxy", "http://" + proxy.rpartition("://")[2])]

@@ -6,6 +6,7 @@
     │   ├── RefusedError       give up: no permission, no credentials, a bad name
     │   ├── MissingError       give up, or make it: a topic or the subscription is not there
     │   └── UnreachableError   try again: no answer; whether Pub/Sub took a message is unknown
+    ├── UnknownRequestError    give up: the service knows no request of that id and source
     └── NoReplyError           ask again: nothing was announced in time, the copy may go on
 
 Publishing the same request again is harmless after every one of them.
@@ -46,3 +47,11 @@ class UnreachableError(BrokerError):
 
 class NoReplyError(ModelCopyError):
     """The outcome was not announced in time; publish the same request again to ask again."""
+
+
+class UnknownRequestError(ModelCopyError):
+    """Nobody asked for it, or under another ``request_source``, or too long ago."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"No request {request_id} is known.")
+        self.request_id = request_id

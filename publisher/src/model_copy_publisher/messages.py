@@ -1,8 +1,7 @@
-"""The message contract as a publisher sees it: the request that it writes, the reply that it reads.
+"""What a publisher writes: requests to copy, and questions about them.
 
-Pure: no I/O and no clock. Strict where we write (a ``CopyRequest`` cannot exist
-outside the contract) and lenient where we read: unknown fields are ignored,
-a known field of another type counts as absent, and an outcome is never lost over them.
+Pure: no I/O and no clock. Strict: a ``CopyRequest`` cannot exist outside the
+contract. What comes back is read in ``events``.
 
 The one fact that must not break: ``digest`` is taken of the very bytes that are
 sent, so that a waiter can tell the replies to its own request from those to
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 import rfc8785
@@ -24,10 +23,13 @@ import rfc8785
 from model_copy_publisher.errors import InvalidRequestError
 
 REQUEST_TYPE = "dev.modelcopier.copy.requested.v1"
+CANCEL_TYPE = "dev.modelcopier.copy.cancel.requested.v1"
+STATUS_TYPE = "dev.modelcopier.copy.status.requested.v1"
 DEFAULT_SOURCE = "//model-copier/publisher"
 MAX_DATA_BYTES = 64 * 1024
 MAX_CORRELATION_BYTES = 4 * 1024
 MAX_REPLY_TAG_CHARACTERS = 64
+MAX_DEADLINE_SECONDS = 7 * 86_400
 # Pub/Sub's limit for the value of an attribute.
 MAX_ATTRIBUTE_BYTES = 1024
 
@@ -40,7 +42,6 @@ _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
 _KMS_KEY = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+")
 _SERVICE_ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+")
-_REPLY_TYPE = re.compile(r"dev\.modelcopier\.copy\.([a-z]+)\.v1")
 
 
 class IfExists(StrEnum):
@@ -49,16 +50,6 @@ class IfExists(StrEnum):
     FAIL = "fail"
     SKIP = "skip"
     NEW_VERSION = "new_version"
-
-
-class Outcome(StrEnum):
-    """How a request ended. A ``status`` event is not an outcome and is never a ``Reply``."""
-
-    SUCCEEDED = "succeeded"
-    VALIDATED = "validated"
-    FAILED = "failed"
-    REJECTED = "rejected"
-    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +85,8 @@ class CopyRequest:
     body: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_identity(self)
+        _check_identity(self.request_id, self.request_source)
+        _check_reply_tag(self.reply_tag)
         _check_models(self)
         _check_places(self)
         _check_terms(self)
@@ -110,25 +102,9 @@ class CopyRequest:
         """``request_digest`` as replies carry it: SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.body).hexdigest()
 
-    @property
-    def reply_filter(self) -> str:
-        """The subscription filter that lets only replies to this id through.
-
-        At most 154 bytes of Pub/Sub's 256, and the id's alphabet needs no quoting.
-        Source and digest no longer fit; ``Reply.answers`` looks at them.
-        """
-        return f'attributes.request_id = "{self.request_id}"'
-
     def attributes(self, now: datetime) -> dict[str, str]:
         """Return the CloudEvents 1.0 binary-mode attributes of the message."""
-        attributes = {
-            "ce-specversion": "1.0",
-            "ce-id": self.request_id,
-            "ce-source": self.request_source,
-            "ce-type": REQUEST_TYPE,
-            "ce-time": rfc3339(now),
-            "content-type": "application/json",
-        }
+        attributes = _attributes(REQUEST_TYPE, self.request_id, self.request_source, now)
         if self.reply_tag is not None:
             attributes["reply_tag"] = self.reply_tag
         return attributes
@@ -153,6 +129,43 @@ class CopyRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A request that is known by its identity alone; its content is not at hand.
+
+    Raises:
+        InvalidRequestError: no request can have this identity.
+    """
+
+    request_id: str
+    request_source: str = DEFAULT_SOURCE
+    digest: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_identity(self.request_id, self.request_source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A message about a request: how it stands (``STATUS_TYPE``), or to end it (``CANCEL_TYPE``).
+
+    It has an id of its own, under which it is rejected if nobody knows the request.
+    """
+
+    kind: str
+    about: Named
+    question_id: str
+
+    @property
+    def body(self) -> bytes:
+        """The data: which request."""
+        return _canonical("data", {"request_id": self.about.request_id})
+
+    def attributes(self, now: datetime) -> dict[str, str]:
+        """Return the CloudEvents attributes; asked in the name of who asked for the copy."""
+        return _attributes(self.kind, self.question_id, self.about.request_source, now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
     """A request that Pub/Sub has taken; from here on an outcome will be announced."""
 
@@ -163,153 +176,47 @@ class Published:
     published_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
-    """When what happened; ``copy_seconds`` is Vertex AI's own account of the copy."""
-
-    accepted_at: datetime | None
-    copy_started_at: datetime | None
-    copy_ended_at: datetime | None
-    announced_at: datetime | None
-    copy_seconds: float | None
-    total_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyError:
-    """Why a request failed or was rejected: a canonical code, a message, perhaps a hint."""
-
-    code: str
-    message: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """The announced outcome of one request. ``event_id`` is the same in every repeat."""
-
-    event_id: str
-    type: str
-    outcome: Outcome
-    request_id: str | None
-    request_source: str | None
-    request_digest: str | None
-    attempt: int | None
-    resource_name: str | None
-    version: str | None
-    source_model: str | None
-    target_model: str | None
-    operation: str | None
-    verified: bool | None
-    already_existed: bool | None
-    warnings: tuple[str, ...]
-    possible_duplicates: tuple[str, ...]
-    copy_attempts: int | None
-    timings: Timings
-    error: ReplyError | None
-    dead_letter: str | None
-    correlation: Mapping[str, Any] | None
-    # As it came, for those who pass it on; with fields that this version does not know.
-    data: Mapping[str, Any] = field(repr=False, compare=False)
-
-    @property
-    def ok(self) -> bool:
-        """True when what was asked for is so: copied, or found valid."""
-        return self.outcome in {Outcome.SUCCEEDED, Outcome.VALIDATED}
-
-    @classmethod
-    def from_message(
-        cls, data: bytes, attributes: Mapping[str, str], *, message_id: str
-    ) -> Self | None:
-        """Read a message of the reply topic; None when it is no outcome.
-
-        An outcome whose data cannot be read is still an outcome (its attributes
-        say so): it comes back with empty fields and a warning.
-        """
-        event_type = attributes.get("ce-type", "")
-        named = _REPLY_TYPE.fullmatch(event_type)
-        if named is None or named[1] not in set(Outcome):
-            return None
-        fields = _Fields.of(data)
-        timings = _Fields(fields.mapping("timings") or {})
-        return cls(
-            event_id=attributes.get("ce-id", message_id),
-            type=event_type,
-            outcome=Outcome(named[1]),
-            request_id=attributes.get("request_id", fields.text("request_id")),
-            request_source=attributes.get("request_source", fields.text("request_source")),
-            request_digest=attributes.get("request_digest", fields.text("request_digest")),
-            attempt=fields.whole("attempt"),
-            resource_name=fields.text("resource_name"),
-            version=fields.text("version"),
-            source_model=fields.text("source_model"),
-            target_model=fields.text("target_model"),
-            operation=fields.text("operation"),
-            verified=fields.flag("verified"),
-            already_existed=fields.flag("already_existed"),
-            warnings=fields.texts("warnings") + fields.complaints,
-            possible_duplicates=fields.texts("possible_duplicates"),
-            copy_attempts=fields.whole("copy_attempts"),
-            timings=Timings(
-                accepted_at=timings.time("accepted_at"),
-                copy_started_at=timings.time("copy_started_at"),
-                copy_ended_at=timings.time("copy_ended_at"),
-                announced_at=timings.time("announced_at"),
-                copy_seconds=timings.number("copy_seconds"),
-                total_seconds=timings.number("total_seconds"),
-            ),
-            error=_error(fields.mapping("error")),
-            dead_letter=fields.text("dead_letter"),
-            correlation=fields.mapping("correlation"),
-            data=fields.values,
-        )
-
-    def answers(self, request: CopyRequest) -> bool:
-        """Tell whether this is the outcome of ``request`` and not of a namesake.
-
-        Another publisher may use the same id under its own source, or the same
-        identity for other content. A source or digest that the reply does not
-        carry is no contradiction: content that could not be read has no digest.
-        """
-        return (
-            self.request_id == request.request_id
-            and self.request_source in {None, request.request_source}
-            and self.request_digest in {None, request.digest}
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the reply's data as it came, with ``event_id`` and ``type``."""
-        return {**self.data, "event_id": self.event_id, "type": self.type}
-
-
 def rfc3339(moment: datetime) -> str:
     """Write ``moment`` the way CloudEvents wants it, in UTC to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _check_identity(request: CopyRequest) -> None:
-    if _REQUEST_ID.fullmatch(request.request_id) is None:
+def _attributes(kind: str, event_id: str, source: str, now: datetime) -> dict[str, str]:
+    return {
+        "ce-specversion": "1.0",
+        "ce-id": event_id,
+        "ce-source": source,
+        "ce-type": kind,
+        "ce-time": rfc3339(now),
+        "content-type": "application/json",
+    }
+
+
+def _check_identity(request_id: str, request_source: str) -> None:
+    if _REQUEST_ID.fullmatch(request_id) is None:
         raise InvalidRequestError(
             "request_id",
-            f"{request.request_id!r} is not 1 to 128 characters of A-Z, a-z, 0-9, . _ ~ and -",
+            f"{request_id!r} is not 1 to 128 characters of A-Z, a-z, 0-9, . _ ~ and -",
         )
     _match(
         "request_source",
-        request.request_source,
+        request_source,
         _URI_REFERENCE,
         f"a URI reference, such as {DEFAULT_SOURCE}",
     )
-    if len(request.request_source) > MAX_ATTRIBUTE_BYTES:
+    if len(request_source) > MAX_ATTRIBUTE_BYTES:
         raise InvalidRequestError(
-            "request_source",
-            f"is {len(request.request_source)} bytes; at most {MAX_ATTRIBUTE_BYTES} fit",
+            "request_source", f"is {len(request_source)} bytes; at most {MAX_ATTRIBUTE_BYTES} fit"
         )
-    if request.reply_tag is not None and not (
-        1 <= len(request.reply_tag) <= MAX_REPLY_TAG_CHARACTERS and request.reply_tag.isprintable()
+
+
+def _check_reply_tag(reply_tag: str | None) -> None:
+    if reply_tag is not None and not (
+        1 <= len(reply_tag) <= MAX_REPLY_TAG_CHARACTERS and reply_tag.isprintable()
     ):
         raise InvalidRequestError(
             "reply_tag",
-            f"{request.reply_tag!r} is not 1 to {MAX_REPLY_TAG_CHARACTERS} printable characters",
+            f"{reply_tag!r} is not 1 to {MAX_REPLY_TAG_CHARACTERS} printable characters",
         )
 
 
@@ -379,9 +286,12 @@ def _check_terms(request: CopyRequest) -> None:
         _SERVICE_ACCOUNT,
         "the e-mail address of a service account",
     )
-    if request.deadline_seconds is not None and request.deadline_seconds < 1:
+    if request.deadline_seconds is not None and not (
+        1 <= request.deadline_seconds <= MAX_DEADLINE_SECONDS
+    ):
         raise InvalidRequestError(
-            "deadline_seconds", f"{request.deadline_seconds} is not a positive number of seconds"
+            "deadline_seconds",
+            f"{request.deadline_seconds} is not 1 to {MAX_DEADLINE_SECONDS} seconds",
         )
     if request.correlation is not None:
         _check_correlation(request.correlation)
@@ -430,71 +340,5 @@ def json_kind(value: object) -> str:
 
 
 def _match(name: str, value: str | None, pattern: re.Pattern[str], expected: str) -> None:
-    if value is not None and pattern.fullmatch(value) is None:
+    if value is not None and not (pattern.fullmatch(value) and value.isprintable()):
         raise InvalidRequestError(name, f"{value!r} is not {expected}")
-
-
-def _error(data: Mapping[str, Any] | None) -> ReplyError | None:
-    if data is None:
-        return None
-    fields = _Fields(data)
-    return ReplyError(
-        code=fields.text("code") or "UNKNOWN",
-        message=fields.text("message") or "",
-        hint=fields.text("hint") or "",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """A JSON object that others wrote: each reader answers None for another type."""
-
-    values: Mapping[str, Any]
-    complaints: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, data: bytes) -> Self:
-        try:
-            values = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            return cls({}, (f"the data of the reply could not be read: {error}",))
-        if not isinstance(values, dict):
-            return cls({}, (f"the data of the reply is {json_kind(values)}, not an object",))
-        return cls(values)
-
-    def text(self, name: str) -> str | None:
-        value = self.values.get(name)
-        return value if isinstance(value, str) else None
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self.values.get(name)
-        return (
-            tuple(each for each in value if isinstance(each, str))
-            if isinstance(value, list)
-            else ()
-        )
-
-    def flag(self, name: str) -> bool | None:
-        value = self.values.get(name)
-        return value if isinstance(value, bool) else None
-
-    def whole(self, name: str) -> int | None:
-        value = self.values.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-    def number(self, name: str) -> float | None:
-        value = self.values.get(name)
-        return (
-            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-        )
-
-    def time(self, name: str) -> datetime | None:
-        try:
-            moment = datetime.fromisoformat(self.text(name) or "")
-        except ValueError:
-            return None
-        return moment if moment.tzinfo is not None else None
-
-    def mapping(self, name: str) -> Mapping[str, Any] | None:
-        value = self.values.get(name)
-        return value if isinstance(value, dict) else None

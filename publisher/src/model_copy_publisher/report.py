@@ -1,12 +1,26 @@
-"""What is printed about a request: for people as lines, for programs as one JSON object.
+"""What is printed about requests: for people as lines, for programs as one JSON object each.
 
 Pure: the command decides where it goes.
 """
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
-from model_copy_publisher.messages import Published, Reply, rfc3339
+from model_copy_publisher.events import Reply, Status
+from model_copy_publisher.messages import CopyRequest, Published, rfc3339
+
+SHOWN_BAD_ROWS = 20
+
+
+def label_of(request: CopyRequest) -> str:
+    """Name a request shortly: where it goes, or where it comes from."""
+    source = request.source_model_id.rpartition("/")[2]
+    target = request.destination_model_id or request.destination_parent_model
+    name = f"{source} -> {target.rpartition('/')[2]}" if target else source
+    return f"{name} in {request.target_project}" if request.target_project else name
 
 
 def published_line(published: Published) -> str:
@@ -14,7 +28,7 @@ def published_line(published: Published) -> str:
     return f"published  request {published.request_id}  message {published.message_id}"
 
 
-def reply_lines(published: Published, reply: Reply, waited_seconds: float) -> list[str]:
+def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: float) -> list[str]:
     """Tell the outcome to a person, the most wanted fact first."""
     lines = [f"{reply.outcome:<10} {_headline(reply)}"]
     facts: list[tuple[str, str | None]] = [
@@ -26,21 +40,64 @@ def reply_lines(published: Published, reply: Reply, waited_seconds: float) -> li
         ("hint", reply.error.hint if reply.error else None),
         ("letter", reply.dead_letter),
         ("copy", _seconds(reply.timings.copy_seconds)),
-        ("waited", f"{_seconds(waited_seconds)}{_ours(published, reply, waited_seconds)}"),
+        ("waited", f"{_seconds(waited_seconds)}{_ours(asked_at, reply, waited_seconds)}"),
     ]
     return lines + [f"{name:<10} {value}" for name, value in facts if value]
 
 
+def reply_line(reply: Reply | Status) -> str:
+    """Tell how one of many ended."""
+    word = reply.outcome.value if isinstance(reply, Reply) else reply.state.lower()
+    version = f"  version {reply.version}" if isinstance(reply, Reply) and reply.version else ""
+    return f"{word:<10} {reply.request_id}  {_headline(reply)}{version}"
+
+
+def status_lines(status: Status) -> list[str]:
+    """Tell how a request stands."""
+    facts: list[tuple[str, str | None]] = [
+        ("request", status.request_id),
+        ("source", status.source_model),
+        ("asked", f"{status.copy_attempts} times" if (status.copy_attempts or 0) > 1 else None),
+        ("accepted", rfc3339(status.timings.accepted_at) if status.timings.accepted_at else None),
+        ("ended", rfc3339(status.timings.ended_at) if status.timings.ended_at else None),
+        ("hint", status.error.hint if status.error else None),
+        ("copy", _seconds(status.timings.copy_seconds)),
+    ]
+    return [f"{status.state.lower():<10} {_headline(status)}".rstrip()] + [
+        f"{name:<10} {value}" for name, value in facts if value
+    ]
+
+
+def summary(counts: Counter[str], seconds: float) -> str:
+    """Sum up how many requests ended: ``1,000 requests: 998 succeeded, 2 failed; 66.2 s``."""
+    total = sum(counts.values())
+    parts = ", ".join(f"{count:,} {word}" for word, count in counts.most_common())
+    return f"{total:,} request{'s' if total != 1 else ''}: {parts}; {seconds:.1f} s"
+
+
+def bad_row_lines(file: str, bad: Iterable[Any]) -> list[str]:
+    """Say what is wrong with a file, as compilers do."""
+    rows = list(bad)
+    lines = [f"{file}:{row.line}:{row.column}: {row.reason}" for row in rows[:SHOWN_BAD_ROWS]]
+    more = len(rows) - len(lines)
+    return [*lines, f"and {more:,} more bad rows"] if more else lines
+
+
 def as_json(
-    published: Published, *, waited: bool, reply: Reply | None, waited_seconds: float | None
+    published: Published | None,
+    request: CopyRequest,
+    *,
+    waited: bool,
+    reply: Reply | None,
+    waited_seconds: float | None,
 ) -> str:
     """Return the one line for a program; ``reply`` is null when none came in time."""
     result: dict[str, Any] = {
-        "request_id": published.request_id,
-        "request_source": published.request_source,
-        "message_id": published.message_id,
-        "request_digest": published.request_digest,
-        "published_at": rfc3339(published.published_at),
+        "request_id": request.request_id,
+        "request_source": request.request_source,
+        "message_id": published and published.message_id,
+        "request_digest": request.digest,
+        "published_at": published and rfc3339(published.published_at),
     }
     if waited:
         result["reply"] = None if reply is None else reply.to_json()
@@ -48,16 +105,26 @@ def as_json(
     return json.dumps(result, ensure_ascii=False)
 
 
-def _headline(reply: Reply) -> str:
-    if reply.error is not None:
-        return f"{reply.error.code}: {reply.error.message}"
-    return reply.resource_name or reply.target_model or reply.source_model or ""
+def _headline(told: Reply | Status) -> str:
+    if told.error is not None:
+        return f"{told.error.code}: {told.error.message}"
+    if isinstance(told, Reply) and told.copy_model_request is not None:
+        return _would(told.copy_model_request)
+    resource_name = told.resource_name if isinstance(told, Reply) else None
+    return resource_name or told.target_model or told.source_model or ""
 
 
-def _ours(published: Published, reply: Reply, waited_seconds: float) -> str:
+def _would(asked: Mapping[str, Any]) -> str:
+    """Say in words what would be asked of Vertex AI."""
+    if parent_model := asked.get("parent_model"):
+        return f"{asked.get('source_model')} to a new version of {parent_model}"
+    return f"{asked.get('source_model')} to {asked.get('parent')}/models/{asked.get('model_id')}"
+
+
+def _ours(asked_at: datetime | None, reply: Reply, waited_seconds: float) -> str:
     """Say how much of the wait was not the copy, where the copy lies within the wait."""
     copy_seconds, ended_at = reply.timings.copy_seconds, reply.timings.copy_ended_at
-    if ended_at is not None and ended_at < published.published_at:
+    if asked_at is not None and ended_at is not None and ended_at < asked_at:
         return "; the copy had ended before"
     if copy_seconds is None or copy_seconds > waited_seconds:
         return ""

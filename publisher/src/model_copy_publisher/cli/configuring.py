@@ -1,0 +1,70 @@
+"""``model-copy config show``: every setting, and where its value comes from."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from model_copy_publisher import settings
+from model_copy_publisher.cli.options import connection, option, output, request_source, variables
+
+EXAMPLES = """\b
+Example of the settings file:
+  project = "team-models"
+  target_location = "europe-west4"
+  timeout = 7200
+"""
+
+
+@click.group(epilog=EXAMPLES)
+def config() -> None:
+    """Settings: an option counts first, then the environment, then the settings file."""
+
+
+@config.command(epilog=EXAMPLES)
+@option("--source-project")
+@option("--source-location")
+@option("--target-project")
+@option("--target-location")
+@option("--location")
+@option("--kms-key-name")
+@option("--custom-service-account")
+@option("--deadline-seconds", type=int)
+@option("--reply-tag")
+@option("--subscription")
+@option("--timeout", type=float, default=3600.0)
+@request_source
+@output
+@connection
+@click.pass_context
+def show(context: click.Context, /, **values: Any) -> None:
+    """Show every setting with its value and where that comes from."""
+    file = context.find_root().obj or settings.default_file(os.environ)
+    rows = [(name, values[name], _origin(context, name, file)) for name in settings.NAMES]
+    if values["output"] == "json":
+        told = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
+        click.echo(json.dumps(told))
+        return
+    texts = [(name, "" if value is None else str(value), origin) for name, value, origin in rows]
+    width = max(len(value) for _, value, _ in texts)
+    for name, text, origin in texts:
+        click.echo(f"{name:<22}  {text:<{width}}  {origin}".rstrip())
+    click.echo(f"\nsettings file: {file}{'' if file.is_file() else ' (there is none)'}")
+    emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
+    if emulator:
+        click.echo(f"Pub/Sub: {emulator} (PUBSUB_EMULATOR_HOST), without credentials")
+
+
+def _origin(context: click.Context, name: str, file: Path) -> str:
+    match context.get_parameter_source(name):
+        case ParameterSource.COMMANDLINE:
+            return f"option --{name.replace('_', '-')}"
+        case ParameterSource.ENVIRONMENT:
+            return f"environment {next(each for each in variables(name) if os.environ.get(each))}"
+        case ParameterSource.DEFAULT_MAP:
+            return str(file)
+        case _:
+            return "default" if context.params[name] is not None else ""

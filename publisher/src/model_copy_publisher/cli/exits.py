@@ -1,0 +1,86 @@
+"""How a command ends: its exit code, and one sentence for a person with what to do next."""
+
+import signal
+import traceback
+from collections.abc import Callable
+
+import click
+
+from model_copy_publisher.errors import (
+    BrokerError,
+    InvalidRequestError,
+    NoReplyError,
+    UnknownRequestError,
+)
+
+DONE, NOT_DONE, WRONG, NO_ANSWER, NO_BROKER, BUG, DETACHED = 0, 1, 2, 3, 4, 70, 130
+
+EXIT_CODES = """\b
+Exit codes:
+  0    succeeded or validated; without --wait: published
+  1    failed, rejected or cancelled; no such request
+  2    wrong usage or a bad row; nothing was sent
+  3    no answer in time; the copy may go on
+  4    could not publish or subscribe
+  130  detached by Ctrl-C or SIGTERM; the copy goes on
+"""
+
+
+def say(text: str) -> None:
+    """Tell a person; programs read only standard output."""
+    click.echo(text, err=True)
+
+
+def ending(
+    work: Callable[[], int],
+    *,
+    debug: bool,
+    on_no_reply: Callable[[], None] = lambda: None,
+    on_no_broker: Callable[[BrokerError], None] = lambda _: None,
+    on_interrupt: Callable[[], int] = lambda: DETACHED,
+) -> int:
+    """Do ``work`` and return the exit code, whatever happens; the hooks add to what is said.
+
+    Raises:
+        UsageError: what was asked for breaks the contract; click shows it.
+    """
+    # As Ctrl-C: a stopped task detaches too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work()
+    except InvalidRequestError as error:
+        raise click.UsageError(str(error)) from error
+    except UnknownRequestError as error:
+        say(f"{error} If somebody else asked for it, name them: --request-source.")
+        return NOT_DONE
+    except NoReplyError as error:
+        say(str(error))
+        on_no_reply()
+        return NO_ANSWER
+    except BrokerError as error:
+        say(f"{error}\n{error.advice}")
+        on_no_broker(error)
+        if debug:
+            traceback.print_exception(error)
+        return NO_BROKER
+    except KeyboardInterrupt:
+        return on_interrupt()
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        raise  # click's own; it ends quietly where nobody reads us any more
+    except Exception as error:
+        if debug:
+            raise
+        say(f"This is a bug: {type(error).__name__}: {error}\nPlease report what --debug shows.")
+        return BUG
+
+
+def stop_on_signals(stop: Callable[[], object]) -> None:
+    """Have the first Ctrl-C or SIGTERM stop after what is in hand, and a second one at once."""
+
+    def stop_once(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_once)

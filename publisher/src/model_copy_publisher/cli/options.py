@@ -1,0 +1,125 @@
+"""Options that several commands share."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.messages import DEFAULT_SOURCE
+from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
+
+Decorator = Callable[[Any], Any]
+
+# Environment variables by setting; the first that is set counts.
+ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
+    "project": ("MODEL_COPY_PROJECT", "GOOGLE_CLOUD_PROJECT"),
+    "credentials_file": ("MODEL_COPY_CREDENTIALS_FILE", "GOOGLE_APPLICATION_CREDENTIALS"),
+}
+
+
+def variables(setting: str) -> tuple[str, ...]:
+    """Return the environment variables that ``setting`` is taken from."""
+    return ENVIRONMENT.get(setting, (f"MODEL_COPY_{setting.upper()}",))
+
+
+def option(name: str, **keywords: Any) -> Decorator:
+    """Make an option that may also come from the environment."""
+    setting = name.removeprefix("--").replace("-", "_")
+    return click.option(name, envvar=list(variables(setting)), show_envvar=True, **keywords)
+
+
+def connection(function: Any) -> Any:
+    """Add what is needed to reach the topics."""
+    for decorate in (
+        click.option("--debug", is_flag=True, help="Show the traceback of what went wrong."),
+        option(
+            "--credentials-file",
+            metavar="FILE",
+            help="Google credentials, if not the application default ones.",
+        ),
+        option(
+            "--reply-topic", default=REPLY_TOPIC, show_default=True, help="Where outcomes are told."
+        ),
+        option(
+            "--request-topic", default=REQUEST_TOPIC, show_default=True, help="Where to publish."
+        ),
+        option("--project", help="The project of the topics."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def request_source(function: Any) -> Any:
+    """Add whose request it is."""
+    decorate = option(
+        "--request-source", default=DEFAULT_SOURCE, show_default=True, help="Whose request it is."
+    )
+    return decorate(function)
+
+
+def timeout(default: float) -> Decorator:
+    """Add how long to wait."""
+    return option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait.",
+    )
+
+
+output = option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+def where(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how to reach the topics: arguments of ``Publisher``.
+
+    Raises:
+        InvalidRequestError: the project is missing, or a name is none.
+    """
+    topics = [options["reply_topic"], options["request_topic"]]
+    project = options["project"]
+    if not project and all(topic.startswith("projects/") for topic in topics):
+        # The subscription of a wait is made where the replies are.
+        project = topics[0].split("/")[1]
+    if not project:
+        raise InvalidRequestError(
+            "project",
+            "is missing: give --project, set MODEL_COPY_PROJECT or GOOGLE_CLOUD_PROJECT, or write"
+            " it into the settings file",
+        )
+    check_project(project)
+    return {
+        "project": project,
+        "reply_topic": full_name("reply_topic", options["reply_topic"], project),
+        "request_topic": full_name("request_topic", options["request_topic"], project),
+        "credentials_file": options["credentials_file"],
+    }
+
+
+def command_again(
+    context: click.Context, fixed: Mapping[str, Any], *, arguments: Sequence[str] | None = None
+) -> str:
+    """Write the present command once more, for a shell; ``fixed`` are other values of options.
+
+    Options that came from elsewhere are written out too: it may be typed elsewhere.
+    """
+    words = ["model-copy", str(context.command.name), *(arguments or [])]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if isinstance(parameter, click.Argument) and arguments is not None:
+            continue
+        defaulted = context.get_parameter_source(name) is ParameterSource.DEFAULT
+        value = fixed.get(name, None if defaulted else context.params[name])
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is None or each is False:
+                continue
+            if isinstance(parameter, click.Option):
+                words.append(parameter.opts[0])
+            if each is not True:
+                words.append(str(each))
+    return shlex.join(words)

@@ -1,0 +1,142 @@
+"""``model-copy watch``: completion events as they come, for people, programs and commands."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, say, stop_on_signals
+from model_copy_publisher.cli.options import connection, option, output, where
+from model_copy_publisher.events import Outcome, Reply
+from model_copy_publisher.report import reply_line
+
+EXAMPLES = """\b
+Examples:
+  model-copy watch
+  model-copy watch --outcome failed --outcome rejected --output json
+  model-copy watch --model 'faker*' --tag nightly --count 1
+  model-copy watch --subscription replies-for-sns --exec ./to-sns
+
+\b
+Without --subscription a temporary one is made, which gets what is told from then on. It
+takes pubsub.subscriptions.create in the project and pubsub.topics.attachSubscription on
+the reply topic (roles/pubsub.editor has both); it is deleted at the end, or expires
+after a day. A named one takes roles/pubsub.subscriber, and keeps events while nobody
+watches; events that are not chosen are acknowledged too.
+
+\b
+--exec runs a command in a shell for each event: the event as JSON on its standard input,
+MODEL_COPY_OUTCOME, MODEL_COPY_REQUEST_ID, MODEL_COPY_RESOURCE_NAME and MODEL_COPY_EVENT_ID
+in its environment. Exit code 0 acknowledges the event; after any other it comes again, a
+second later at first, then up to a minute. It may see an event twice: the id is the same.
+
+\b
+Exit codes:
+  0    ended by --count, --timeout or Ctrl-C
+  2    wrong usage
+  3    --count was not reached within --timeout
+  4    could not subscribe
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@option("--subscription", help="Watch this one.  [default: a temporary one]")
+@click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice([each.value for each in Outcome]),
+    help="Only these outcomes; may be given several times.",
+)
+@click.option("--model", metavar="PATTERN", help="Only models like this, such as 'faker*'.")
+@click.option("--tag", help="Only replies to requests with this --reply-tag.")
+@click.option("--exec", "command", metavar="CMD", help="Run this for each event.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="How many commands run at once.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End after so long.  [default: never]",
+)
+@output
+@connection
+@click.pass_context
+def watch(context: click.Context, /, **options: Any) -> None:
+    """Show what becomes of requests, as it is told."""
+    code = ending(lambda: _watch(options), debug=options["debug"], on_interrupt=lambda: DONE)
+    context.exit(code)
+
+
+def _watch(options: Mapping[str, Any]) -> int:
+    place = where(options)
+    del place["request_topic"]
+    from model_copy_publisher.replies import Replies  # noqa: PLC0415  loads Google's client
+
+    seen = 0
+    with Replies(
+        **place,
+        subscription=options["subscription"],
+        outcomes=[Outcome(each) for each in options["outcomes"]],
+        model=options["model"],
+        tag=options["tag"],
+        on_trouble=lambda trouble: say(trouble or "Pub/Sub is back"),
+    ) as replies:
+        stop_on_signals(replies.stop)
+        say(f"watching   {replies.subscription}")
+
+        def handle(reply: Reply) -> bool:
+            nonlocal seen
+            if options["command"] is not None and not _run(options["command"], reply):
+                return False
+            if options["command"] is None:
+                click.echo(_line(reply, options["output"]))
+            seen += 1
+            if seen == options["count"]:
+                replies.stop()
+            return True
+
+        replies.run(
+            handle,
+            # Lines come in order, and more events than are wanted are not taken.
+            workers=options["workers"] if options["command"] is not None else 1,
+            max_outstanding=min(100, options["count"] or 100),
+            timeout_seconds=options["timeout"] or float("inf"),
+        )
+    ran_out = options["timeout"] is not None and not replies.stopped
+    return NO_ANSWER if ran_out and options["count"] is not None else DONE
+
+
+def _line(reply: Reply, output: str) -> str:
+    return (
+        json.dumps(reply.to_json(), ensure_ascii=False) if output == "json" else reply_line(reply)
+    )
+
+
+def _run(command: str, reply: Reply) -> bool:
+    """Run the command; its own output goes where ours goes."""
+    own = {
+        "MODEL_COPY_EVENT_ID": reply.event_id,
+        "MODEL_COPY_OUTCOME": reply.outcome.value,
+        "MODEL_COPY_REQUEST_ID": reply.request_id or "",
+        "MODEL_COPY_RESOURCE_NAME": reply.resource_name or "",
+    }
+    ended = subprocess.run(  # noqa: S602  a shell is what is promised; the event is not in the command
+        command,
+        shell=True,
+        input=json.dumps(reply.to_json(), ensure_ascii=False).encode() + b"\n",
+        env={**os.environ, **own},
+        check=False,
+    )
+    if ended.returncode != 0:
+        say(f"exit code {ended.returncode} for {reply.event_id}: it comes again")
+    return ended.returncode == 0

@@ -1,0 +1,148 @@
+"""What is known of a batch for certain: what was published, and how it ended.
+
+A file that only grows, until the batch is published anew. A line is written, and on the
+disk, before anything is acknowledged or shown: a publisher that was killed goes on from it,
+and nothing that it knew is asked for or told twice. Only one process writes it at a time. Its
+lines are keyed by topic, identity and content, so that batches of the same name do no harm to
+each other.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.events import Reply
+from model_copy_publisher.messages import CopyRequest, Published, rfc3339
+
+Key = tuple[str, str, str]  # source, id, digest
+
+
+class Journal:
+    """A context manager: opened, locked and read; ``anew`` forgets what it said.
+
+    Raises:
+        InvalidRequestError: another process has it, or it cannot be written.
+    """
+
+    def __init__(self, file: Path, *, topic: str, anew: bool = False) -> None:
+        self.file = file
+        self.published: dict[Key, str] = {}  # to the subscription that listened, or ""
+        self.outcomes: dict[Key, Reply] = {}
+        self.subscription = ""  # the newest that listened for this batch
+        self._topic = topic
+        self._anew = anew
+
+    def __enter__(self) -> Self:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._out: IO[bytes] = self.file.open("a+b")
+        except OSError as error:
+            raise InvalidRequestError(
+                "journal",
+                f"{self.file} cannot be written: {error.strerror}; --journal names another",
+            ) from error
+        try:
+            fcntl.flock(self._out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._out.close()
+            raise InvalidRequestError(
+                "journal", f"{self.file} is in use: this batch is being published right now"
+            ) from error
+        if self._anew:
+            self._out.truncate(0)
+        self._read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._out.close()
+
+    def knows(self, request: CopyRequest) -> bool:
+        """Tell whether the request was confirmed."""
+        return _key(request) in self.published
+
+    def outcome(self, request: CopyRequest) -> Reply | None:
+        """Return the request's outcome if it was read."""
+        return self.outcomes.get(_key(request))
+
+    def is_listened_for(self, request: CopyRequest) -> bool:
+        """Tell whether the newest subscription was there when the request was confirmed."""
+        return bool(self.subscription) and self.published.get(_key(request)) == self.subscription
+
+    def listening(self, subscription: str) -> None:
+        """Write down who listens from now on."""
+        self.subscription = subscription
+        self._write([{"listening": subscription}])
+
+    def confirmed(self, published: Sequence[Published], *, subscription: str = "") -> None:
+        """Write down what Pub/Sub has confirmed."""
+        for each in published:
+            self.published[_key(each)] = subscription
+        self._write(
+            {
+                "published": _named(each),
+                "message_id": each.message_id,
+                "published_at": rfc3339(each.published_at),
+                "subscription": subscription,
+            }
+            for each in published
+        )
+
+    def ended(self, outcomes: Sequence[tuple[CopyRequest, Reply]]) -> None:
+        """Write down how requests ended."""
+        for request, reply in outcomes:
+            self.outcomes[_key(request)] = reply
+        self._write(
+            {"ended": _named(request), "reply": reply.to_json()} for request, reply in outcomes
+        )
+
+    def _write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        lines = [json.dumps({**entry, "topic": self._topic}) for entry in entries]
+        if lines:
+            self._out.write(("\n".join(lines) + "\n").encode())
+            self._out.flush()
+            os.fsync(self._out.fileno())
+
+    def _read(self) -> None:
+        self._out.seek(0)
+        content = self._out.read()
+        for line in content.splitlines():
+            self._take(line)
+        if content and not content.endswith(b"\n"):
+            self._out.write(b"\n")  # the last line was cut short by a kill
+
+    def _take(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            if entry["topic"] != self._topic:
+                return
+            if "listening" in entry:
+                self.subscription = str(entry["listening"])
+            elif "published" in entry:
+                self.published[_key_of(entry["published"])] = str(entry["subscription"])
+            elif "ended" in entry:
+                key = _key_of(entry["ended"])
+                data = entry["reply"]
+                told = {"ce-type": data["type"], "ce-id": data["event_id"], "request_id": key[1]}
+                reply = Reply.from_message(json.dumps(data).encode(), told, message_id="")
+                if reply is not None:
+                    self.outcomes[key] = reply
+        except (ValueError, KeyError, TypeError):
+            return  # cut short by a kill: what it would have said is asked for again
+
+
+def _key(request: CopyRequest | Published) -> Key:
+    digest = request.digest if isinstance(request, CopyRequest) else request.request_digest
+    return request.request_source, request.request_id, digest
+
+
+def _named(request: CopyRequest | Published) -> list[str]:
+    return list(_key(request))
+
+
+def _key_of(names: Sequence[str]) -> Key:
+    source, request_id, digest = names
+    return source, request_id, digest

@@ -1,0 +1,76 @@
+"""The settings file: a small TOML file for what is the same in every call.
+
+Options come first, then the environment, then the file, then the defaults. The file is
+``$MODEL_COPY_CONFIG``, or ``model-copy/config.toml`` in the user's configuration folder.
+
+    project = "team-models"
+    target_location = "europe-west4"
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_copy_publisher.errors import InvalidRequestError
+
+# What may stand in the file: options by their long names. What names one request may not.
+NAMES = (
+    "project",
+    "request_topic",
+    "reply_topic",
+    "request_source",
+    "credentials_file",
+    "source_project",
+    "source_location",
+    "target_project",
+    "target_location",
+    "location",
+    "kms_key_name",
+    "custom_service_account",
+    "deadline_seconds",
+    "reply_tag",
+    "timeout",
+    "output",
+    "subscription",
+)
+
+
+def default_file(env: Mapping[str, str]) -> Path:
+    """Return where the file is looked for; it need not be there."""
+    folder = env.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(folder) / "model-copy" / "config.toml"
+
+
+def state_folder(env: Mapping[str, str]) -> Path:
+    """Return where journals are kept."""
+    folder = env.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(folder) / "model-copy"
+
+
+def read(file: Path | None) -> Mapping[str, Any]:
+    """Return what the file says; nothing where there is none and none was named.
+
+    Raises:
+        InvalidRequestError: it cannot be read, or says what is no setting.
+    """
+    path = file or default_file(os.environ)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if file is None:
+            return {}
+        raise InvalidRequestError("config", f"{path} does not exist") from None
+    except OSError as error:
+        raise InvalidRequestError("config", f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidRequestError("config", f"{path}: {error}") from error
+    for name, value in values.items():
+        if name not in NAMES:
+            raise InvalidRequestError(
+                "config", f"{path}: {name} is no setting; there are {', '.join(NAMES)}"
+            )
+        if not isinstance(value, str | int | float):
+            raise InvalidRequestError("config", f"{path}: {name} should be a text or a number")
+    return values

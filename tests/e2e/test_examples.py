@@ -1,0 +1,177 @@
+"""The publisher's examples, as a person would run them; Airflow's in ``make test-airflow``."""
+
+import asyncio
+import configparser
+import json
+import os
+import shutil
+import sys
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asking import copies_asked
+from local_cloud.stack import SOURCE_MODEL, Stack
+from local_cloud.topics import PROJECT
+from world import TARGET
+
+EXAMPLES = Path(__file__).parents[2] / "publisher" / "examples"
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def run(stack: Stack, *words: str, given: str = "", **env: str) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        env={"PATH": os.environ["PATH"], **stack.exports(), **env},
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=STDOUT,
+    )
+    output, _ = await process.communicate(given.encode())
+    return process.returncode, output.decode()
+
+
+@pytest.mark.parametrize("words", [["rest.sh"], [sys.executable, "rest.py"]], ids=["sh", "py"])
+async def test_rest_copies_once_for_one_key_and_says_what_is_wrong(stack: Stack, words: list[str]):
+    program = [*words[:-1], str(EXAMPLES / words[-1])]
+    model = f"rest-{words[-1][-2:]}"
+
+    first = await run(stack, *program, SOURCE_MODEL, model, f"key-{model}")
+    again = await run(stack, *program, SOURCE_MODEL, model, f"key-{model}")
+    wrong = await run(stack, *program, SOURCE_MODEL, "Upper", "key-wrong")
+
+    assert first == again
+    assert first[0] == 0
+    assert TARGET.replace("target-model-260213", model) in first[1]
+    assert copies_asked(stack, model) == 1
+    assert wrong[0] == 1
+    assert "'Upper' has an upper-case letter" in wrong[1]
+
+
+async def test_rest_follows_a_copy_that_takes_longer_than_the_service_waits(stack: Stack):
+    """The api answers 202 and a place to look at; here because the client asks it to."""
+    program = (EXAMPLES / "rest.py").read_text()
+    patient = program.replace(
+        '"Idempotency-Key": key', '"Idempotency-Key": key, "Prefer": "respond-async"'
+    )
+    assert patient != program
+
+    ended = await run(stack, sys.executable, "-c", patient, SOURCE_MODEL, "patient", "key-patient")
+
+    assert ended == (0, f"{TARGET.replace('target-model-260213', 'patient')}\n")
+
+
+async def test_googles_client_alone_is_enough(stack: Stack, replies):
+    code, output = await run(
+        stack,
+        *(sys.executable, str(EXAMPLES / "pubsub_only.py"), PROJECT),
+        *(SOURCE_MODEL, "by-google", "by-google-1"),
+    )
+
+    reply = await replies.reply("by-google-1")
+    assert code == 0
+    assert output.strip().isdigit()
+    assert reply["resource_name"].endswith("/by-google")
+
+
+AWS = """\
+#!/bin/sh
+for each in "$@"; do printf '%s\\n' "$each"; done >> "$CALLS"
+case "$*" in *put-events*) echo "${FAILED:-0}" ;; esac
+exit "${AWS_EXIT:-0}"
+"""
+
+
+@pytest.fixture
+def aws(tmp_path: Path) -> dict[str, str]:
+    """A command ``aws`` that writes down how it was called."""
+    (tmp_path / "aws").write_text(AWS)
+    (tmp_path / "aws").chmod(0o755)
+    return {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "MODEL_COPY_OUTCOME": "failed",
+        "MODEL_COPY_REQUEST_ID": "r-1",
+        "MODEL_COPY_EVENT_ID": "e-1",
+    }
+
+
+def said(aws: dict[str, str]) -> list[str]:
+    return Path(aws["CALLS"]).read_text().splitlines()
+
+
+EVENT = json.dumps({"outcome": "failed", "error": {"message": 'it\'s "so" $HOME'}})
+
+
+@pytest.mark.parametrize(
+    ("where", "call"),
+    [
+        ({"EVENT_BUS": "bus"}, "events put-events --entries"),
+        ({"SNS_TOPIC": "arn:t"}, "sns publish --topic-arn arn:t --message"),
+        ({"SNS_TOPIC": "arn:t.fifo"}, "--message-group-id r-1 --message-deduplication-id e-1"),
+        ({"SQS_QUEUE": "https://q"}, "sqs send-message --queue-url https://q --message-body"),
+    ],
+)
+async def test_an_event_is_forwarded_whole(stack: Stack, aws, where, call):
+    code, output = await run(stack, str(EXAMPLES / "forward.sh"), given=EVENT, **aws, **where)
+
+    words = said(aws)
+    assert (code, output) == (0, "")
+    assert call in " ".join(words)
+    if "EVENT_BUS" in where:
+        [entry] = json.loads(words[words.index("--entries") + 1])
+        assert entry["Detail"] == EVENT
+        assert entry["DetailType"] == "Model copy failed"
+    else:
+        assert EVENT in words
+
+
+@pytest.mark.parametrize("trouble", [{"AWS_EXIT": "255"}, {"FAILED": "1"}])
+async def test_an_event_that_aws_did_not_take_is_not_acknowledged(stack: Stack, aws, trouble):
+    """EventBridge answers 0 although it refused an entry."""
+    code, _ = await run(
+        stack, str(EXAMPLES / "forward.sh"), given=EVENT, EVENT_BUS="bus", **aws, **trouble
+    )
+
+    assert code != 0
+
+
+async def test_the_unit_is_one_that_systemd_takes(tmp_path: Path):
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(EXAMPLES / "model-copy-forward.service")
+    assert "model-copy watch" in unit["Service"]["ExecStart"]
+
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze was not found")
+    text = (EXAMPLES / "model-copy-forward.service").read_text()
+    placed = tmp_path / "model-copy-forward.service"
+    placed.write_text(text.replace("/opt/model-copy/.venv/bin", str(BIN)))
+    verify = await asyncio.create_subprocess_exec(
+        analyze, "verify", placed, stdout=PIPE, stderr=STDOUT
+    )
+    output, _ = await verify.communicate()
+    assert verify.returncode == 0, output.decode()
+
+
+async def test_the_workflow_publishes_with_options_that_there_are(stack: Stack):
+    workflow = yaml.safe_load((EXAMPLES / "github-actions.yml").read_text())
+    step = workflow["jobs"]["copy"]["steps"][-1]
+
+    code, output = await run(
+        stack,
+        *("sh", "-c", step["run"]),
+        PATH=f"{BIN}:{os.environ['PATH']}",
+        SOURCE=SOURCE_MODEL,
+        NAME="by_github",
+        GITHUB_RUN_ID="7",
+    )
+
+    assert code == 0, output
+    assert "request gha-7" in output
+    assert "succeeded  " in output

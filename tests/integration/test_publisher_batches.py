@@ -1,0 +1,306 @@
+"""``model-copy publish`` of files and to several destinations; the test plays the service."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import DEADLINE_SECONDS, SUCCESS, Run, Service
+from local_cloud.pubsub import PubSub
+from model_copy_publisher import CopyRequest, Outcome, Publisher, waiting
+
+HERE = ["--project", "team-models"]
+HEADER = "source_model_id,destination_model_id\n"
+CSV = HEADER + "".join(f"7,m-{n}\n" for n in range(30))
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "nightly.csv"
+    file.write_text(CSV)
+    return file
+
+
+def lines(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+async def test_a_file_is_published_and_what_becomes_of_it_summed_up(
+    service: Service, run: Run, rows: Path
+):
+    command = await run(["publish", "--from-file", str(rows), "--wait", *HERE])
+    for request in await service.requests(30):
+        await service.announce(request)
+
+    code, output = await command.ends()
+
+    *outcomes, summary = output.splitlines()
+    assert code == 0
+    assert len(outcomes) == 30
+    assert all(line.startswith("succeeded  nightly-") for line in outcomes)
+    assert summary.startswith("30 requests: 30 succeeded; ")
+    assert await service.listeners() == []
+
+
+async def test_standard_input_may_be_json_lines_and_the_batch_has_a_name(
+    service: Service, run: Run
+):
+    command = await run(["publish", "--from-file", "-", "--batch", "run-7", *HERE])
+    code, output = await command.ends('{"source_model_id": "7"}\n{"source_model_id": "8"}\n')
+
+    requests = await service.requests(2)
+    assert code == 0
+    assert [json.loads(each.data)["source_model_id"] for each in requests] == ["7", "8"]
+    assert all(each.attributes["ce-id"].startswith("run-7-") for each in requests)
+    assert "2 requests: 2 published" in output
+
+
+async def test_the_same_file_again_is_the_same_requests(service: Service, run: Run, rows: Path):
+    publish = ["publish", "--from-file", str(rows), *HERE]
+    assert (await (await run(publish)).ends())[0] == 0
+    first = await service.requests(30)
+    assert (await (await run(publish)).ends())[0] == 0
+    second = await service.requests(30)
+
+    assert {each.attributes["ce-id"]: each.data for each in first} == {
+        each.attributes["ce-id"]: each.data for each in second
+    }
+
+
+async def test_resume_skips_what_was_confirmed(service: Service, run: Run, rows: Path):
+    await (await run(["publish", "--from-file", str(rows), *HERE])).ends()
+    await service.requests(30)
+
+    command = await run(["publish", "--from-file", "-", "--batch", "nightly", "--resume", *HERE])
+    _, output = await command.ends(CSV + "7,one-more\n")
+
+    [request] = await service.requests(1)
+    assert json.loads(request.data)["destination_model_id"] == "one-more"
+    assert "31 requests: 30 confirmed before, 1 published" in output
+
+
+async def test_a_killed_wait_is_taken_up_where_it_was(service: Service, run: Run, rows: Path):
+    """Outcomes that were told meanwhile are not lost, none is asked for or told twice."""
+    publish = ["publish", "--from-file", str(rows), "--wait", "--resume", "--output", "json", *HERE]
+    command = await run(publish)
+    requests = await service.requests(30)
+    for request in requests[:10]:
+        await service.announce(request)
+    assert command.process.stdout is not None
+    for _ in range(10):
+        assert b'"reply"' in await command.process.stdout.readline()
+    command.process.kill()
+    await command.process.wait()
+    for request in requests[10:20]:
+        await service.announce(request)
+
+    command = await run(publish)
+    for request in requests[20:]:
+        await service.announce(request)
+    code, output = await command.ends()
+
+    told = [each["request_id"] for each in lines(output) if each["reply"]["outcome"]]
+    assert code == 0
+    assert sorted(told) == sorted(request.attributes["ce-id"] for request in requests)
+    assert await service.listeners() == []
+
+
+async def test_ctrl_c_keeps_the_subscription_of_a_batch_and_says_how_to_go_on(
+    service: Service, run: Run, rows: Path
+):
+    command = await run(["publish", "--from-file", str(rows), "--wait", *HERE])
+    requests = await service.requests(30)
+    await command.shows("of 30 ended")
+    command.process.terminate()
+    code, output = await command.ends()
+    assert code == 130
+    assert "30 requests: 30 without an answer" in output
+    assert len(await service.listeners()) == 1
+    for request in requests:
+        await service.announce(request)
+
+    assert "--resume" in command.again
+    again = await run(command.again)
+    code, output = await again.ends()
+
+    assert code == 0
+    assert "30 requests: 30 succeeded" in output
+
+
+async def test_a_bad_row_is_told_by_line_and_column_and_nothing_is_sent(
+    service: Service, run: Run, tmp_path: Path
+):
+    file = tmp_path / "bad.csv"
+    file.write_text(HEADER + "7,good\n7,Bad\n")
+
+    refused = await run(["publish", "--from-file", str(file), *HERE])
+    assert await refused.ends() == (2, "")
+    kept_going = await run(["publish", "--from-file", str(file), "--keep-going", *HERE])
+    code, output = await kept_going.ends()
+
+    complaint = f"{file}:3:2: destination_model_id: 'Bad' has an upper-case letter"
+    assert complaint in refused.errors
+    assert "Nothing was sent. Correct the rows, or send the others with --keep-going." in (
+        refused.errors
+    )
+    assert complaint in kept_going.errors
+    assert code == 1
+    assert "2 requests: 1 published, 1 bad" in output
+    [request] = await service.requests(1)
+    assert json.loads(request.data)["destination_model_id"] == "good"
+
+
+async def test_one_model_goes_to_several_destinations(service: Service, run: Run):
+    command = await run(
+        [
+            *["publish", "7", "--request-id", "r-1", "--wait", *HERE],
+            *["--to", "prod-eu/europe-west4/faker", "--to", "prod-us/us-east4/faker"],
+        ]
+    )
+    requests = await service.requests(2)
+    for request in requests:
+        failure = {"outcome": "failed", "error": {"code": "NOT_FOUND", "message": "No model 7."}}
+        in_eu = json.loads(request.data)["target_project"] == "prod-eu"
+        await service.announce(request, SUCCESS if in_eu else failure)
+    code, output = await command.ends()
+
+    assert code == 1
+    assert {json.loads(each.data)["target_location"] for each in requests} == {
+        "europe-west4",
+        "us-east4",
+    }
+    assert all(each.attributes["ce-id"].startswith("r-1-") for each in requests)
+    assert "2 requests: 1 succeeded, 1 failed" in output
+
+
+async def test_what_is_not_told_in_time_is_exit_code_3_and_accounted_for(
+    service: Service, run: Run, rows: Path
+):
+    command = await run(
+        ["publish", "--from-file", str(rows), "--wait", "--timeout", "3", "--output", "json", *HERE]
+    )
+    requests = await service.requests(30)
+    await service.announce(requests[0])
+    code, output = await command.ends()
+
+    assert code == 3
+    assert [each["reply"] is None for each in lines(output)] == [False] + [True] * 29
+    assert "30 requests: 29 without an answer, 1 succeeded" in command.errors
+    assert "No reply to 29 requests (nightly-" in command.errors
+
+
+async def test_ten_thousand_requests_are_published_within_seconds(
+    service: Service, run: Run, tmp_path: Path
+):
+    file = tmp_path / "many.jsonl"
+    file.write_text("".join(f'{{"source_model_id": "7@{n}"}}\n' for n in range(10_000)))
+
+    command = await run(["publish", "--from-file", str(file), *HERE])
+    code, output = await command.ends()
+
+    requests = await service.requests(10_000)
+    assert code == 0
+    assert len({each.attributes["ce-id"] for each in requests}) == 10_000
+    seconds = float(output.rpartition("; ")[2].removesuffix(" s\n"))
+    assert seconds < DEADLINE_SECONDS / 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--from-file", "nowhere.csv"], "from_file: nowhere.csv: No such file"),
+        (["--from-file", "-", "--batch", "a b"], "batch: 'a b' is not 1 to 100 characters"),
+        (["--from-file", "-", "7"], "source_model_id: is in the rows; leave it out"),
+        (["--from-file", "-"], "from_file: - has no rows"),
+        (["7", "--resume"], "resume: has a meaning only with --from-file"),
+        ([], "source_model_id: is missing: give SOURCE, or --from-file"),
+        (["7", "faker", "--to", "p/l/m"], "destination_model_id: --to says where"),
+        (["7", "--to", "p"], "to: 'p' is not project/location/model"),
+    ],
+)
+async def test_wrong_usage_is_told_before_anything_is_connected(
+    run: Run, arguments: list[str], sentence: str
+):
+    command = await run(["publish", *arguments, *HERE], PUBSUB_EMULATOR_HOST="127.0.0.1:1")
+
+    assert await command.ends() == (2, "")
+    assert sentence in command.errors
+
+
+async def test_what_has_ended_unheard_is_asked_for_again(
+    pubsub: PubSub, service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    """Its outcome may be with a process that was killed: its state is no outcome yet."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+    monkeypatch.setattr(waiting, "FIRST_QUESTION_SECONDS", 0.2)
+    monkeypatch.setattr(waiting, "NEXT_QUESTION_SECONDS", 0.5)
+
+    def copy() -> Outcome:
+        with Publisher(project="team-models") as publisher:
+            request = CopyRequest(source_model_id="7", request_id="r-1")
+            return publisher.copy(request, timeout_seconds=DEADLINE_SECONDS).outcome
+
+    copying = asyncio.create_task(asyncio.to_thread(copy))
+    request = await service.request()
+    question = await service.request()
+    assert question.attributes["ce-type"] == "dev.modelcopier.copy.status.requested.v1"
+    await service.announce(request, {"outcome": "status", "state": "SUCCEEDED"})
+    again = await service.request()
+    while again.attributes["ce-id"] != "r-1":  # questions that were asked meanwhile
+        again = await service.request()
+    assert again.data == request.data
+    await service.announce(again)
+
+    assert await copying is Outcome.SUCCEEDED
+
+
+async def test_a_large_batch_that_is_interrupted_goes_on_where_it_was(
+    service: Service, run: Run, tmp_path: Path
+):
+    file = tmp_path / "large.jsonl"
+    file.write_text("".join(f'{{"source_model_id": "7@{n}"}}\n' for n in range(20_000)))
+    journal = tmp_path / "journal.jsonl"
+    command = await run(["publish", "--from-file", str(file), "--journal", str(journal), *HERE])
+    first = await service.request()
+    command.process.send_signal(signal.SIGINT)
+    code, _ = await command.ends()
+    assert code == 130
+    assert "of 20,000 requests are not known to be published. To go on:" in command.errors
+
+    again = await run(command.again)
+    code, output = await again.ends()
+
+    assert code == 0
+    assert "20,000 requests: " in output
+    ids = {first.attributes["ce-id"]}
+    while len(ids) < 20_000:  # what was under way at the interrupt may have come twice
+        ids |= {each.attributes["ce-id"] for each in await service.requests(1)}
+
+
+async def test_a_wait_whose_subscription_has_expired_asks_again(
+    service: Service, run: Run, rows: Path
+):
+    publish = ["publish", "--from-file", str(rows), "--wait", "--resume", *HERE]
+    command = await run(publish)
+    first = await service.requests(30)
+    await command.shows("of 30 ended")
+    command.process.kill()
+    await command.process.wait()
+    [listener] = await service.listeners()
+    await service.subscriber.delete_subscription(subscription=listener.name)
+
+    command = await run(publish)
+    again = await service.requests(30)
+    assert {each.attributes["ce-id"] for each in again} == {
+        each.attributes["ce-id"] for each in first
+    }
+    for request in again:
+        await service.announce(request)
+    code, output = await command.ends()
+
+    assert code == 0
+    assert "30 requests: 30 succeeded" in output
+    assert await service.listeners() == []

@@ -1,0 +1,123 @@
+"""What is known of a batch, across kills."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from model_copy_publisher import CopyRequest, InvalidRequestError, Published, Reply
+from model_copy_publisher.journal import Journal
+
+ONE = CopyRequest(source_model_id="7", destination_model_id="one", request_id="r-1")
+TWO = CopyRequest(source_model_id="7", destination_model_id="two", request_id="r-2")
+TOPIC = "projects/p/topics/t"
+
+
+def confirmed(request: CopyRequest) -> Published:
+    return Published(
+        request_id=request.request_id,
+        request_source=request.request_source,
+        request_digest=request.digest,
+        message_id="17",
+        published_at=datetime(2026, 2, 13, 9, tzinfo=UTC),
+    )
+
+
+def outcome(request: CopyRequest) -> Reply:
+    reply = Reply.from_message(
+        b'{"outcome": "succeeded", "resource_name": "m", "of_a_later_version": 1}',
+        {
+            "ce-id": f"{request.request_id}-1",
+            "ce-type": "dev.modelcopier.copy.succeeded.v1",
+            "request_id": request.request_id,
+        },
+        message_id="",
+    )
+    assert reply is not None
+    return reply
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "nightly.jsonl"
+
+
+def test_what_was_written_is_known_to_the_next_process(file: Path):
+    with Journal(file, topic=TOPIC) as journal:
+        journal.listening("s-1")
+        journal.confirmed([confirmed(ONE), confirmed(TWO)], subscription="s-1")
+        journal.ended([(ONE, outcome(ONE))])
+
+    with Journal(file, topic=TOPIC) as again:
+        assert again.knows(ONE)
+        assert again.knows(TWO)
+        assert again.outcome(ONE) == outcome(ONE)
+        assert again.outcomes[next(iter(again.outcomes))].to_json()["of_a_later_version"] == 1
+        assert again.outcome(TWO) is None
+        assert again.is_listened_for(TWO)
+
+
+def test_a_line_that_a_kill_cut_short_is_forgotten_and_the_rest_is_not(file: Path):
+    with Journal(file, topic=TOPIC) as journal:
+        journal.confirmed([confirmed(ONE)])
+    file.write_bytes(file.read_bytes() + b'{"published": ["//model-cop')
+
+    with Journal(file, topic=TOPIC) as again:
+        assert again.knows(ONE)
+        assert not again.knows(TWO)
+        again.confirmed([confirmed(TWO)])
+
+    with Journal(file, topic=TOPIC) as third:
+        assert third.knows(TWO)
+
+
+def test_the_same_id_with_other_content_or_on_another_topic_is_not_known(file: Path):
+    other = CopyRequest(source_model_id="8", request_id="r-1")
+    with Journal(file, topic=TOPIC) as journal:
+        journal.confirmed([confirmed(ONE)])
+
+        assert not journal.knows(other)
+
+    with Journal(file, topic="projects/p/topics/other") as elsewhere:
+        assert not elsewhere.knows(ONE)
+
+
+def test_only_the_newest_subscription_counts_as_listening(file: Path):
+    with Journal(file, topic=TOPIC) as journal:
+        journal.listening("s-1")
+        journal.confirmed([confirmed(ONE)], subscription="s-1")
+        journal.listening("s-2")
+        journal.confirmed([confirmed(TWO)], subscription="s-2")
+
+        assert not journal.is_listened_for(ONE)
+        assert journal.is_listened_for(TWO)
+
+
+def test_two_processes_do_not_publish_one_batch_at_a_time(file: Path):
+    with (
+        Journal(file, topic=TOPIC),
+        pytest.raises(InvalidRequestError, match="is being published right now"),
+        Journal(file, topic=TOPIC),
+    ):
+        pass
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "state").write_text("a file")
+
+    with (
+        pytest.raises(InvalidRequestError, match=r"nightly.jsonl cannot be written: .*--journal"),
+        Journal(tmp_path / "state" / "nightly.jsonl", topic=TOPIC),
+    ):
+        pass
+
+
+def test_a_batch_that_is_published_anew_begins_a_journal_of_its_own(file: Path):
+    with Journal(file, topic=TOPIC) as journal:
+        journal.confirmed([confirmed(ONE)])
+
+    with Journal(file, topic=TOPIC, anew=True) as anew:
+        assert not anew.knows(ONE)
+        anew.confirmed([confirmed(TWO)])
+
+    assert len(file.read_text().splitlines()) == 1
