@@ -27,7 +27,7 @@ demo: .venv/installed ## one copy, end to end, on this machine (FAULT=copy-fails
 	@$(BIN)/python -m local_cloud demo --copy-seconds $(or $(COPY_SECONDS),5) $(if $(FAULT),--fault $(FAULT))
 
 up: .venv/installed ## keep everything running until Ctrl-C; prints what to export
-	@exec $(BIN)/python -m local_cloud up
+	@exec $(BIN)/python -m local_cloud up $(if $(CHECK_TOKENS),--check-tokens)
 
 test: .venv/installed ## every test
 	@$(BIN)/python -m pytest -q

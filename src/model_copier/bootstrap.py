@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model_copier.adapters.pubsub import PubsubTopics
@@ -98,30 +99,35 @@ def build_app(
     watch: Watch | None = None,
 ) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
-    pushed = Push(
-        deliveries=deliveries, ticks=ticks, follow_seconds=settings.follow_seconds
-    ).routes()
-    called = Rest(
-        deliveries=deliveries,
-        watch=watch or Watch(store=deliveries.workflow.store),
-        readiness=Readiness(
-            workflow=deliveries.workflow,
-            max_skew_seconds=settings.max_skew_seconds,
-            # Without tokens there is no Google that we are sure to reach.
-            outside_now=(
-                None if settings.token_checks is TokenChecks.NONE else date_of(settings.certs_url)
-            ),
-        ),
-        wait_seconds=settings.wait_seconds,
-    ).routes()
-    called += document_routes()
-    routes = {"worker": pushed, "api": called, "all": [*called, *pushed]}
-    app = Starlette(routes=routes[target], exception_handlers=HANDLERS)
+    watch = watch or Watch(store=deliveries.workflow.store)
+    routes = routes_of(target, deliveries, ticks, settings, watch)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
     # A redirect would hold the Host header as it came; a path is right or wrong.
     app.router.redirect_slashes = False
     certificates = Certificates(fetch=fetch_from(settings.certs_url))
     guard = Guard(settings=settings, certificates=certificates, clock=deliveries.workflow.clock)
     return numbered(contained(guard.before(app)))
+
+
+def routes_of(
+    target: str, deliveries: Deliveries, ticks: Ticks, settings: Settings, watch: Watch
+) -> list[Route]:
+    """Say what a target serves."""
+    pushed = Push(
+        deliveries=deliveries, ticks=ticks, follow_seconds=settings.follow_seconds
+    ).routes()
+    # Without tokens there is no Google that we are sure to reach.
+    with_google = settings.token_checks is not TokenChecks.NONE
+    readiness = Readiness(
+        workflow=deliveries.workflow,
+        max_skew_seconds=settings.max_skew_seconds,
+        outside_now=date_of(settings.certs_url) if with_google else None,
+    )
+    rest = Rest(
+        deliveries=deliveries, watch=watch, readiness=readiness, wait_seconds=settings.wait_seconds
+    )
+    called = [*rest.routes(), *document_routes()]
+    return {"worker": pushed, "api": called, "all": [*called, *pushed]}[target]
 
 
 def contained(app: ASGIApp) -> ASGIApp:

@@ -20,6 +20,8 @@ from model_copier.workflow import Workflow
 
 KEPT_SECONDS = 5.0
 LONGEST_SECONDS = 10.0
+NOT_CHECKED = "not checked"
+READY = frozenset({"ok", NOT_CHECKED})
 # An HTTP date has whole seconds.
 _DATE_SECONDS = 1.0
 
@@ -36,7 +38,7 @@ class Readiness:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def look(self) -> dict[str, str]:
-        """Say of each part: ok, or what is wrong."""
+        """Say of each part: ok, not checked, or what is wrong."""
         async with self._turn:
             if time.monotonic() >= self._until:
                 self._found = await self._look()
@@ -65,8 +67,12 @@ class Readiness:
 
     async def _clock(self) -> str:
         if self.outside_now is None:
-            return "ok"
-        outside = await asyncio.to_thread(self.outside_now)
+            return NOT_CHECKED
+        try:
+            outside = await asyncio.to_thread(self.outside_now)
+        except UnavailableError as error:
+            log("clock_not_checked", severity="WARNING", why=str(error))
+            return NOT_CHECKED  # the server of the keys is away: that stops nobody else either
         skew = abs((self.workflow.clock.now() - outside).total_seconds())
         if skew > self.max_skew_seconds + _DATE_SECONDS:
             log("not_ready", severity="ERROR", part="clock", why=f"{skew:.1f} s from Google's")

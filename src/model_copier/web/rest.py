@@ -34,7 +34,7 @@ from model_copier.web.asking import (
 )
 from model_copier.web.calls import Call, call_of
 from model_copier.web.problems import problem
-from model_copier.web.readiness import Readiness
+from model_copier.web.readiness import READY, Readiness
 from model_copier.web.views import copy_of, page_token
 
 # Each caller's keys are their own: `//model-copier/rest/ACCOUNT`.
@@ -159,9 +159,9 @@ class Rest:
 
     async def ready(self, request: Request) -> Response:
         found = await self.readiness.look()
-        if set(found.values()) == {"ok"}:
+        if READY.issuperset(found.values()):
             return JSONResponse({"status": "ready", "checks": found})
-        wrong = "; ".join(f"{part} {what}" for part, what in found.items() if what != "ok")
+        wrong = "; ".join(f"{part} {what}" for part, what in found.items() if what not in READY)
         return problem(wrong, code=Code.UNAVAILABLE, status=503, request_id=call_of(request).id,
                        checks=found)  # fmt: skip
 
