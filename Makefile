@@ -68,6 +68,9 @@ chaos: .venv/installed ## REQUESTS=1000 with two workers that are killed and sto
 	@$(BIN)/python tests/chaos/run.py --requests $(or $(REQUESTS),1000) --seed $(or $(SEED),1) \
 		--pubsub $(or $(PUBSUB),local) $(if $(MUTANT),--mutant "$(MUTANT)")
 
+bench-rest: .venv/installed ## CALLERS=2000 wait at once on one process, beside FastAPI and Model.copy
+	@$(BIN)/python benchmarks/rest.py --callers $(or $(CALLERS),2000)
+
 bench-follow: .venv/installed ## what following copies gains and costs
 	@$(BIN)/python benchmarks/follow.py
 

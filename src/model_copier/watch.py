@@ -5,12 +5,14 @@ nothing lives on after the last answer; whoever waits is told, or their time is 
 """
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from model_copier.errors import UnavailableError
 from model_copier.job import Job
+from model_copier.logs import log
 from model_copier.ports import JobStore
 
 # A copy takes ten seconds at least, and its worker looks every five: a quarter is not noticed.
@@ -79,9 +81,10 @@ class Watch:
             self._ended.pop(key).cancel()
 
     async def _look(self) -> None:
+        started, looks, most = time.monotonic(), self.looks, 0
         try:
             while self._waiting and not self._closing.is_set():
-                pause = self.look_seconds
+                pause, most = self.look_seconds, max(most, self.waiting)
                 try:
                     found = await self.store.ended(list(self._waiting))
                 except UnavailableError:
@@ -98,6 +101,9 @@ class Watch:
                 if not ended.done():
                     ended.set_exception(bug)
             raise
+        finally:
+            seconds = round(time.monotonic() - started, 3)
+            log("watched", looks=self.looks - looks, most_waiting=most, seconds=seconds)
 
 
 class _LeavingError(Exception):

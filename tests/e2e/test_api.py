@@ -83,8 +83,8 @@ async def test_without_a_token_nothing_is_copied(checked: Stack):
     assert len(checked.vertex.copy_calls) == before
 
 
-async def ask(stack: Stack, key: str, timeout: float = 60) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=stack.api.url, timeout=timeout) as client:
+async def ask(stack: Stack, key: str) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=stack.api.url, timeout=60) as client:
         return await client.post(
             "/v1/models/copy",
             json=ASK | {"destination_model_id": key},

@@ -123,7 +123,7 @@ NOBODY: dict[str, Callable[[Tokens], Headers]] = {
     "no email": lambda t: _one(t.without("email")),
     "email empty": lambda t: _one(t.claiming(email="")),
     "email a list": lambda t: _one(t.claiming(email=[t.account])),
-    "both headers": lambda t: [("X-Serverless-Authorization", "Bearer " + t.good()), *_one(t.good())],
+    "both headers": lambda t: [("X-Serverless-Authorization", "Bearer x"), *_one(t.good())],
     "both headers, one empty": lambda t: [*_one(t.good()), ("X-Serverless-Authorization", "")],
     "one header twice": lambda t: _one(t.good()) * 2,
     "two tokens in one header": lambda t: [("Authorization", f"Bearer {t.good()}, Bearer x")],
