@@ -93,7 +93,9 @@ async def largest(pid: int) -> float:
         return most / 2**20
 
 
-async def measured(stack: Stack, way: str, port: int, pid: int, count: int, patience: float) -> Row:
+async def measured(
+    stack: Stack, way: str, *, port: int, pid: int, count: int, patience: float
+) -> Row:
     stack.vertex.turn(copy_seconds=COPY_SECONDS)
     memory = asyncio.create_task(largest(pid))
     answers = await callers(port, count, patience)
@@ -118,7 +120,12 @@ async def ours(folder: Path, count: int) -> Row:
     async with Stack(folder=folder, with_api=True, tick_seconds=5, settings=settings) as stack:
         assert stack.api.running is not None
         row = await measured(
-            stack, "the api", stack.api.port, stack.api.running.pid, count, PATIENCE_SECONDS
+            stack,
+            "the api",
+            port=stack.api.port,
+            pid=stack.api.running.pid,
+            count=count,
+            patience=PATIENCE_SECONDS,
         )
         log = await asyncio.to_thread(stack.api.log.read_text)
     watched = [json.loads(line) for line in log.splitlines() if '"watched"' in line]
@@ -150,7 +157,9 @@ async def theirs(folder: Path, count: int) -> Row:
             try:
                 await _listens(port)
                 way = "FastAPI, Model.copy"
-                return await measured(stack, way, port, server.pid, count, OTHER_SECONDS)
+                return await measured(
+                    stack, way, port=port, pid=server.pid, count=count, patience=OTHER_SECONDS
+                )
             finally:
                 server.kill()
                 await server.wait()

@@ -112,6 +112,17 @@ async def test_a_killed_api_stops_no_copy_and_the_same_key_gets_the_outcome(own:
     assert len(own.vertex.copy_calls) == 5
 
 
+async def test_a_caller_who_hangs_up_stops_nothing(own: Stack):
+    asking = asyncio.create_task(ask(own, "hung-up"))
+    await all_asked(own, 1)
+    asking.cancel()
+
+    async with httpx.AsyncClient(base_url=own.api.url, timeout=60) as client:
+        shown = await client.get("/v1/copies/hung-up", params={"wait": 60})
+
+    assert shown.json()["outcome"] == "succeeded"
+
+
 async def test_told_to_go_the_api_sends_a_hundred_waiters_away_with_an_answer(own: Stack):
     own.vertex.copy_seconds = 60
     asking = [asyncio.create_task(ask(own, "one-copy")) for _ in range(100)]

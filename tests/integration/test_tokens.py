@@ -34,6 +34,7 @@ CALLER = "pipeline@ec2.iam.gserviceaccount.com"
 STRANGER = "stranger@elsewhere.iam.gserviceaccount.com"
 # What anybody may call, and why: probes carry no token, and the documents say nothing of anybody.
 OPEN = {"/health", "/ready", "/openapi.json", "/docs"}
+ASK = "source_model_id=7704127342733426688&destination_model_id=target-model-260213"
 OTHER_KEY = TokenSigner(clock=time.time)
 Headers = list[tuple[str, str]]
 
@@ -263,6 +264,45 @@ async def test_401_and_403_have_one_shape(settings, cloud):
     assert unknown.json().keys() == refused.json().keys()
     assert {a.headers["content-type"] for a in (unknown, refused)} == {"application/problem+json"}
     assert unknown.json()["request_id"] == unknown.headers["x-request-id"]
+
+
+async def test_a_caller_s_copies_are_their_own(settings, cloud):
+    both = (Caller(account=CALLER), Caller(account=STRANGER))
+    door = Door(replace(settings, callers_file=both))
+    mine, theirs = (_one(Tokens(cloud.signer, a).good()) for a in (CALLER, STRANGER))
+    key = [("Idempotency-Key", "nightly")]
+
+    asked = await door.call("POST", f"/v1/models/copy?{ASK}", [*mine, *key])
+    seen = await door.call("GET", "/v1/copies/nightly", mine)
+    unseen = [
+        await door.call(method, f"/v1/copies/nightly{what}", theirs)
+        for method, what in (("GET", ""), ("POST", ":cancel"), ("POST", ":replay"))
+    ]
+    also = await door.call("POST", f"/v1/models/copy?{ASK}-2", [*theirs, *key])
+    listed = await door.call("GET", "/v1/copies", theirs)
+
+    assert (asked.status_code, seen.json()["requested_by"]) == (202, CALLER)
+    assert [answer.status_code for answer in unseen] == [404] * 3
+    assert also.status_code == 202  # the same key, of another account
+    assert [copy["requested_by"] for copy in listed.json()["copies"]] == [STRANGER]
+
+
+@pytest.mark.parametrize(
+    ("caller", "field"),
+    [
+        (Caller(account=CALLER, source_projects=frozenset({"another"})), "source_project"),
+        (Caller(account=CALLER, target_projects=frozenset({"another"})), "target_project"),
+    ],
+)
+async def test_a_caller_with_limits_names_no_other_project(settings, cloud, caller, field):
+    door = Door(replace(settings, callers_file=(caller,)))
+
+    token = _one(Tokens(cloud.signer, CALLER).good())
+    answer = await door.call("POST", f"/v1/models/copy?{ASK}", token)
+
+    assert answer.status_code == 403
+    assert answer.json()["detail"].startswith(f"{field}: ")
+    assert door.world.store.jobs == {}
 
 
 @pytest.mark.parametrize(
