@@ -370,3 +370,11 @@ def assert_says_nothing_of(headers: Headers, text: str) -> None:
     for _, value in headers:
         for part in value.split():
             assert len(part) < 20 or part not in text
+
+
+@pytest.mark.parametrize("host", ["[", "a b", "x" * 5000, ":99999999"])
+async def test_a_host_that_is_none_changes_nothing(settings, host):
+    answer = await Door(settings).call("GET", "/v1/copies", [("Host", host)])
+
+    assert answer.status_code == 401
+    assert host not in answer.text

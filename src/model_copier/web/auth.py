@@ -40,7 +40,7 @@ class Guard:
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope)
-            call, path = call_of(request), request.url.path[:200]
+            call, path = call_of(request), scope["path"][:200]
             try:
                 admitted = await self.admit(request, call)
             except UnauthenticatedError as error:

@@ -92,7 +92,7 @@ async def _rejected(request: Request, error: Exception) -> Response:
 async def _unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, UnavailableError)
     call = call_of(request)
-    path = request.url.path[:200]
+    path = request.scope["path"][:200]
     log("unavailable", severity="WARNING", path=path, request_id=call.id, why=str(error))
     return unavailable(error, request_id=call.id)
 
