@@ -27,7 +27,7 @@ demo: .venv/installed ## one copy, end to end, on this machine (FAULT=copy-fails
 	@$(BIN)/python -m local_cloud demo --copy-seconds $(or $(COPY_SECONDS),5) $(if $(FAULT),--fault $(FAULT))
 
 up: .venv/installed ## keep everything running until Ctrl-C; prints what to export
-	@exec $(BIN)/python -m local_cloud up
+	@exec $(BIN)/python -m local_cloud up $(if $(CHECK_TOKENS),--check-tokens)
 
 test: .venv/installed ## every test
 	@$(BIN)/python -m pytest -q
@@ -73,6 +73,9 @@ soak: .venv/installed ## random histories of the engine, COUNT=100000 of them fr
 chaos: .venv/installed ## REQUESTS=1000 with two workers that are killed and stopped; SEED=1, PUBSUB=google
 	@$(BIN)/python tests/chaos/run.py --requests $(or $(REQUESTS),1000) --seed $(or $(SEED),1) \
 		--pubsub $(or $(PUBSUB),local) $(if $(MUTANT),--mutant "$(MUTANT)")
+
+bench-rest: .venv/installed ## CALLERS=2000 wait at once on one process, beside FastAPI and Model.copy
+	@$(BIN)/python benchmarks/rest.py --callers $(or $(CALLERS),2000)
 
 bench-follow: .venv/installed ## what following copies gains and costs
 	@$(BIN)/python benchmarks/follow.py

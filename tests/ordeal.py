@@ -39,7 +39,7 @@ from model_copier.messages import (
     STATUS_REQUESTED,
     Message,
 )
-from model_copier.settings import Settings
+from model_copier.settings import Settings, TokenChecks
 from model_copier.web.push import MAX_BODY_BYTES
 from rubbish import Input
 from simulators import SimulatedTopics
@@ -56,6 +56,7 @@ SETTINGS = Settings(
     target_project=TARGET_PROJECT,
     store="sqlite:///unused",
     follow_seconds=0,
+    token_checks=TokenChecks.NONE,
 )
 _MAX_KEY_BYTES = 256
 _QUESTIONS = (CANCEL_REQUESTED, STATUS_REQUESTED)

@@ -26,7 +26,7 @@ from model_copier.errors import (
 )
 from model_copier.job import Job
 from model_copier.messages import Message
-from model_copier.ports import LONGEST_QUEUE
+from model_copier.ports import LONGEST_QUEUE, Wanted
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 
@@ -87,6 +87,14 @@ class SimulatedStore:
 
     async def with_operation(self, number: str) -> Sequence[Job]:
         return [job for job in self.jobs.values() if job.follows == number]
+
+    async def ended(self, keys: Collection[str]) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.key in keys and job.state.final]
+
+    async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
+        found = [job for job in self.jobs.values() if wanted.takes(job)]
+        found.sort(key=lambda job: (job.accepted_at, job.key), reverse=True)
+        return found[:limit]
 
     async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
         end = self.queues.get(queue, now)
@@ -250,3 +258,6 @@ class SimulatedTopics:
 
     async def publish_tick(self) -> None:
         self.ticks += 1
+
+    async def check(self) -> None:
+        """There is nothing that could be away."""

@@ -67,6 +67,7 @@ def demo(copy_seconds: float, fault: str | None) -> None:
 @click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
 @click.option("--worker-port", default=8080, show_default=True, envvar="WORKER_PORT")
 @click.option("--api-port", default=8081, show_default=True, envvar="API_PORT")
+@click.option("--check-tokens", is_flag=True, help="Let only pushes and callers with a token in.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -81,6 +82,8 @@ def up(
     tick_seconds: float,
     folder: Path,
     pubsub: PubSub,
+    *,
+    check_tokens: bool,
     **ports: int,
 ) -> None:
     """Run everything, the copier included, until Ctrl-C.
@@ -96,6 +99,7 @@ def up(
         tick_seconds=tick_seconds,
         pubsub=pubsub,
         with_api=True,
+        check_tokens=check_tokens,
         ports=Ports(**{name.removesuffix("_port"): port for name, port in ports.items()}),
     )
     _run(_up(stack))

@@ -34,6 +34,9 @@ SOURCE_PROJECT = "gemini-fine-tuning-source"
 TARGET_PROJECT = PROJECT  # one project holds topics, subscriptions and worker
 LOCATION = "us-central1"
 SOURCE_MODEL = "7704127342733426688"
+AUDIENCE = "https://model-copier.example"
+PUSH_ACCOUNT = f"pusher@{PROJECT}.iam.gserviceaccount.com"
+CALLER = "pipeline@ec2-pipelines.iam.gserviceaccount.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,9 @@ class Stack:
     settings: Mapping[str, str] = field(default_factory=dict)  # of worker and api
     pubsub: PubSub = field(default_factory=PubSub)
     with_api: bool = False
+    # Check the tokens of pushes and callers, signed by the local cloud; else nobody is asked.
+    check_tokens: bool = False
+    callers: Sequence[str] = (CALLER,)  # who may call the api, where tokens are checked
 
     def __post_init__(self) -> None:
         self.vertex = Vertex(**{"copy_seconds": self.copy_seconds, **self.vertex_knobs})
@@ -78,6 +84,8 @@ class Stack:
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
+        entries = [f'[[caller]]\naccount = "{name}"\n' for name in self.callers]
+        self._callers_file.write_text("\n".join(entries))
         try:
             await self.cloud.start()
             self.topics = Topics(address=self.pubsub.address)
@@ -85,6 +93,8 @@ class Stack:
                 worker_url=self.worker.url,
                 backoff_seconds=self.backoff_seconds,
                 max_delivery_attempts=self.max_delivery_attempts,
+                push_account=PUSH_ACCOUNT if self.check_tokens else "",
+                audience=AUDIENCE,
             )
             await self.worker.start(self.env)
             if self.with_api:
@@ -123,8 +133,27 @@ class Stack:
             "TARGET_PROJECT": TARGET_PROJECT,
             "LOCATION": LOCATION,
             "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
+            **self._tokens(),
             **self.settings,
         }
+
+    @property
+    def _callers_file(self) -> Path:
+        return self.folder / "callers.toml"
+
+    def _tokens(self) -> Mapping[str, str]:
+        if not self.check_tokens:
+            return {"TOKEN_CHECKS": "none"}
+        return {
+            "AUDIENCE": AUDIENCE,
+            "PUSH_ACCOUNT": PUSH_ACCOUNT,
+            "CALLERS_FILE": str(self._callers_file),
+            "CERTS_URL": self.pubsub.certs_url,
+        }
+
+    def token(self, account: str = CALLER) -> str:
+        """Sign an ID token for the api."""
+        return self.pubsub.signer.mint(email=account, audience=AUDIENCE)
 
     # Topics, subscriptions, ticks
 
@@ -154,6 +183,9 @@ class Stack:
             "MODEL_COPY_DEAD_LETTER_SUBSCRIPTION": subscription_path(DEAD_LETTERS),
             "WORKER_URL": self.worker.url,
             "API_URL": self.api.url,
+            # Whom a token must name, and for what: see PUBSUB_REST/control/tokens.
+            "API_CALLER": CALLER,
+            "API_AUDIENCE": AUDIENCE,
         }
 
 

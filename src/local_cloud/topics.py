@@ -61,14 +61,21 @@ class Topics:
         max_delivery_attempts: int = 100,
         ack_deadline_seconds: int = 60,
         forwards: bool = True,
+        push_account: str = "",
+        audience: str = "",
     ) -> None:
         """Make topics and subscriptions, pushed to a worker.
+
+        ``push_account``: push with a token of this account, for ``audience``.
 
         ``forwards``: push what Pub/Sub gives up itself, too; it takes filters, which Google's
         emulator stores and never applies.
         """
         for topic in (REQUESTS, REPLIES, DEAD_LETTERS, TICKS):
             await self.publisher.create_topic(request=Topic(name=topic_path(topic)))
+        token = None
+        if push_account:
+            token = PushConfig.OidcToken(service_account_email=push_account, audience=audience)
         backoff = RetryPolicy(
             minimum_backoff=timedelta(seconds=backoff_seconds),
             maximum_backoff=timedelta(seconds=longest_backoff_seconds),
@@ -84,7 +91,7 @@ class Topics:
                     max_delivery_attempts=max_delivery_attempts,
                 ),
             ),
-            f"{worker_url}/pubsub/requests",
+            PushConfig(push_endpoint=f"{worker_url}/pubsub/requests", oidc_token=token),
         )
         await self._push(
             Subscription(
@@ -93,7 +100,7 @@ class Topics:
                 ack_deadline_seconds=600,
                 retry_policy=backoff,
             ),
-            f"{worker_url}/pubsub/ticks",
+            PushConfig(push_endpoint=f"{worker_url}/pubsub/ticks", oidc_token=token),
         )
         if forwards:
             # What Pub/Sub forwards itself: nobody has answered it yet.
@@ -105,7 +112,7 @@ class Topics:
                     retry_policy=backoff,
                     filter="attributes:CloudPubSubDeadLetterSourceSubscription",
                 ),
-                f"{worker_url}/pubsub/dead-letters",
+                PushConfig(push_endpoint=f"{worker_url}/pubsub/dead-letters", oidc_token=token),
             )
         # What a person pulls from to see failed requests.
         await self.subscriber.create_subscription(
@@ -116,8 +123,8 @@ class Topics:
             )
         )
 
-    async def _push(self, subscription: Subscription, endpoint: str) -> None:
-        subscription.push_config = PushConfig(push_endpoint=endpoint)
+    async def _push(self, subscription: Subscription, push: PushConfig) -> None:
+        subscription.push_config = push
         await self.subscriber.create_subscription(request=subscription)
 
     async def tick(self) -> None:

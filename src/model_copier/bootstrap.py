@@ -14,8 +14,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from uuid import uuid4
 
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model_copier.adapters.pubsub import PubsubTopics
@@ -26,11 +29,17 @@ from model_copier.errors import UnavailableError
 from model_copier.logs import log
 from model_copier.messages import Contract
 from model_copier.request_data import Defaults
-from model_copier.settings import Settings
+from model_copier.settings import Settings, TokenChecks
 from model_copier.ticks import Ticks
 from model_copier.timing import Timing
+from model_copier.watch import Watch
+from model_copier.web.auth import Guard
+from model_copier.web.calls import call_of, numbered
+from model_copier.web.certificates import Certificates, fetch_from
+from model_copier.web.openapi import document_routes
 from model_copier.web.problems import HANDLERS, unavailable
 from model_copier.web.push import Push
+from model_copier.web.readiness import Readiness, date_of
 from model_copier.web.rest import Rest
 from model_copier.workflow import Workflow
 
@@ -81,22 +90,58 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
 
 
-def build_app(target: str, deliveries: Deliveries, ticks: Ticks, settings: Settings) -> ASGIApp:
+def build_app(
+    target: str,
+    deliveries: Deliveries,
+    ticks: Ticks,
+    settings: Settings,
+    *,
+    watch: Watch | None = None,
+) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
+    watch = watch or Watch(store=deliveries.workflow.store)
+    routes = routes_of(target, deliveries, ticks, settings, watch)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    # A redirect would hold the Host header as it came; a path is right or wrong.
+    app.router.redirect_slashes = False
+    certificates = Certificates(fetch=fetch_from(settings.certs_url))
+    guard = Guard(settings=settings, certificates=certificates, clock=deliveries.workflow.clock)
+    return numbered(contained(guard.before(app)))
+
+
+def routes_of(
+    target: str, deliveries: Deliveries, ticks: Ticks, settings: Settings, watch: Watch
+) -> list[Route]:
+    """Say what a target serves."""
     pushed = Push(
         deliveries=deliveries, ticks=ticks, follow_seconds=settings.follow_seconds
     ).routes()
-    called = Rest(deliveries=deliveries, wait_seconds=settings.wait_seconds).routes()
-    routes = {"worker": pushed, "api": called, "all": [*called, *pushed]}
-    app = Starlette(routes=routes[target], exception_handlers=HANDLERS)
+    # Without tokens there is no Google that we are sure to reach.
+    with_google = settings.token_checks is not TokenChecks.NONE
+    readiness = Readiness(
+        workflow=deliveries.workflow,
+        max_skew_seconds=settings.max_skew_seconds,
+        outside_now=date_of(settings.certs_url) if with_google else None,
+    )
+    rest = Rest(
+        deliveries=deliveries, watch=watch, readiness=readiness, wait_seconds=settings.wait_seconds
+    )
+    called = [*rest.routes(), *document_routes()]
+    return {"worker": pushed, "api": called, "all": [*called, *pushed]}[target]
 
-    async def contained(scope: Scope, receive: Receive, send: Send) -> None:
+
+def contained(app: ASGIApp) -> ASGIApp:
+    """Log a bug here: it was answered with 500, and raised on, it would be answered twice."""
+
+    async def containing(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await app(scope, receive, send)
-        except Exception:  # noqa: BLE001  answered 500 already; raised on, it would be answered twice
-            log("bug", severity="ERROR", path=scope["path"], traceback=traceback.format_exc())
+        except Exception:  # noqa: BLE001  whatever it is
+            path, call_id = scope["path"], call_of(Request(scope)).id
+            trace = traceback.format_exc()
+            log("bug", severity="ERROR", path=path, request_id=call_id, traceback=trace)
 
-    return contained
+    return containing
 
 
 class Service:
@@ -116,14 +161,15 @@ class Service:
                     deliveries, ticks = await connect(self._settings)
                 except UnavailableError as error:
                     log("unavailable", severity="ERROR", why=str(error))
-                    return unavailable(error)
-                self._app = build_app(self._target, deliveries, ticks, self._settings)
-                _on_sigterm(ticks.close)
+                    return unavailable(error, request_id=uuid4().hex)
+                watch = Watch(store=deliveries.workflow.store)
+                self._app = build_app(self._target, deliveries, ticks, self._settings, watch=watch)
+                _on_sigterm(ticks.close, watch.close)
             return self._app
 
 
-def _on_sigterm(leave: Callable[[], None]) -> None:
-    """End follows when the process is told to go; the server then waits for open requests.
+def _on_sigterm(*leave: Callable[[], None]) -> None:
+    """End follows and waits when the process is told to go; the server waits for open requests.
 
     The framework passes no signal on, and an open request would hold the exit for 30 s
     where Cloud Run kills after 10.
@@ -132,7 +178,8 @@ def _on_sigterm(leave: Callable[[], None]) -> None:
     previous = signal.getsignal(signal.SIGTERM)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(leave)
+        for leaving in leave:
+            loop.call_soon_threadsafe(leaving)
         if callable(previous):
             previous(number, frame)
 

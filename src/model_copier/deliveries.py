@@ -282,6 +282,7 @@ def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
         digests=(asked.digest,),
         request=asked.copy,
         original=received.original,
+        requested_by=received.requested_by,
         accepted_at=now,
         attempt_at=now,
         due_at=now,

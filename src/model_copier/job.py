@@ -88,6 +88,7 @@ class Job:
     attempt_at: datetime  # when work on it began: at acceptance, or at the replay
     copy_attempts: int = 0  # how often Vertex AI was asked
     cancel_requested: bool = False
+    requested_by: str = ""  # the account that asked over REST
     # Known only from Pub/Sub's own dead letter: nobody has tried it yet.
     untried: bool = False
 

@@ -67,6 +67,7 @@ class Received:
     attributes: Mapping[str, str]
     message_id: str
     delivery_attempt: int = 0  # 0: the subscription does not count them
+    requested_by: str = ""  # whose token came with it; never what the message says of itself
     unreadable: str = ""  # what is wrong with the delivery itself; then `data` is all of it
 
     @property

@@ -4,16 +4,44 @@ Each promise here is tried by a contract suite over every adapter that makes it.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from model_copier.job import Job
+from model_copier.job import Job, State
 from model_copier.messages import Message
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 
 # A day: 57,600 starts at 40 a minute.
 LONGEST_QUEUE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which jobs somebody wants to see: those of one ``request_source``, and all that is given."""
+
+    request_source: str
+    state: State | None = None
+    source: str = ""  # projects/P/locations/L/models/M, as it was asked for
+    target: str = ""  # likewise; not known before the source is
+    accepted_from: datetime | None = None
+    accepted_before: datetime | None = None
+    # Only what was accepted before this (moment, key): where the last page ended.
+    after: tuple[datetime, str] | None = None
+
+    def takes(self, job: Job) -> bool:
+        """What every store's query must say."""
+        at = job.accepted_at
+        return (
+            job.request_source == self.request_source
+            and (self.state is None or job.state is self.state)
+            and (not self.source or str(job.request.source.at(None)) == self.source)
+            and (not self.target or str(job.target) == self.target)
+            and (self.accepted_from is None or at >= self.accepted_from)
+            and (self.accepted_before is None or at < self.accepted_before)
+            and (self.after is None or (at, job.key) < self.after)
+        )
 
 
 class JobStore(Protocol):
@@ -54,6 +82,15 @@ class JobStore(Protocol):
 
     async def with_operation(self, number: str) -> Sequence[Job]:
         """Jobs that follow the operation whose name ends in ``number``."""
+
+    async def ended(self, keys: Collection[str]) -> Sequence[Job]:
+        """Those of the jobs with these keys that have ended. One query, however many keys."""
+
+    async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
+        """Jobs that ``wanted`` takes, the newest first (by ``accepted_at``, then ``key``).
+
+        Costs what one requester has stored, at most.
+        """
 
     async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
         """Queue up: return the end of the queue, ``now`` at the earliest, and move it on by
@@ -108,6 +145,9 @@ class Topics(Protocol):
     async def publish_letter(self, message: Message) -> None: ...
 
     async def publish_tick(self) -> None: ...
+
+    async def check(self) -> None:
+        """Return if the topic of replies is there and Pub/Sub answers; publish nothing."""
 
 
 class Clock(Protocol):

@@ -91,6 +91,9 @@ class OfJob(Reply):
     operation: str | None = Field(None, description="Vertex AI's name for the copying")
     copy_attempts: int = Field(description="how often Vertex AI was asked for the copy")
     timings: Timings = Field(description="when what happened")
+    requested_by: str | None = Field(
+        None, description="account that asked over REST; left out for a message"
+    )
     correlation: dict[str, Any] | None = Field(None, description="the request's own, untouched")
 
 
@@ -332,6 +335,7 @@ def _known_of(job: Job) -> dict[str, Any]:
             copy_seconds=_seconds(job.copy_started_at, job.copy_ended_at),
             total_seconds=_seconds(job.accepted_at, job.ended_at),
         ),
+        "requested_by": job.requested_by or None,
         "correlation": _plain(job.request.correlation),
     }
 

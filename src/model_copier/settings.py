@@ -1,18 +1,32 @@
 """The one place that reads the environment: a frozen ``Settings`` or a list of all that is wrong.
 
-Only the standard library is imported here: ``main.py`` reads the settings at start, and
-start-up time is a feature.
+Only the standard library is imported here, and by what is imported here: ``main.py`` reads the
+settings at start, and start-up time is a feature.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from enum import StrEnum
 from typing import Any, Self
+
+from model_copier.callers import Caller, read_callers
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _TOPIC = re.compile(r"(?:projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _STORE = re.compile(r"sqlite:///.+")
+
+
+class TokenChecks(StrEnum):
+    """How callers prove who they are."""
+
+    # Every token's signature is verified here: the only way that rests on nobody else.
+    VERIFY = "verify"
+    # As verify; a token whose signature Cloud Run has checked and taken off is believed too.
+    TRUST_CLOUD_RUN = "trust-cloud-run"
+    # Whoever reaches the port may do anything: for one machine.
+    NONE = "none"
 
 
 class SettingsError(Exception):
@@ -30,6 +44,13 @@ def _text(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
 
 def _names(value: str) -> frozenset[str]:
     return frozenset(part.strip() for part in value.split(",") if part.strip())
+
+
+def _token_checks(value: str) -> TokenChecks:
+    try:
+        return TokenChecks(value)
+    except ValueError:
+        raise ValueError(f"should be {', '.join(TokenChecks)}") from None
 
 
 def _number(least: float, most: float, of: str) -> Callable[[str], float]:
@@ -148,6 +169,34 @@ class Settings:
     wait_seconds: float = _setting(
         "how long `POST /v1/models/copy` waits for the outcome", _seconds(0, 3500), 290.0
     )
+    token_checks: TokenChecks = _setting(  # noqa: RUF009  a frozen enum
+        "`verify` each caller's token; `trust-cloud-run` where it has taken the signature off;"
+        " `none`: on one machine only",
+        _token_checks,
+        TokenChecks.VERIFY,
+    )
+    # One that does not change with the service's URLs, of which Cloud Run has two.
+    audience: str = _setting(
+        "the `aud` that tokens must name; required unless TOKEN_CHECKS is `none`",
+        _text(re.compile(r"\S{1,512}"), "one word, such as https://model-copier.example"),
+        "",
+    )
+    push_account: str = _setting(
+        "service account that Pub/Sub pushes as; empty: nobody may push",
+        _text(re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]+"), "an e-mail address"),
+        "",
+    )
+    callers_file: tuple[Caller, ...] = _setting(
+        "TOML file of the accounts that may call `/v1`; empty: nobody may", read_callers, ()
+    )
+    certs_url: str = _setting(
+        "where the keys that sign tokens are published",
+        _text(re.compile(r"https://\S+|http://(?:127\.0\.0\.1|localhost):\d+/\S*"), "an https URL"),
+        "https://www.googleapis.com/oauth2/v1/certs",
+    )
+    k_service: str = _setting(
+        "set by Cloud Run, not by you: the service's name", _text(re.compile(r"\S+"), "a name"), ""
+    )
     vertex_endpoint: str = _setting(
         "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC); for tests and the local run",
         _text(re.compile(r"http://[^/\s]+:\d+"), "http://HOST:PORT"),
@@ -179,6 +228,7 @@ class Settings:
                 values[setting.name] = setting.metadata["read"](text)
             except ValueError as error:
                 wrong.append(f"{variable}={text!r} {error}")
+        wrong += _wrong_with_callers(values, env)
         if "K_SERVICE" in env and str(values.get("store", "")).startswith("sqlite:"):
             wrong.append(
                 f"STORE={values['store']!r} will not do on Cloud Run: a file there is the memory"
@@ -208,6 +258,27 @@ class Settings:
         """Return the full name of one of the topics above."""
         project = self.pubsub_project or self.target_project
         return name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
+
+
+def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
+    if values.get("token_checks") is TokenChecks.NONE:
+        if "K_SERVICE" in env:
+            yield "TOKEN_CHECKS='none' will not do on Cloud Run: anybody could copy models"
+        return
+    if not env.get("AUDIENCE", "").strip():
+        yield (
+            "AUDIENCE is missing: the `aud` that tokens must name; where nobody else reaches this"
+            " machine, TOKEN_CHECKS=none does without tokens"
+        )
+    for caller in values.get("callers_file", ()):
+        for kind in ("source", "target"):
+            known = values.get(f"allowed_{kind}_projects") or {values.get(f"{kind}_project")}
+            named = getattr(caller, f"{kind}_projects") or frozenset()
+            for project in sorted(named - known):
+                yield (
+                    f"CALLERS_FILE lets {caller.account} name {project!r}, which"
+                    f" ALLOWED_{kind.upper()}_PROJECTS does not"
+                )
 
 
 def _is_required(setting: Field[Any]) -> bool:

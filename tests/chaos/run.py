@@ -182,6 +182,7 @@ class Chaos:
             "TARGET_PROJECT": TARGET_PROJECT,
             "LOCATION": LOCATION,
             "STORE": f"sqlite:///{folder / 'jobs.db'}",
+            "TOKEN_CHECKS": "none",
             **SETTINGS,
         }
 

@@ -20,7 +20,8 @@ from model_copier.errors import (
     UnavailableError,
     UnreadableRecordError,
 )
-from model_copier.job import Failure, Job, Original
+from model_copier.job import Failure, Job, Original, State
+from model_copier.ports import Wanted
 from model_copier.records import to_record
 from model_copier.resource_names import ModelName
 from model_copier.timing import Timing
@@ -182,6 +183,79 @@ async def test_a_job_that_follows_an_operation_is_found_by_its_number(store):
     assert await store.with_operation("42") == []
 
 
+async def test_of_many_jobs_those_that_have_ended_are_told_in_one_answer(store):
+    for key in "abc":
+        await store.create(job(key))
+    b = await store.get("b")
+    await store.save(b.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
+
+    assert [found.key for found in await store.ended(["a", "b", "nobody"])] == ["b"]
+    assert await store.ended(["a", "c"]) == []
+    assert await store.ended([]) == []
+
+
+async def test_a_job_that_is_worked_on_again_has_not_ended(store):
+    stored = await store.create(job())
+    failed = await store.save(stored.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
+    again = failed.replayed(START, request=failed.request, digest="d", original=failed.original)
+    await store.save(again)
+
+    assert await store.ended(["a"]) == []
+
+
+async def test_thousands_of_keys_are_one_question(store):
+    await store.create(job("key-4999"))
+
+    assert await store.ended([f"key-{number}" for number in range(5000)]) == []
+
+
+async def test_a_requester_finds_their_own_the_newest_first(store):
+    for number, key in enumerate("abcd"):
+        await store.create(job(key, accepted_at=START + timedelta(seconds=number // 2)))
+    await store.create(job("e", request_source="//somebody/else"))
+
+    found = await store.find(Wanted(request_source="//ec2"), 3)
+
+    assert [job.key for job in found] == ["d", "c", "b"]
+
+
+async def test_a_page_begins_where_the_last_one_ended(store):
+    for number, key in enumerate("abcd"):
+        await store.create(job(key, accepted_at=START + timedelta(seconds=number // 2)))
+    wanted = Wanted(request_source="//ec2")
+
+    pages: list[str] = []
+    while found := await store.find(wanted, 1):
+        pages += [job.key for job in found]
+        wanted = replace(wanted, after=(found[-1].accepted_at, found[-1].key))
+
+    assert pages == ["d", "c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "keys"),
+    [
+        ({"state": State.ACCEPTED}, ["b", "a"]),
+        ({"state": State.FAILED}, ["c"]),
+        ({"source": "projects/source/locations/us-central1/models/7"}, ["c", "b", "a"]),
+        ({"source": "projects/source/locations/us-central1/models/8"}, []),
+        ({"target": "projects/target/locations/us-central1/models/m"}, ["b"]),
+        ({"accepted_from": START + timedelta(seconds=1)}, ["c", "b"]),
+        ({"accepted_before": START + timedelta(seconds=1)}, ["a"]),
+    ],
+)
+async def test_what_is_asked_for_is_found_and_nothing_else(store, wanted, keys):
+    for number, key in enumerate("abc"):
+        await store.create(job(key, accepted_at=START + timedelta(seconds=number)))
+    await store.save(holding(await store.get("b")))
+    failed = (await store.get("c")).failed(START, Failure(code=Code.NOT_FOUND, message="no"))
+    await store.save(failed)
+
+    found = await store.find(Wanted(request_source="//ec2", **wanted), 10)
+
+    assert [job.key for job in found] == keys
+
+
 async def test_turns_are_given_out_one_after_the_other(store):
     turns = await asyncio.gather(*(store.take_turn("here", START, 1.5) for _ in range(20)))
 
@@ -270,8 +344,10 @@ async def test_a_file_of_an_earlier_version_is_given_what_it_lacks(tmp_path: Pat
     before.close()
 
     store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    found = await store.find(Wanted(request_source="//ec2", state=State.ACCEPTED), 10)
     await store.save(replace(job(), version=1, tries=1))
 
+    assert [job.key for job in found] == ["a"]
     saved = await store.get("a")
     assert saved is not None
     assert saved.tries == 1
@@ -308,6 +384,19 @@ async def test_the_due_query_reads_an_index_and_not_all_jobs(tmp_path: Path):
     look.close()
 
     assert "USING INDEX jobs_due" in str(plan)
+    await store.close()
+
+
+async def test_a_page_of_copies_reads_an_index_and_not_all_jobs(tmp_path: Path):
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+
+    plan, _ = store._execute(
+        "EXPLAIN QUERY PLAN SELECT record FROM jobs WHERE request_source = 'a'"
+        " ORDER BY accepted_at DESC, key DESC LIMIT 5",
+        (),
+    )
+
+    assert ["jobs_by_requester" in step[3] for step in plan] == [True]
     await store.close()
 
 

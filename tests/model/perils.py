@@ -26,6 +26,7 @@ from model_copier.errors import (
     outcome_of_copy_call,
 )
 from model_copier.job import Job, State
+from model_copier.ports import Wanted
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 from model_copier.ticks import Ticks
@@ -444,6 +445,12 @@ class _StorePort:
         )
         return found
 
+    async def ended(self, keys: Collection[str]) -> Sequence[Job]:
+        raise NotImplementedError  # for callers who wait; here nobody does
+
+    async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
+        raise NotImplementedError  # likewise
+
     async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
         store = self.worker.cloud.store
         turn: datetime = await self._write(
@@ -462,6 +469,9 @@ class _StorePort:
 @dataclass
 class _TopicsPort:
     worker: Worker
+
+    async def check(self) -> None:
+        raise NotImplementedError  # asked by a probe, never by the engine
 
     async def _publish(self, name: str, coroutine: Callable[[], Any]) -> None:
         await self.worker.call(

@@ -6,14 +6,18 @@ import pytest
 
 from model_copier.settings import Settings, SettingsError, rows
 
-ENV = {"SOURCE_PROJECT": "tuning", "TARGET_PROJECT": "serving", "STORE": "sqlite:///jobs.db"}
+REQUIRED = {"SOURCE_PROJECT": "tuning", "TARGET_PROJECT": "serving", "STORE": "sqlite:///jobs.db"}
+ENV = REQUIRED | {"AUDIENCE": "https://copier.example"}
 
 
-def test_three_settings_are_enough():
+def test_four_settings_are_enough():
     settings = Settings.from_env(ENV)
 
     assert settings == Settings(
-        source_project="tuning", target_project="serving", store="sqlite:///jobs.db"
+        source_project="tuning",
+        target_project="serving",
+        store="sqlite:///jobs.db",
+        audience="https://copier.example",
     )
 
 
@@ -21,6 +25,7 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
     env = {
         "TARGET_PROJECT": "Serving",
         "STORE": "redis://here",
+        "AUDIENCE": "https://copier.example",
         "LOCATION": "us central1",
         "REPLY_TOPIC": "a/b",
         "FOLLOW_SECONDS": "long",
@@ -100,11 +105,11 @@ def test_the_table_names_every_setting_once_and_says_what_it_is_for():
 
     assert [name for name, _, _ in table] == [field.name.upper() for field in fields(Settings)]
     assert all(about for _, _, about in table)
-    assert {name for name, default, _ in table if default == "required"} == ENV.keys()
+    assert {name for name, default, _ in table if default == "required"} == REQUIRED.keys()
 
 
 def test_the_defaults_in_the_table_are_the_ones_that_count():
-    written_out = {name: default for name, default, _ in rows() if default != "required"}
+    written_out = {n: default for n, default, _ in rows() if default not in ("", "required")}
 
     assert Settings.from_env(ENV | written_out) == Settings.from_env(ENV)
 

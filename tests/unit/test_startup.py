@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ENV = {"SOURCE_PROJECT": "s-project", "TARGET_PROJECT": "t-project", "STORE": "sqlite:///jobs.db"}
+ENV = {
+    "SOURCE_PROJECT": "s-project",
+    "TARGET_PROJECT": "t-project",
+    "STORE": "sqlite:///jobs.db",
+    "AUDIENCE": "https://copier.example",
+}
 LOOK = """
 import json, sys
 import functions_framework.aio
@@ -35,10 +40,10 @@ def start(env: dict[str, str], code: str = LOOK) -> subprocess.CompletedProcess[
 def test_main_adds_only_the_settings_to_what_the_framework_imports():
     loaded = json.loads(start(ENV).stdout)
 
-    assert loaded == ["main", "model_copier", "model_copier.settings"]
+    assert loaded == ["main", "model_copier", "model_copier.callers", "model_copier.settings"]
 
 
-@pytest.mark.parametrize("missing", ["SOURCE_PROJECT", "TARGET_PROJECT", "STORE"])
+@pytest.mark.parametrize("missing", ENV)
 def test_a_missing_setting_ends_the_start_with_its_name(missing):
     ended = start({name: value for name, value in ENV.items() if name != missing})
 

@@ -7,7 +7,7 @@ gives no CPU to what goes on after the answer. A publish here has ended when it 
 import asyncio
 
 import grpc
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, PermissionDenied
 from google.auth.exceptions import GoogleAuthError
 from google.pubsub_v1 import PublisherAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
@@ -49,6 +49,18 @@ class PubsubTopics:
 
     async def publish_tick(self) -> None:
         await self._publish(self._tick_topic, Message(data=b"{}", attributes={}))
+
+    async def check(self) -> None:
+        topic = self._reply_topic
+        try:
+            async with asyncio.timeout(self._call_seconds):
+                await self._connected().get_topic(
+                    topic=topic, retry=None, timeout=self._call_seconds
+                )
+        except PermissionDenied:
+            return  # Pub/Sub answers; who may publish need not be allowed to look
+        except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"{topic}: {error}") from error
 
     async def _publish(self, topic: str, message: Message) -> None:
         request = PublishRequest(

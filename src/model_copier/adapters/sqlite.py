@@ -7,6 +7,7 @@ is the memory of one instance.
 """
 
 import asyncio
+import json
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from model_copier.errors import (
 )
 from model_copier.job import Job
 from model_copier.logs import log
-from model_copier.ports import LONGEST_QUEUE
+from model_copier.ports import LONGEST_QUEUE, Wanted
 from model_copier.records import from_record, to_record
 
 # `destination` is set while the job holds it: the index is the lock.
@@ -38,7 +39,12 @@ CREATE TABLE IF NOT EXISTS jobs (
     trace TEXT,
     operation TEXT,
     expires_at REAL,
-    record BLOB NOT NULL
+    record BLOB NOT NULL,
+    request_source TEXT,
+    accepted_at REAL,
+    state TEXT,
+    source TEXT,
+    target TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_destination ON jobs (destination)
@@ -46,15 +52,41 @@ CREATE UNIQUE INDEX IF NOT EXISTS jobs_destination ON jobs (destination)
 CREATE INDEX IF NOT EXISTS jobs_trace ON jobs (trace) WHERE trace IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_operation ON jobs (operation) WHERE operation IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_by_requester ON jobs (request_source, accepted_at, key);
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY, ends_at REAL NOT NULL) WITHOUT ROWID;
 """
 _INSERT = """
-INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record, key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record,
+    request_source, accepted_at, state, source, target, key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = """
 UPDATE jobs SET version = ?, due_at = ?, destination = ?, trace = ?, operation = ?,
-    expires_at = ?, record = ? WHERE key = ? AND version = ?
+    expires_at = ?, record = ?, request_source = ?, accepted_at = ?, state = ?, source = ?,
+    target = ? WHERE key = ? AND version = ?
+"""
+_FIND = """
+SELECT record FROM jobs WHERE request_source = :request_source
+    AND (:state IS NULL OR state = :state)
+    AND (:source = '' OR source = :source)
+    AND (:target = '' OR target = :target)
+    AND (:from IS NULL OR accepted_at >= :from)
+    AND (:before IS NULL OR accepted_at < :before)
+    AND (:after_at IS NULL OR (accepted_at, key) < (:after_at, :after_key))
+ORDER BY accepted_at DESC, key DESC LIMIT :limit
+"""
+# The columns that a file of an earlier version lacks, and those to be filled from the record.
+_ADDED = {
+    "trace": "TEXT",
+    "operation": "TEXT",
+    "request_source": "TEXT",
+    "accepted_at": "REAL",
+    "state": "TEXT",
+    "source": "TEXT",
+    "target": "TEXT",
+}
+_FILL = """
+UPDATE jobs SET request_source = ?, accepted_at = ?, state = ?, source = ?, target = ? WHERE key = ?
 """
 # Read and moved on in one statement, so that no two processes get one turn.
 _TAKE_TURN = """
@@ -135,6 +167,30 @@ class SqliteJobStore:
         found = await self._read("SELECT record FROM jobs WHERE operation = ?", (number,))
         return list(_readable(row[0] for row in found))
 
+    async def ended(self, keys: Collection[str]) -> Sequence[Job]:
+        found = await self._read(
+            "SELECT record FROM jobs WHERE key IN (SELECT value FROM json_each(?))"
+            " AND state NOT IN ('ACCEPTED', 'COPYING')",
+            (json.dumps(list(keys)),),
+        )
+        return list(_readable(row[0] for row in found))
+
+    async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
+        after_at, after_key = wanted.after or (None, "")
+        values = {
+            "request_source": wanted.request_source,
+            "state": wanted.state,
+            "source": wanted.source,
+            "target": wanted.target,
+            "from": _moment(wanted.accepted_from),
+            "before": _moment(wanted.accepted_before),
+            "after_at": _moment(after_at),
+            "after_key": after_key,
+            "limit": limit,
+        }
+        found = await self._read(_FIND, values)
+        return list(_readable(row[0] for row in found))
+
     async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
         values = {
             "name": queue,
@@ -184,8 +240,13 @@ def _migrate(connection: sqlite3.Connection) -> None:
     """Give a file of an earlier version the columns that it lacks."""
     connection.execute("BEGIN IMMEDIATE")  # only one opener does it
     there = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
-    for column in {"trace", "operation"} - there if there else ():
-        connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT")
+    lacking = {name: kind for name, kind in _ADDED.items() if there and name not in there}
+    for column, kind in lacking.items():
+        connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
+    if "state" in lacking:
+        for key, record in connection.execute("SELECT key, record FROM jobs").fetchall():
+            for job in _readable([record]):
+                connection.execute(_FILL, (*_shown_columns(job), key))
     connection.execute("COMMIT")
 
 
@@ -218,4 +279,19 @@ def _columns(job: Job) -> tuple[object, ...]:
         job.follows,
         job.expires_at.timestamp() if job.expires_at else None,
         to_record(job),
+        *_shown_columns(job),
     )
+
+
+def _shown_columns(job: Job) -> tuple[object, ...]:
+    return (
+        job.request_source,
+        job.accepted_at.timestamp(),
+        job.state,
+        str(job.request.source.at(None)),
+        str(job.target) if job.target else None,
+    )
+
+
+def _moment(at: datetime | None) -> float | None:
+    return at.timestamp() if at else None

@@ -1,8 +1,13 @@
-"""Errors over HTTP, in the one form of RFC 9457."""
+"""Errors over HTTP, in the one form of RFC 9457.
+
+What must not break: an answer tells what the caller can use, and nothing of our inside or
+of the headers that came.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -10,6 +15,7 @@ from starlette.types import ExceptionHandler
 
 from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.logs import log
+from model_copier.web.calls import call_of
 
 # https://cloud.google.com/apis/design/errors#handling_errors; what is not here is 502 for a
 # copy that failed, since it failed behind us.
@@ -25,60 +31,100 @@ _STATUS = {
     Code.RESOURCE_EXHAUSTED: 429,
     Code.DEADLINE_EXCEEDED: 504,
 }
+_RETRY_AFTER = {429: "60", 503: "5"}  # a minute: Vertex AI's quotas are counted in minutes
+_TYPE = "https://modelcopier.dev/problems/{}"
+
+
+class Problem(BaseModel):
+    """What is answered when it is not what was asked for (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="a stable URI: the kind of problem")
+    status: int = Field(description="as in the status line")
+    title: str = Field(description="the status in words")
+    detail: str = Field(description="what went wrong, for a person; the words may change")
+    code: Code = Field(description="canonical code of Google's APIs, by name")
+    request_id: str = Field(description="of this call, as in X-Request-Id; say it when you ask us")
 
 
 def problem(
     detail: str,
     *,
     code: Code,
+    request_id: str,
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> JSONResponse:
     """Say what went wrong; the status follows from the code unless it is given."""
     status = status or _STATUS.get(code, 502)
+    kind = code.lower().replace("_", "-")
+    found = Problem(
+        type=_TYPE.format(kind),
+        status=status,
+        title=HTTPStatus(status).phrase,
+        detail=detail.encode(errors="replace").decode(),  # half a surrogate pair is no JSON
+        code=code,
+        request_id=request_id,
+    )
+    if status in _RETRY_AFTER:
+        headers = {"Retry-After": _RETRY_AFTER[status], **(headers or {})}
     return JSONResponse(
-        {
-            "type": f"https://modelcopier.dev/problems/{code.lower().replace('_', '-')}",
-            "status": status,
-            "title": HTTPStatus(status).phrase,
-            "detail": detail,
-            "code": code,
-            **more,
-        },
+        {**found.model_dump(mode="json"), **more},
         status_code=status,
         media_type="application/problem+json",
         headers=headers,
     )
 
 
-def unavailable(error: UnavailableError) -> JSONResponse:
+def unavailable(error: UnavailableError, *, request_id: str) -> JSONResponse:
     """Nothing was done: whoever calls, Pub/Sub included, tries again."""
-    return problem(str(error), code=Code.UNAVAILABLE, status=503, headers={"Retry-After": "5"})
+    return problem(str(error), code=Code.UNAVAILABLE, status=503, request_id=request_id)
 
 
-async def _rejected(_request: Request, error: Exception) -> Response:
+async def _rejected(request: Request, error: Exception) -> Response:
     assert isinstance(error, RejectedError)
-    return problem(f"{error}; {error.hint}" if error.hint else str(error), code=error.code)
+    detail = f"{error}; {error.hint}" if error.hint else str(error)
+    return problem(detail, code=error.code, request_id=call_of(request).id)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, UnavailableError)
-    log("unavailable", severity="WARNING", path=request.url.path, why=str(error))
-    return unavailable(error)
+    call = call_of(request)
+    path = request.scope["path"][:200]
+    log("unavailable", severity="WARNING", path=path, request_id=call.id, why=str(error))
+    return unavailable(error, request_id=call.id)
 
 
-async def _http(_request: Request, error: Exception) -> Response:
-    """The application's own 404, 405 and 413."""
+async def _http(request: Request, error: Exception) -> Response:
+    """The application's own 404, 405, 413 and 415."""
     assert isinstance(error, HTTPException)
     code = {404: Code.NOT_FOUND, 405: Code.UNIMPLEMENTED}.get(
         error.status_code, Code.INVALID_ARGUMENT
     )
-    return problem(error.detail, code=code, status=error.status_code, headers=error.headers)
+    return problem(
+        error.detail,
+        code=code,
+        status=error.status_code,
+        request_id=call_of(request).id,
+        headers=error.headers,
+    )
+
+
+async def _bug(request: Request, _error: Exception) -> Response:
+    """Nothing of it is told: the log has the trace, under the same id."""
+    return problem(
+        "a bug of ours; what was stored is safe",
+        code=Code.INTERNAL,
+        status=500,
+        request_id=call_of(request).id,
+    )
 
 
 HANDLERS: Mapping[type[Exception], ExceptionHandler] = {
     RejectedError: _rejected,
     UnavailableError: _unavailable,
     HTTPException: _http,
+    Exception: _bug,
 }

@@ -2,32 +2,59 @@
 
 ``POST /v1/models/copy`` stores the job and waits for its outcome; the caller hanging up,
 or this process dying, does not stop the copy. Errors are problem details (RFC 9457).
-Who may call is decided in front of this service, by Cloud Run's IAM.
+What must not break: a caller sees and touches what they asked for themselves, nothing else.
 """
 
 import asyncio
-import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from uuid import uuid4
 
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from model_copier import messages, replies
 from model_copier.deliveries import Deliveries
-from model_copier.errors import Code, RejectedError, UnavailableError
+from model_copier.errors import Code, RejectedError
 from model_copier.job import Job, State
 from model_copier.logs import log
 from model_copier.messages import REQUESTED, Asked, Identity, Received
-from model_copier.web.bodies import read_body
+from model_copier.watch import Watch
+from model_copier.web.asking import (
+    ID_PATTERN,
+    Listing,
+    fields_of,
+    idempotency_key,
+    preferred,
+    wait_of,
+    without_body,
+)
+from model_copier.web.calls import Call, call_of
 from model_copier.web.problems import problem
+from model_copier.web.readiness import READY, Readiness
+from model_copier.web.views import copy_of, page_token
 
-MAX_BODY_BYTES = 128 * 1024  # a request's data has at most half of that
-# Callers have no names of their own here; their keys share one namespace.
+# Each caller's keys are their own: `//model-copier/rest/ACCOUNT`.
 SOURCE = "//model-copier/rest"
-_PREFER = re.compile(r"(?:^|[,;\s])(?P<name>respond-async|wait=(?P<seconds>\d+))(?=$|[,;\s])")
+RETRY_SECONDS = 5
+
+
+class _IdConvertor(Convertor[str]):
+    """Ids have no colon, so `ID:cancel` is no id."""
+
+    regex = ID_PATTERN
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("copy_id", _IdConvertor())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,113 +62,212 @@ class Rest:
     """The api's endpoints."""
 
     deliveries: Deliveries
+    watch: Watch
+    readiness: Readiness
     wait_seconds: float  # longest that a call waits for an outcome
 
     def routes(self) -> list[Route]:
         return [
             Route("/v1/models/copy", self.copy, methods=["POST"]),
-            Route("/v1/copies/{request_id}", self.show, methods=["GET"]),
+            Route("/v1/copies", self.list, methods=["GET"]),
+            Route("/v1/copies/{id:copy_id}", self.show, methods=["GET"]),
+            Route("/v1/copies/{id:copy_id}:cancel", self.cancel, methods=["POST"]),
+            Route("/v1/copies/{id:copy_id}:replay", self.replay, methods=["POST"]),
             Route("/health", _health, methods=["GET"]),
+            Route("/ready", self.ready, methods=["GET"]),
         ]
 
     async def copy(self, request: Request) -> Response:
-        started = time.monotonic()
-        request_id = request.headers.get("idempotency-key") or uuid4().hex
-        identity = Identity(source=SOURCE, request_id=request_id)
-        received = await _received(request, identity)
-        asked = self.deliveries.contract.read(received)
-        assert isinstance(asked, Asked)
+        started, call = time.monotonic(), call_of(request)
+        identity = Identity(source=_source(call), request_id=idempotency_key(request) or call.id)
+        data = await fields_of(request, from_query=True)
+        received = _received(identity, call, messages.canonical({} if data is None else data))
+        asked = self._read(received, call)
         if asked.copy.validate_only:
             planned = await self.deliveries.validate(asked.copy)
-            reply = replies.validated_of(asked, planned)
-            return JSONResponse(reply.model_dump(mode="json", exclude_none=True))
+            return _json(replies.validated_of(asked, planned))
+        if (stored := await self._conflict(asked)) is not None:
+            return problem(stored, code=Code.ALREADY_EXISTS, status=422, request_id=call.id)
         told = await self.deliveries.accept(received)
         if told.verdict == "conflict":
-            return problem(told.reason, code=Code.ALREADY_EXISTS)
-        job = await self._ended(identity.key, _wait(request, self.wait_seconds))
+            return problem(told.reason, code=Code.ALREADY_EXISTS, status=422, request_id=call.id)
+        waiting = preferred(request, self.wait_seconds)
+        job = await self._ended(request, identity.key, waiting.seconds)
         seconds = round(time.monotonic() - started, 3)
-        log("copy", request_id=request_id, state=job.state, seconds=seconds)
-        return _answer(job)
+        log("copy", verdict=told.verdict, request_id=call.id, copy=identity.request_id,
+            requested_by=job.requested_by, state=job.state, seconds=seconds)  # fmt: skip
+        answer = _answer(job, call)
+        if waiting.applied:
+            answer.headers["Preference-Applied"] = waiting.applied
+        return answer
+
+    async def list(self, request: Request) -> Response:
+        listing = Listing.read(request, _source(call_of(request)))
+        # One more than shown tells whether there is a next page.
+        found = await self.deliveries.workflow.store.find(listing.wanted, listing.size + 1)
+        shown = found[: listing.size]
+        token = page_token(shown[-1], listing.query) if len(found) > len(shown) else ""
+        return JSONResponse({"copies": [copy_of(job) for job in shown], "next_page_token": token})
 
     async def show(self, request: Request) -> Response:
-        identity = Identity(source=SOURCE, request_id=request.path_params["request_id"])
-        job = await self.deliveries.workflow.store.get(identity.key)
-        if job is None:
-            detail = f"no copy with the id {identity.request_id!r} was asked for here"
-            return problem(detail, code=Code.NOT_FOUND)
-        return JSONResponse(_view(job))
+        seconds = wait_of(request, self.wait_seconds)
+        job = await self._ended(request, _identity(request).key, seconds)
+        headers = {} if job.state.final else {"Retry-After": str(RETRY_SECONDS)}
+        return JSONResponse(copy_of(job, history=True), headers=headers)
 
-    async def _ended(self, key: str, seconds: float) -> Job:
-        """Wait for the job's end; the worker moves it on. Past ``seconds``: as it is then."""
-        until = time.monotonic() + seconds
-        pause = 0.1
-        while True:
-            job = await self.deliveries.workflow.store.get(key)
-            if job is None:
-                raise UnavailableError("the job is gone from the store")
-            left = until - time.monotonic()
-            if job.state.final or left <= 0:
-                return job
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 1.5, 1.0)
+    async def cancel(self, request: Request) -> Response:
+        await without_body(request)
+        identity, call = _identity(request), call_of(request)
+        job = await self._found(identity.key)
+        if job.state.final and job.state is not State.CANCELLED:
+            return problem(
+                f"the copy has ended: {job.state}",
+                code=Code.FAILED_PRECONDITION,
+                status=409,
+                request_id=call.id,
+                copy=copy_of(job),
+            )
+        told = await self.deliveries.cancel(identity)
+        log("cancel", verdict=told.verdict, request_id=call.id, copy=identity.request_id,
+            caller=call.account)  # fmt: skip
+        return _state_of(await self._found(identity.key))
+
+    async def replay(self, request: Request) -> Response:
+        """Work on a failed copy once more; a body repairs its request."""
+        identity, call = _identity(request), call_of(request)
+        data = await fields_of(request, from_query=False)
+        job = await self._found(identity.key)
+        if job.state is not State.FAILED:
+            return problem(
+                f"only a failed copy can be replayed; this one is {job.state}",
+                code=Code.FAILED_PRECONDITION,
+                status=409,
+                request_id=call.id,
+                copy=copy_of(job),
+            )
+        content = job.original.data if data is None else messages.canonical(data)
+        received = _received(identity, call, content, replay_of=job.outcome_id)
+        if self._read(received, call).copy.validate_only:
+            raise RejectedError("validate_only: a replay is for real")
+        told = await self.deliveries.accept(received)
+        log("replay", verdict=told.verdict, request_id=call.id, copy=identity.request_id,
+            caller=call.account)  # fmt: skip
+        if told.verdict in {"rejected", "conflict"}:
+            return problem(told.reason, code=Code.FAILED_PRECONDITION, status=409,
+                           request_id=call.id)  # fmt: skip
+        return _state_of(await self._found(identity.key))
+
+    async def ready(self, request: Request) -> Response:
+        found = await self.readiness.look()
+        if READY.issuperset(found.values()):
+            return JSONResponse({"status": "ready", "checks": found})
+        wrong = "; ".join(f"{part} {what}" for part, what in found.items() if what not in READY)
+        return problem(wrong, code=Code.UNAVAILABLE, status=503, request_id=call_of(request).id,
+                       checks=found)  # fmt: skip
+
+    def _read(self, received: Received, call: Call) -> Asked:
+        asked = self.deliveries.contract.read(received)
+        assert isinstance(asked, Asked)
+        refusal = call.caller and call.caller.refusal(
+            source_project=asked.copy.source.project, target_project=asked.copy.target_project
+        )
+        if refusal:
+            log("refused", severity="WARNING", status=403, request_id=call.id,
+                caller=call.account, why=refusal)  # fmt: skip
+            raise RejectedError(refusal, code=Code.PERMISSION_DENIED)
+        return asked
+
+    async def _conflict(self, asked: Asked) -> str | None:
+        """See before it is accepted: a caller who is told needs no letter."""
+        job = await self.deliveries.workflow.store.get(asked.identity.key)
+        if job is None or asked.digest in job.digests:
+            return None
+        return "Idempotency-Key: was used for another request; take a new one"
+
+    async def _ended(self, request: Request, key: str, seconds: float) -> Job:
+        """Wait for the job's end, or until the caller hangs up; past that: as it is then."""
+        if seconds <= 0:
+            return await self._found(key)
+        ended = asyncio.create_task(self.watch.until_ended(key, seconds))
+        gone = asyncio.create_task(_hung_up(request))
+        try:
+            await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+            job = await ended if ended.done() else await self._found(key)
+        finally:
+            for task in (ended, gone):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        return _there(job)
+
+    async def _found(self, key: str) -> Job:
+        return _there(await self.deliveries.workflow.store.get(key))
+
+
+def _there(job: Job | None) -> Job:
+    if job is None:
+        raise HTTPException(404, "you have asked for no copy with this id")
+    return job
+
+
+async def _hung_up(request: Request) -> None:
+    """Return when nobody waits for the answer any more."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _health(_request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-async def _received(request: Request, identity: Identity) -> Received:
+def _source(call: Call) -> str:
+    return f"{SOURCE}/{call.account}" if call.account else SOURCE
+
+
+def _identity(request: Request) -> Identity:
+    return Identity(source=_source(call_of(request)), request_id=request.path_params["id"])
+
+
+def _received(identity: Identity, call: Call, data: bytes, **more: str) -> Received:
     """Turn a call into the message that asks for the same, so that its letter can be replayed."""
-    data: object = dict(request.query_params)
-    body = await read_body(request, MAX_BODY_BYTES)
-    if body:
-        if data:
-            raise RejectedError("give the fields as query parameters or as JSON, not as both")
-        data = messages.parse_json(body)
     return Received(
-        data=messages.canonical(data),
+        data=data,
         attributes={
             "ce-specversion": "1.0",
             "ce-id": identity.request_id,
             "ce-source": identity.source,
             "ce-type": REQUESTED,
             "content-type": "application/json",
+            **more,
         },
         message_id="",
+        requested_by=call.account,
     )
 
 
-def _wait(request: Request, most: float) -> float:
-    """How long the caller wants to wait (RFC 7240), within our limit."""
-    for found in _PREFER.finditer(request.headers.get("prefer", "")):
-        if found["name"] == "respond-async":
-            return 0
-        return min(float(found["seconds"]), most)
-    return most
-
-
-def _answer(job: Job) -> Response:
-    view = _view(job)
+def _answer(job: Job, call: Call) -> Response:
+    """Answer as the seed does where the copy is there; where it is not, say why."""
+    view = copy_of(job)
     if job.state is State.SUCCEEDED:
         return JSONResponse({"status": "success", **view})
     if job.failure is not None:
-        return problem(job.failure.in_words, code=job.failure.code, copy=view)
+        failure = job.failure
+        return problem(failure.in_words, code=failure.code, request_id=call.id, copy=view)
     if job.state is State.CANCELLED:
-        return problem(
-            "the copy was cancelled: a caller asked for it", code=Code.CANCELLED, copy=view
-        )
-    location = f"/v1/copies/{job.request_id}"
-    return JSONResponse(
-        {"status": "pending", **view},
-        status_code=202,
-        headers={"Location": location, "Retry-After": "5"},
-    )
+        return problem("the copy was cancelled: a caller asked for it", code=Code.CANCELLED,
+                       request_id=call.id, copy=view)  # fmt: skip
+    return _pending(view)
 
 
-def _view(job: Job) -> dict[str, object]:
-    """How the copy stands; once it has ended, all that its reply tells."""
-    reply = replies.outcome_of(job) if job.state.final else replies.known_of(job)
-    return reply.model_dump(mode="json", exclude_none=True) | {
-        "state": job.state,
-        "done": job.state.final,
-    }
+def _state_of(job: Job) -> Response:
+    view = copy_of(job)
+    return JSONResponse(view) if job.state.final else _pending(view)
+
+
+def _pending(view: dict[str, object]) -> Response:
+    headers = {"Location": f"/v1/copies/{view['id']}", "Retry-After": str(RETRY_SECONDS)}
+    return JSONResponse({"status": "pending", **view}, status_code=202, headers=headers)
+
+
+def _json(reply: replies.Reply) -> Response:
+    return JSONResponse(reply.model_dump(mode="json", exclude_none=True))

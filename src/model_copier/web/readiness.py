@@ -1,0 +1,94 @@
+"""Whether this process could do its work now: store, reply topic and clock.
+
+What must not break: however often it is asked, what it looks at is asked once in
+KEPT_SECONDS; it is open to everybody, and tells no names.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from google.auth.exceptions import TransportError
+from google.auth.transport.requests import Request
+
+from model_copier.errors import UnavailableError
+from model_copier.logs import log
+from model_copier.workflow import Workflow
+
+KEPT_SECONDS = 5.0
+LONGEST_SECONDS = 10.0
+NOT_CHECKED = "not checked"
+READY = frozenset({"ok", NOT_CHECKED})
+# An HTTP date has whole seconds.
+_DATE_SECONDS = 1.0
+
+
+@dataclass(kw_only=True)
+class Readiness:
+    """One for each process. ``outside_now`` blocks; None: there is nothing to hold the clock to."""
+
+    workflow: Workflow
+    max_skew_seconds: float
+    outside_now: Callable[[], datetime] | None = None
+    _found: dict[str, str] = field(default_factory=dict)
+    _until: float = float("-inf")
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def look(self) -> dict[str, str]:
+        """Say of each part: ok, not checked, or what is wrong."""
+        async with self._turn:
+            if time.monotonic() >= self._until:
+                self._found = await self._look()
+                self._until = time.monotonic() + KEPT_SECONDS
+            return self._found
+
+    async def _look(self) -> dict[str, str]:
+        parts = {"store": self._store, "reply_topic": self._reply_topic, "clock": self._clock}
+        found: dict[str, str] = {}
+        for name, look in parts.items():
+            try:
+                async with asyncio.timeout(LONGEST_SECONDS):
+                    found[name] = await look()
+            except (UnavailableError, TimeoutError) as error:
+                log("not_ready", severity="WARNING", part=name, why=str(error) or "no answer")
+                found[name] = "cannot be reached"
+        return found
+
+    async def _store(self) -> str:
+        await self.workflow.store.next_due_at()
+        return "ok"
+
+    async def _reply_topic(self) -> str:
+        await self.workflow.topics.check()
+        return "ok"
+
+    async def _clock(self) -> str:
+        if self.outside_now is None:
+            return NOT_CHECKED
+        try:
+            outside = await asyncio.to_thread(self.outside_now)
+        except UnavailableError as error:
+            log("clock_not_checked", severity="WARNING", why=str(error))
+            return NOT_CHECKED  # the server of the keys is away: that stops nobody else either
+        skew = abs((self.workflow.clock.now() - outside).total_seconds())
+        if skew > self.max_skew_seconds + _DATE_SECONDS:
+            log("not_ready", severity="ERROR", part="clock", why=f"{skew:.1f} s from Google's")
+            return "is further from Google's than MAX_SKEW_SECONDS"
+        return "ok"
+
+
+def date_of(url: str) -> Callable[[], datetime]:
+    """Read the time off the answer of a web server."""
+
+    def read() -> datetime:
+        try:
+            answer = Request()(url, method="GET", timeout=LONGEST_SECONDS / 2)
+            found = parsedate_to_datetime(answer.headers["date"])
+        except (TransportError, KeyError, ValueError) as error:
+            raise UnavailableError(f"{url} tells no time: {error}") from error
+        return found.astimezone(UTC)
+
+    return read

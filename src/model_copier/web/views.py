@@ -1,0 +1,129 @@
+"""What is told of a copy over HTTP: its reply, as far as it is known, and how it came to it.
+
+Pure. The types here are the contract: ``/openapi.json`` is written from them.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_copier import replies
+from model_copier.job import Job, State
+from model_copier.replies import Error, Time
+
+
+class Moment(BaseModel):
+    """One step of a copy's way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: Time | None = Field(default=None, description="left out where only the order is known")
+    step: Literal[
+        "accepted", "taken_up_again", "cancel_requested", "asked", "copying", "copied", "ended",
+        "kept", "told",
+    ] = Field(description="what happened")  # fmt: skip
+    detail: str = Field(default="", description="for a person")
+
+
+class Copy(replies.OfJob):
+    """A copy that was asked for: how it stands and, once it is done, how it ended."""
+
+    id: str = Field(description="names the copy in this API: the Idempotency-Key, or the call's id")
+    state: State = Field(
+        description="ACCEPTED: not copying yet; COPYING; or how it ended. More may come"
+    )
+    done: bool = Field(description="it has ended, well or not")
+    outcome: Literal["succeeded", "failed", "cancelled"] | None = Field(None, description="if done")
+    resource_name: str | None = Field(None, description="the model, where it succeeded")
+    version: str | None = Field(None, description="its new version, a number")
+    verified: bool | None = Field(None, description="it was read back and names the source")
+    already_existed: bool | None = Field(None, description="nothing was copied: it was there")
+    warnings: list[str] | None = Field(None, description="what somebody should know")
+    possible_duplicates: list[str] | None = Field(None, description="somebody should look")
+    error: Error | None = Field(None, description="why there is no copy, where it failed")
+    dead_letter: str | None = Field(None, description="`outcome_id` of its letter, if it failed")
+    history: list[Moment] | None = Field(None, description="what happened, in order")
+
+
+class Copied(Copy):
+    """The seed's answer: the copy is there."""
+
+    status: Literal["success"] = "success"
+
+
+class Pending(Copy):
+    """Not over yet: look at `Location` later."""
+
+    status: Literal["pending"] = "pending"
+
+
+class Page(BaseModel):
+    """Some of the caller's copies, the newest first (AIP-158)."""
+
+    copies: list[Copy] = Field(description="as many as page_size, or fewer")
+    next_page_token: str = Field(description="of the next page; empty: this was the last one")
+
+
+def copy_of(job: Job, *, history: bool = False) -> dict[str, Any]:
+    """Write down how a copy stands; once it has ended, all that its reply tells."""
+    reply = replies.outcome_of(job) if job.state.final else replies.known_of(job)
+    view = Copy(
+        **reply.model_dump(),
+        id=job.request_id,
+        state=job.state,
+        done=job.state.final,
+        history=list(history_of(job)) if history else None,
+    )
+    return view.model_dump(mode="json", exclude_none=True)
+
+
+def history_of(job: Job) -> Iterator[Moment]:
+    """Tell what the record still knows: the present attempt in full, of former ones the count."""
+    yield Moment(at=job.accepted_at, step="accepted")
+    if job.attempt > 1:
+        detail = f"replayed: attempt {job.attempt}"
+        yield Moment(at=job.attempt_at, step="taken_up_again", detail=detail)
+    if job.first_asked_at:
+        yield Moment(at=job.first_asked_at, step="asked", detail="Vertex AI, for the first time")
+    if job.asked_at and job.asked_at != job.first_asked_at:
+        detail = f"Vertex AI, for the {job.copy_attempts}. time"
+        yield Moment(at=job.asked_at, step="asked", detail=detail)
+    if job.operation:
+        yield Moment(at=job.copy_started_at, step="copying", detail=job.operation)
+    if job.cancel_requested:
+        yield Moment(step="cancel_requested")
+    if job.copy_ended_at:
+        yield Moment(at=job.copy_ended_at, step="copied", detail="by Vertex AI's clock")
+    if job.ended_at:
+        yield Moment(at=job.ended_at, step="ended", detail=job.state)
+    if job.letter_kept:
+        yield Moment(step="kept", detail="in the dead-letter topic")
+    if job.reply_sent:
+        yield Moment(step="told", detail="on the reply topic")
+
+
+def page_token(job: Job, query: str) -> str:
+    """Say where a page ended, for the same query only."""
+    place = [job.accepted_at.timestamp(), job.key, query]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def place_of(token: str, query: str) -> tuple[datetime, str]:
+    """Read a page token back.
+
+    Raises:
+        ValueError: it is not one of ours, or of another query.
+    """
+    try:
+        place = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        at, key, asked = place
+        moment = datetime.fromtimestamp(at, UTC)
+    except (ValueError, TypeError, OverflowError, OSError, RecursionError):
+        raise ValueError("page_token: is none that this service gave") from None
+    if not isinstance(key, str) or asked != query:
+        raise ValueError("page_token: belongs to another query")
+    return moment, key

@@ -1,0 +1,148 @@
+"""The api with tokens checked, as the callers of the first document meet it; and its end."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+import requests
+
+from e2e.conftest import quick_stack
+from local_cloud.stack import Stack
+from world import TARGET
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+ASK = {
+    "source_model_id": "7704127342733426688",
+    "destination_model_id": "target-model-260213",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def checked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A local cloud whose pushes carry tokens, and whose copier checks all of them."""
+    folder = tmp_path_factory.mktemp("checked")
+    async with quick_stack(folder, with_api=True, check_tokens=True) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def own(tmp_path: Path) -> AsyncIterator[Stack]:
+    """A local cloud for a test that ends its api."""
+    async with quick_stack(tmp_path, with_api=True) as running:
+        running.vertex.copy_seconds = 6
+        yield running
+
+
+async def test_the_first_document_s_client_gets_its_copy(checked: Stack):
+    """Line by line what that document shows; only the token is the local cloud's."""
+    api_url = f"{checked.api.url}/v1/models/copy"
+    headers = {"Authorization": f"Bearer {checked.token()}"}
+    payload = ASK
+
+    response = await asyncio.to_thread(
+        requests.post, api_url, headers=headers, params=payload, timeout=60
+    )
+
+    assert response.status_code == 200
+    assert response.json()["resource_name"] == TARGET
+    assert response.json()["status"] == "success"
+    assert response.json()["requested_by"] == "pipeline@ec2-pipelines.iam.gserviceaccount.com"
+    assert checked.vertex.versions(TARGET)
+
+
+async def test_the_readme_s_curl_gets_its_copy(checked: Stack):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    block = next(b for b in readme.split("```sh\n") if "control/tokens" in b).partition("```")[0]
+    script = "\n".join(
+        line for line in block.splitlines() if not line.startswith(("make", "source"))
+    )
+
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euc", script,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", **checked.exports()},
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert b'"status":"success"' in out
+
+
+async def test_without_a_token_nothing_is_copied(checked: Stack):
+    before = len(checked.vertex.copy_calls)
+
+    async with httpx.AsyncClient(base_url=checked.api.url) as client:
+        answer = await client.post("/v1/models/copy", params=ASK)
+
+    assert answer.status_code == 401
+    assert len(checked.vertex.copy_calls) == before
+
+
+async def ask(stack: Stack, key: str) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=stack.api.url, timeout=60) as client:
+        return await client.post(
+            "/v1/models/copy",
+            json=ASK | {"destination_model_id": key},
+            headers={"Idempotency-Key": key},
+        )
+
+
+async def all_asked(stack: Stack, count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(stack.vertex.copy_calls) < count:  # noqa: ASYNC110  a process moves it
+            await asyncio.sleep(0.02)
+
+
+async def nobody_listens(stack: Stack) -> None:
+    """The killed server's child may hold the port a moment longer than its parent lives."""
+    async with asyncio.timeout(10):
+        while await stack.api._listens():  # noqa: ASYNC110  the kernel moves it
+            await asyncio.sleep(0.02)
+
+
+async def test_a_killed_api_stops_no_copy_and_the_same_key_gets_the_outcome(own: Stack):
+    asking = [asyncio.create_task(ask(own, f"m-{number}")) for number in range(5)]
+    await all_asked(own, 5)
+
+    await own.api.kill()
+    cut = await asyncio.gather(*asking, return_exceptions=True)
+    await nobody_listens(own)
+    await own.api.start(own.env)
+    answers = await asyncio.gather(*(ask(own, f"m-{number}") for number in range(5)))
+
+    assert all(isinstance(answer, httpx.TransportError) for answer in cut)
+    assert [answer.json()["status"] for answer in answers] == ["success"] * 5
+    assert len(own.vertex.copy_calls) == 5
+
+
+async def test_a_caller_who_hangs_up_stops_nothing(own: Stack):
+    asking = asyncio.create_task(ask(own, "hung-up"))
+    await all_asked(own, 1)
+    asking.cancel()
+
+    async with httpx.AsyncClient(base_url=own.api.url, timeout=60) as client:
+        shown = await client.get("/v1/copies/hung-up", params={"wait": 60})
+
+    assert shown.json()["outcome"] == "succeeded"
+
+
+async def test_told_to_go_the_api_sends_a_hundred_waiters_away_with_an_answer(own: Stack):
+    own.vertex.copy_seconds = 60
+    asking = [asyncio.create_task(ask(own, "one-copy")) for _ in range(100)]
+    await all_asked(own, 1)
+    async with asyncio.timeout(30), httpx.AsyncClient(base_url=own.api.url) as client:
+        # Answered behind those that came before it: by now they wait.
+        await client.get("/v1/copies/one-copy", timeout=30)
+
+    seconds = await own.api.stop()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+
+    statuses = {a.status_code if isinstance(a, httpx.Response) else repr(a) for a in answers}
+    assert statuses <= {202, 503}
+    assert all(isinstance(a, httpx.Response) and a.headers["retry-after"] for a in answers)
+    assert seconds < 5

@@ -1,0 +1,310 @@
+"""The REST endpoints over the real application: asked, answered, refused."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import pytest
+
+from model_copier.bootstrap import build_app
+from model_copier.errors import Code, UnavailableError
+from model_copier.settings import Settings, TokenChecks
+from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
+
+ASK = {
+    "source_model_id": "7704127342733426688",
+    "destination_model_id": "target-model-260213",
+}
+SETTINGS = Settings(
+    source_project=SOURCE_PROJECT,
+    target_project=TARGET_PROJECT,
+    store="sqlite:///unused",
+    token_checks=TokenChecks.NONE,
+    wait_seconds=0,  # the clock of this world does not move by itself
+)
+
+
+@dataclass
+class Api:
+    world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        app = build_app("api", self.world.deliveries, self.world.ticks, SETTINGS)
+        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api")
+
+    async def ask(self, key: str = "first", **more: Any) -> httpx.Response:
+        return await self.http.post(
+            "/v1/models/copy", json=ASK | more, headers={"Idempotency-Key": key}
+        )
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    api = Api()
+    yield api
+    await api.http.aclose()
+
+
+async def test_what_is_not_over_in_time_is_202_and_can_be_looked_at(api):
+    answer = await api.ask()
+    shown = await api.http.get(answer.headers["location"])
+    await api.world.pass_time(60)
+    later = await api.http.get(answer.headers["location"])
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    assert int(answer.headers["retry-after"]) > 0
+    assert shown.json()["done"] is False
+    assert later.json()["resource_name"] == TARGET
+
+
+async def test_the_history_tells_each_step_in_order(api):
+    await api.ask()
+    await api.world.pass_time(60)
+
+    shown = (await api.http.get("/v1/copies/first")).json()
+
+    assert [moment["step"] for moment in shown["history"]] == [
+        "accepted", "asked", "copying", "copied", "ended", "told",
+    ]  # fmt: skip
+
+
+async def test_the_same_key_again_is_the_same_copy_and_other_content_is_422(api):
+    await api.ask()
+    again = await api.ask()
+    other = await api.ask(destination_model_id="another")
+
+    assert again.status_code == 202
+    assert other.status_code == 422
+    assert api.world.models.copies_asked == 1
+    assert api.world.topics.letters == []
+
+
+async def test_a_query_can_say_what_is_no_text(api):
+    answer = await api.http.post(
+        "/v1/models/copy", params=ASK | {"validate_only": "true", "deadline_seconds": "60"}
+    )
+
+    assert answer.status_code == 200
+    assert answer.json()["copy_model_request"]["model_id"] == "target-model-260213"
+    assert api.world.store.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [
+        ("respond-async", "respond-async"),
+        ("wait=10", "wait=0"),  # as long as this api waits
+        ("respond-async, wait=5", "wait=0"),
+        ("handling=lenient", None),
+        ("wait=soon", None),
+    ],
+)
+async def test_what_was_preferred_and_granted_is_told(api, prefer, applied):
+    answer = await api.http.post("/v1/models/copy", params=ASK, headers={"Prefer": prefer})
+
+    assert answer.status_code == 202
+    assert answer.headers.get("preference-applied") == applied
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "words"),
+    [
+        ({"params": [*ASK.items(), ("source_model_id", "8")]}, 400, "source_model_id: is given"),
+        ({"params": ASK, "json": ASK}, 400, "query parameters or as JSON, not as both"),
+        ({"params": ASK | {"deadline_seconds": "long"}}, 400, "deadline_seconds"),
+        ({"params": ASK, "headers": {"Idempotency-Key": "a b"}}, 400, "Idempotency-Key"),
+        ({"json": [1]}, 400, "should be a JSON object"),
+        ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "not JSON"),
+        ({"data": ASK}, 415, "Content-Type: application/json"),
+        ({"content": b" " * 200_000}, 413, "at most"),
+        ({}, 400, "source_model_id: is required"),
+    ],
+)
+async def test_what_is_wrong_is_a_problem_that_says_so(api, how, status, words):
+    answer = await api.http.post("/v1/models/copy", **how)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert words in answer.json()["detail"]
+    assert answer.json().keys() == {"type", "status", "title", "detail", "code", "request_id"}
+    assert api.world.store.jobs == {}
+
+
+async def test_copies_are_listed_a_page_at_a_time_the_newest_first(api):
+    for number in range(5):
+        await api.ask(f"copy-{number}", destination_model_id=f"m-{number}")
+        api.world.clock.advance(1)
+
+    pages, token = [], ""
+    while True:
+        answer = await api.http.get("/v1/copies", params={"page_size": 2, "page_token": token})
+        pages.append([copy["id"] for copy in answer.json()["copies"]])
+        token = answer.json()["next_page_token"]
+        if not token:
+            break
+
+    assert pages == [["copy-4", "copy-3"], ["copy-2", "copy-1"], ["copy-0"]]
+
+
+async def test_copies_are_found_by_state_source_target_and_time(api):
+    await api.ask("early", destination_model_id="m-1")
+    await api.world.pass_time(60)
+    await api.ask("late", destination_model_id="m-2")
+    after = api.world.clock.now().isoformat()
+
+    async def ids(**query: str) -> list[str]:
+        found = await api.http.get("/v1/copies", params=query)
+        assert found.status_code == 200, found.text
+        return [copy["id"] for copy in found.json()["copies"]]
+
+    assert await ids(state="SUCCEEDED") == ["early"]
+    assert await ids(source=SOURCE) == ["late", "early"]
+    assert await ids(target=TARGET.rpartition("/")[0] + "/m-2") == ["late"]
+    assert await ids(accepted_before=after) == ["early"]
+    assert await ids(accepted_from=after) == ["late"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["state=DONE", "source=7", "accepted_from=today", "page_size=-1", "page_token=x", "limit=5",
+     "state=COPYING&state=FAILED", "page_token=WzEsMl0"],
+)  # fmt: skip
+async def test_a_list_that_cannot_be_made_is_refused(api, query):
+    assert (await api.http.get(f"/v1/copies?{query}")).status_code == 400
+
+
+async def test_a_page_token_is_good_for_its_own_query_only(api):
+    for number in range(3):
+        await api.ask(f"copy-{number}", destination_model_id=f"m-{number}")
+    first = await api.http.get("/v1/copies?page_size=1")
+
+    token = first.json()["next_page_token"]
+    other = await api.http.get("/v1/copies", params={"page_token": token, "state": "COPYING"})
+
+    assert other.status_code == 400
+
+
+async def test_a_copy_can_be_cancelled_and_that_can_be_said_twice(api):
+    await api.ask()
+
+    first = await api.http.post("/v1/copies/first:cancel")
+    await api.world.pass_time(60)
+    second = await api.http.post("/v1/copies/first:cancel")
+
+    assert first.status_code == 202
+    assert (second.status_code, second.json()["state"]) == (200, "CANCELLED")
+
+
+async def test_what_has_ended_otherwise_cannot_be_cancelled(api):
+    await api.ask()
+    await api.world.pass_time(60)
+
+    answer = await api.http.post("/v1/copies/first:cancel")
+
+    assert (answer.status_code, answer.json()["copy"]["outcome"]) == (409, "succeeded")
+
+
+async def test_a_failed_copy_is_replayed_and_may_be_repaired(api):
+    api.world.models.dooms = [Code.PERMISSION_DENIED]
+    await api.ask()
+    await api.world.pass_time(60)
+
+    answer = await api.http.post(
+        "/v1/copies/first:replay", json=ASK | {"destination_model_id": "repaired"}
+    )
+    await api.world.pass_time(60)
+    shown = (await api.http.get("/v1/copies/first")).json()
+
+    assert answer.status_code == 202
+    assert shown["attempt"] == 2
+    assert shown["resource_name"].endswith("/repaired")
+
+
+async def test_only_what_failed_can_be_replayed(api):
+    await api.ask()
+
+    assert (await api.http.post("/v1/copies/first:replay")).status_code == 409
+
+
+@pytest.mark.parametrize("what", ["", ":cancel", ":replay"])
+async def test_an_unknown_copy_is_404(api, what):
+    method = "POST" if what else "GET"
+
+    assert (await api.http.request(method, f"/v1/copies/nobody{what}")).status_code == 404
+
+
+async def test_a_method_that_is_not_there_is_405_and_says_which_is(api):
+    answer = await api.http.get("/v1/copies/first:cancel")
+
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(Code.RESOURCE_EXHAUSTED, 429), (Code.DEADLINE_EXCEEDED, 504), (Code.ABORTED, 502)],
+)
+async def test_a_copy_that_failed_is_told_by_its_code(api, code, status):
+    api.world.models.dooms = [code] * 10
+    await api.ask()
+    await api.world.pass_time(3600)
+
+    answer = await api.ask()
+
+    assert answer.status_code == status
+    assert answer.json()["code"] == code
+    assert ("retry-after" in answer.headers) is (status == 429)
+
+
+async def test_a_store_that_is_away_is_503_and_nothing_was_done(api):
+    async def away(_key: str) -> None:
+        raise UnavailableError("job store: away")
+
+    api.world.store.get = away
+
+    answer = await api.ask()
+
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_a_bug_is_500_and_tells_nothing_of_itself(api, capsys):
+    async def broken(_key: str) -> None:
+        raise ZeroDivisionError("secret")
+
+    api.world.store.get = broken
+
+    answer = await api.ask()
+
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "ZeroDivisionError" not in answer.text
+    (bug,) = (
+        line for line in map(json.loads, capsys.readouterr().out.splitlines())
+        if line["message"] == "bug"
+    )  # fmt: skip
+    assert bug["request_id"] == answer.json()["request_id"]
+    assert "secret" in bug["traceback"]
+
+
+async def test_it_is_ready_when_store_and_topic_are_there(api):
+    ready = await api.http.get("/ready")
+
+    assert ready.json()["checks"] == {
+        "store": "ok", "reply_topic": "ok", "clock": "not checked",
+    }  # fmt: skip
+
+
+async def test_it_is_not_ready_without_its_topic(api):
+    async def away() -> None:
+        raise UnavailableError("projects/p/topics/t: 404")
+
+    api.world.topics.check = away
+
+    answer = await api.http.get("/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["reply_topic"] == "cannot be reached"
+    assert "projects/p" not in answer.text

@@ -1,0 +1,110 @@
+"""The file of callers: read at start, and refused with all that is wrong with it."""
+
+from pathlib import Path
+
+import pytest
+
+from model_copier.callers import Caller, callers_of, read_callers
+from model_copier.settings import Settings, SettingsError
+
+ENV = {
+    "SOURCE_PROJECT": "tuning",
+    "TARGET_PROJECT": "serving",
+    "STORE": "sqlite:///jobs.db",
+    "AUDIENCE": "https://copier.example",
+}
+A = "airflow@pipelines.iam.gserviceaccount.com"
+
+
+def written(folder: Path, text: str) -> str:
+    file = folder / "callers.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_each_caller_has_an_account_and_may_have_limits(tmp_path: Path):
+    text = f"""
+        [[caller]]
+        account = "{A}"
+        target_projects = ["serving"]
+
+        [[caller]]
+        account = "ci@pipelines.iam.gserviceaccount.com"
+    """
+
+    settings = Settings.from_env(ENV | {"CALLERS_FILE": written(tmp_path, text)})
+
+    assert settings.callers_file == (
+        Caller(account=A, target_projects=frozenset({"serving"})),
+        Caller(account="ci@pipelines.iam.gserviceaccount.com"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({}, "should hold at least one [[caller]]"),
+        ({"caller": []}, "should hold at least one [[caller]]"),
+        ({"caller": {"account": A}}, "should hold at least one [[caller]]"),
+        ({"caller": [1]}, "caller 1: should be a table, [[caller]]"),
+        ({"caller": [{}]}, "caller 1: account should be an e-mail address in small letters"),
+        ({"caller": [{"account": "*"}]}, "caller 1: account should be an e-mail address"),
+        ({"caller": [{"account": A.upper()}]}, "caller 1: account should be an e-mail address"),
+        ({"caller": [{"account": A}, {"account": A}]}, f"{A} is there twice"),
+        ({"caller": [{"account": A, "projects": []}]}, "caller 1: 'projects' is unknown"),
+        (
+            {"caller": [{"account": A, "source_projects": []}]},
+            "caller 1: source_projects should be a list of project ids, at least one",
+        ),
+        (
+            {"caller": [{"account": A, "target_projects": "serving"}]},
+            "caller 1: target_projects should be a list of project ids, at least one",
+        ),
+        ({"caller": [{"account": A}], "callers": 1}, "'callers' is unknown; known is [[caller]]"),
+    ],
+)
+def test_what_is_unclear_lets_nobody_in(found, sentence):
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011  the sentence is what counts
+        callers_of(found)
+
+    assert sentence in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path):
+    for file in (str(tmp_path / "nowhere.toml"), written(tmp_path, "caller = [")):
+        with pytest.raises(SettingsError, match="CALLERS_FILE="):
+            Settings.from_env(ENV | {"CALLERS_FILE": file})
+
+
+def test_a_limit_that_the_service_does_not_allow_anyway_is_refused(tmp_path: Path):
+    text = f'[[caller]]\naccount = "{A}"\nsource_projects = ["lab"]'
+
+    with pytest.raises(SettingsError, match="name 'lab', which ALLOWED_SOURCE_PROJECTS does not"):
+        Settings.from_env(ENV | {"CALLERS_FILE": written(tmp_path, text)})
+
+
+def test_doing_without_tokens_is_refused_on_cloud_run():
+    with pytest.raises(SettingsError, match="anybody could copy models"):
+        Settings.from_env(ENV | {"TOKEN_CHECKS": "none", "K_SERVICE": "model-copier"})
+
+
+def test_without_an_audience_tokens_could_be_for_anybody(tmp_path: Path):
+    del tmp_path
+    with pytest.raises(SettingsError, match="AUDIENCE is missing"):
+        Settings.from_env({name: value for name, value in ENV.items() if name != "AUDIENCE"})
+
+
+def test_a_caller_may_name_their_own_projects_only():
+    caller = Caller(account=A, target_projects=frozenset({"serving"}))
+
+    assert caller.refusal(source_project="any", target_project="serving") is None
+    refusal = caller.refusal(source_project="any", target_project="lab")
+    assert refusal == f"target_project: 'lab' is not for {A}; it may name serving"
+
+
+def test_a_file_is_read_as_it_is_documented(tmp_path: Path):
+    shown = read_callers.__globals__["__doc__"].partition("does not start with it.")[2]
+
+    (caller,) = read_callers(written(tmp_path, "\n".join(map(str.strip, shown.splitlines()))))
+
+    assert caller.source_projects == frozenset({"tuning"})
