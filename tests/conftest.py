@@ -1,5 +1,6 @@
 """At the end of a run: what it had to skip, and why, a line for each reason."""
 
+import signal
 from collections import Counter
 
 import pytest
@@ -17,3 +18,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     departures = len(terminalreporter.getreports("xfailed"))
     if departures:
         terminalreporter.line(f"{departures:4}  expected departures of Google's emulator, by name")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts its background jobs with Ctrl-C ignored, and all that they start inherits it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
