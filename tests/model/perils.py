@@ -446,10 +446,14 @@ class _StorePort:
         return found
 
     async def ended(self, keys: Collection[str]) -> Sequence[Job]:
-        raise NotImplementedError  # for callers who wait; here nobody does
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read("ended", lambda: _at_once(store.ended(keys)))
+        return found
 
     async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
-        raise NotImplementedError  # likewise
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read("find", lambda: _at_once(store.find(wanted, limit)))
+        return found
 
     async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
         store = self.worker.cloud.store
@@ -471,7 +475,8 @@ class _TopicsPort:
     worker: Worker
 
     async def check(self) -> None:
-        raise NotImplementedError  # asked by a probe, never by the engine
+        topics = self.worker.cloud.topics
+        await self.worker.call("check", lambda: _at_once(topics.check()), down="topic down")
 
     async def _publish(self, name: str, coroutine: Callable[[], Any]) -> None:
         await self.worker.call(
