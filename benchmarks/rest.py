@@ -5,9 +5,11 @@ memory of the serving process, store reads a second for waiting, how long after 
 ended (by Vertex AI's clock) the answers came, and how long after the outcome was stored: what
 lies between the two is the worker, which has two thousand copies to look after.
 
-The other way has 40 threads and is given OTHER_SECONDS: at 20 s a copy it would need twenty
-minutes and more. Its answers are written by the same threads, behind everybody who still
-waits for one: with more callers than threads the first answer comes when the queue is empty.
+The other way has 40 threads and is given OTHER_SECONDS: at 20 s a copy, 2,000 callers would
+take twenty minutes and more. FastAPI checks and writes the answer of a ``def`` endpoint in
+the same threads, behind every call that still waits for one: with more callers than threads
+nobody is answered before the queue is empty. So it is measured with OTHER_CALLERS too, which
+it can manage.
 """
 
 import argparse
@@ -32,19 +34,21 @@ from local_cloud.stack import LOCATION, SOURCE_MODEL, SOURCE_PROJECT, TARGET_PRO
 HERE = Path(__file__).parent
 COPY_SECONDS = 20.0
 OTHER_SECONDS = 90.0
+OTHER_CALLERS = 80
 PATIENCE_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     way: str
+    callers: int
     answered: int
     failed: int
     megabytes: float
     reads_a_second: str
     most_waiting: str
-    median_lag: float
-    worst_lag: float
+    median_lag: float | None
+    worst_lag: float | None
     worst_after_stored: str
 
 
@@ -114,17 +118,18 @@ async def measured(
     memory.cancel()
     ends = {op.destination.model: op.ends_at.timestamp() for op in stack.vertex.operations}
     good = [answer for answer in answers if answer[1] == 200]
-    lags = [at - ends[model] for model, _, at, _ in good] or [float("nan")]
+    lags = [at - ends[model] for model, _, at, _ in good]
     known = [lag for *_, lag in good if lag is not None]
     return Row(
         way=way,
+        callers=count,
         answered=len(good),
         failed=len(answers) - len(good),
         megabytes=await memory,
         reads_a_second="none",
         most_waiting="-",
-        median_lag=statistics.median(lags),
-        worst_lag=max(lags),
+        median_lag=statistics.median(lags) if lags else None,
+        worst_lag=max(lags, default=None),
         worst_after_stored=f"{max(known):.1f} s" if known else "-",
     )
 
@@ -175,6 +180,10 @@ async def theirs(folder: Path, count: int) -> Row:
                 await server.wait()
 
 
+def _seconds(lag: float | None) -> str:
+    return "-" if lag is None else f"{lag:.1f} s"
+
+
 def _free_port() -> int:
     import socket  # noqa: PLC0415
 
@@ -195,16 +204,17 @@ async def _listens(port: int) -> None:
 
 
 async def main(count: int) -> None:
-    print(f"{count} callers at once, copies of {COPY_SECONDS:g} s")
-    print("| way | answered | refused | MB | store reads/s | waiting | median | worst | stored |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    for run in (ours, theirs):
+    print(f"Callers at once, copies of {COPY_SECONDS:g} s; lag from the copy's end to the answer.")
+    columns = "way | callers | answered | refused | MB | store reads/s | waiting at once"
+    print(f"| {columns} | median lag | worst lag | worst lag after stored |")
+    print("|" + " --- |" * 10, flush=True)
+    for run, callers_of_it in ((ours, count), (theirs, count), (theirs, OTHER_CALLERS)):
         with tempfile.TemporaryDirectory(prefix="bench-rest-") as folder:
-            row = await run(Path(folder), count)
+            row = await run(Path(folder), callers_of_it)
         print(
-            f"| {row.way} | {row.answered} | {row.failed} | {row.megabytes:.0f}"
-            f" | {row.reads_a_second} | {row.most_waiting} | {row.median_lag:.1f} s"
-            f" | {row.worst_lag:.1f} s | {row.worst_after_stored} |",
+            f"| {row.way} | {row.callers} | {row.answered} | {row.failed} | {row.megabytes:.0f}"
+            f" | {row.reads_a_second} | {row.most_waiting} | {_seconds(row.median_lag)}"
+            f" | {_seconds(row.worst_lag)} | {row.worst_after_stored} |",
             flush=True,
         )
     print(f"FastAPI was given {OTHER_SECONDS:g} s; whoever had no answer by then is not counted.")

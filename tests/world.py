@@ -96,7 +96,7 @@ class World:
                 self.clock.advance(end - self.clock.monotonic())
                 return
             self.clock.advance(max(wait, 0.001))
-            await self.ticks.sweep()
+            await self.ticks.take(0)
 
     @property
     def job(self) -> Job:

@@ -71,7 +71,8 @@ class JobStore(Protocol):
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
         """Jobs with ``due_at`` at or before ``now``, or after ``latest`` (a broken clock wrote
-        those), the longest due first. Costs what is due, not what is stored.
+        those), the longest due first. Costs what is due, not what is stored. What this
+        service cannot read is passed over, and does not count against ``limit``.
         """
 
     async def next_due_at(self) -> datetime | None:

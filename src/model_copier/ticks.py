@@ -1,22 +1,46 @@
-"""What a tick does: sweep all that is due, then follow young copies for a while.
+"""What a tick does: move on all that is due, then follow young copies for a while.
 
 A tick says "look", not what for; it may come twice, late or not at all, since every job
 keeps its own ``due_at``. What must not break: nothing lives longer than the call that
-brought the tick, and one job that meets a bug does not keep the others from moving.
+brought the tick, and one job that meets a bug, or a slow answer, does not keep the others
+from moving.
+
+One tick leads in each process. One that comes while another leads, and will for long enough,
+wakes it and is answered; else it takes the lead over, and the one before finishes what it
+has in hand. So a thousand ticks at once read the store once, and whoever comes last is
+followed for as long as whoever came first.
 """
 
 import asyncio
+import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model_copier import failures
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
 from model_copier.workflow import Workflow
 
-SWEEP_LIMIT = 200  # jobs looked at in one round
-SWEEP_CONCURRENCY = 16  # calls to Google at a time
+CONCURRENCY = 16  # calls to Google at a time
+IN_HAND = 2 * CONCURRENCY  # jobs that are moved, or are next
+SWEEP_SECONDS = 60.0  # how long a tick goes on where more and more falls due
 BUGS_UNTIL_FAILED = 5
+
+
+@dataclass(kw_only=True)
+class _Lead:
+    """One tick's time at the head of its process; in seconds of the monotonic clock."""
+
+    until: float
+    sweeps_until: float
+    moves: list[asyncio.Task[None]] = field(default_factory=list)
+    _seen: set[tuple[str, int]] = field(default_factory=set)
+
+    def is_new(self, job: Job) -> bool:
+        """Each record is tried once: where that changed nothing, it is for the next tick."""
+        fresh = (job.key, job.version) not in self._seen
+        self._seen.add((job.key, job.version))
+        return fresh
 
 
 @dataclass(kw_only=True)
@@ -24,24 +48,38 @@ class Ticks:
     """Takes ticks. One for each process."""
 
     workflow: Workflow
-    _following: bool = False
+    _leader: _Lead | None = None
+    _in_hand: set[str] = field(default_factory=set)
+    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENCY))
     _closing: bool = False
 
     async def take(self, follow_seconds: float) -> int:
-        """Sweep, then follow young copies for at most ``follow_seconds``; count the steps.
+        """Move on what is due, then follow young copies for at most ``follow_seconds``.
 
-        One follower for each process; a tick that finds one wakes it and returns.
+        Returns how many jobs were taken up.
+
+        Raises:
+            UnavailableError: the store cannot say what is due.
+            ExceptionGroup: some jobs met bugs; the others were moved on.
         """
-        await self.workflow.store.delete_expired(self.workflow.clock.now())
-        swept = await self.sweep()
-        if self._following:
+        now = self.workflow.clock.monotonic()
+        if self._leader and self._leader.until - now > follow_seconds / 2:
             self.workflow.stirred.set()
-            return swept
-        self._following = True
+            return 0
+        lead = _Lead(until=now + follow_seconds, sweeps_until=now + SWEEP_SECONDS)
+        self._leader = lead
+        self.workflow.stirred.set()  # whoever led until now sees that it no longer does
         try:
-            return swept + await self._follow(follow_seconds)
+            await self._lead(lead)
+            if self._leader is lead:
+                await self.workflow.store.delete_expired(self.workflow.clock.now())
         finally:
-            self._following = False
+            if self._leader is lead:
+                self._leader = None
+            ended = await asyncio.gather(*lead.moves, return_exceptions=True)
+        if bugs := [error for error in ended if isinstance(error, Exception)]:
+            raise ExceptionGroup("some jobs could not be advanced", bugs)
+        return len(lead.moves)
 
     async def nudge(self, operation: str) -> int:
         """Look at this operation now: somebody says that it ended. Count the jobs moved on.
@@ -58,25 +96,50 @@ class Ticks:
                     moved += 1
         return moved
 
-    async def sweep(self) -> int:
-        """Advance everything that is due once; return how many jobs that were."""
+    def close(self) -> None:
+        """End follows now: the process wants to leave. Safe from a signal handler's callback."""
+        self._closing = True
+        self.workflow.stirred.set()
+
+    async def _lead(self, lead: _Lead) -> None:
+        """Until another leads, its time is over, or nothing young is in flight."""
         flow = self.workflow
-        now = flow.clock.now()
-        jobs = await flow.store.due(now, flow.timing.latest_due(now), SWEEP_LIMIT)
-        turn = asyncio.Semaphore(SWEEP_CONCURRENCY)
+        while self._leader is lead and not self._closing:
+            flow.stirred.clear()
+            more = await self._take_up_due(lead)
+            now = flow.clock.monotonic()
+            if now >= lead.until and not (more and now < lead.sweeps_until):
+                return
+            due_at = await flow.store.next_due_at()
+            wait = (due_at - flow.clock.now()).total_seconds() if due_at else math.inf
+            # Young copies are looked at often; for an old one the next tick is soon enough.
+            far = wait > min(lead.until - now, 2 * flow.timing.poll_shortest)
+            if far and not self._in_hand and not flow.stirred.is_set():
+                return
+            # What is due by now is in hand, or cannot be moved by us.
+            await self._rest(min(wait, flow.timing.poll_shortest) if wait > 0 else 1)
 
-        async def one(job: Job) -> None:
-            async with turn:
-                try:
-                    await flow.advance(job)
-                except Exception as bug:
-                    await self._stumble(job, bug)
-                    raise
+    async def _take_up_due(self, lead: _Lead) -> bool:
+        """Begin to move what is due, as far as there is room; tell whether there may be more."""
+        flow, now = self.workflow, self.workflow.clock.now()
+        found = await flow.store.due(now, flow.timing.latest_due(now), IN_HAND)
+        for job in found:
+            if job.key not in self._in_hand and lead.is_new(job):
+                self._in_hand.add(job.key)
+                lead.moves.append(asyncio.create_task(self._move(job)))
+        return len(found) == IN_HAND and not self._in_hand.isdisjoint(job.key for job in found)
 
-        ended = await asyncio.gather(*(one(job) for job in jobs), return_exceptions=True)
-        if bugs := [error for error in ended if isinstance(error, Exception)]:
-            raise ExceptionGroup("some jobs could not be advanced", bugs)
-        return len(jobs)
+    async def _move(self, job: Job) -> None:
+        try:
+            async with self._turn:
+                await self.workflow.advance(job)
+        except Exception as bug:
+            await self._stumble(job, bug)
+            raise
+        finally:
+            self._in_hand.discard(job.key)
+            if len(self._in_hand) in (0, CONCURRENCY):
+                self.workflow.stirred.set()  # there is room for more
 
     async def _stumble(self, job: Job, bug: Exception) -> None:
         """Put off a job that met a bug, and answer it when it does so again and again."""
@@ -92,32 +155,7 @@ class Ticks:
             else:
                 await flow.store.save(newest.failed(now, failures.bug(bug)))
 
-    async def _follow(self, seconds: float) -> int:
-        flow = self.workflow
-        swept, until = 0, flow.clock.monotonic() + seconds
-        while not self._closing and (left := until - flow.clock.monotonic()) > 0:
-            flow.stirred.clear()
-            due_at = await flow.store.next_due_at()
-            if due_at is None:
-                break
-            wait = (due_at - flow.clock.now()).total_seconds()
-            # Young copies are looked at often; for an old one the next tick is soon enough.
-            if wait > min(left, 2 * flow.timing.poll_shortest):
-                break
-            if wait > 0:
-                await self._rest(wait)
-            elif not (moved := await self.sweep()):
-                await self._rest(1)  # due, but nobody here can move it
-            else:
-                swept += moved
-        return swept
-
     async def _rest(self, seconds: float) -> None:
-        """Wait, unless stirred by a copy that was just started or by the end of the process."""
+        """Wait, unless stirred: by a copy just started, another tick, room, or the end."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.workflow.stirred.wait(), timeout=seconds)
-
-    def close(self) -> None:
-        """End follows now: the process wants to leave. Safe from a signal handler's callback."""
-        self._closing = True
-        self.workflow.stirred.set()

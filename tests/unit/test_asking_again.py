@@ -8,7 +8,7 @@ from model_copier.errors import Code
 from model_copier.job import Job, State
 from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
 from simulators import SimulatedStore
-from world import REQUEST, World, request
+from world import PARENT, REQUEST, World, request
 
 
 def about(kind: str, request_id: str = "request-1", **fields: str) -> Received:
@@ -274,6 +274,31 @@ async def test_a_replay_of_an_unknown_outcome_looks_before_it_asks():
     assert world.models.copies_asked == 1
 
 
+async def test_a_replay_does_not_add_a_second_version_when_the_first_came_late():
+    world = World()
+    world.models.copy_seconds = 5000
+    world.models.add(PARENT)
+
+    async def no_cancel(_name: str) -> None:
+        """Vertex AI takes the cancel, and nothing comes of it."""
+
+    world.models.cancel_operation = no_cancel
+    content = {
+        "source_model_id": REQUEST["source_model_id"],
+        "destination_parent_model": PARENT,
+        "deadline_seconds": 60,
+    }
+    await world.deliver(request(content))
+    await world.pass_time(1200)
+    world.clock.advance(5000)
+
+    await world.deliver(replay_of(world.topics.letters[0], content))
+    await world.pass_time(60)
+
+    assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
+    assert len(world.models.versions(PARENT)) == 2
+
+
 async def test_a_replay_cannot_go_elsewhere_while_an_ask_may_still_come_true():
     world = await failed_world()
     ended = world.job
@@ -372,7 +397,7 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
     while world.job.due_at is not None:
         world.clock.advance(400)
         try:
-            await world.ticks.sweep()
+            await world.ticks.take(0)
         except ExceptionGroup:
             met += 1
 

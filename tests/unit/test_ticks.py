@@ -1,15 +1,21 @@
 """Ticks and nudges: what they move on, and what they leave alone."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier.job import State
+from model_copier.errors import UnavailableError
+from model_copier.job import Job, State
 from model_copier.tick_data import Ended, Look, Nothing, read_tick
+from model_copier.ticks import IN_HAND
+from model_copier.timing import Timing
 from world import World, request
 
 OPERATION = "projects/1/locations/us-central1/models/m/operations/42"
@@ -222,3 +228,117 @@ async def test_what_needs_no_copy_waits_for_no_turn():
     await world.deliver(request(skip | {"destination_model_id": "there"}, request_id="there"))
 
     assert [reply["request_id"] for reply in world.replies] == ["there"]
+
+
+# One leads
+
+
+class SlowReads:
+    """Models that let nobody read an operation until they are told to."""
+
+    def __init__(self, models: Any) -> None:
+        self._models = models
+        self.asked = 0
+        self.released = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._models, name)
+
+    async def get_operation(self, name: str) -> Any:
+        self.asked += 1
+        if self.asked == 1:
+            await self.released.wait()
+        return await self._models.get_operation(name)
+
+
+async def come(so: Callable[[], object]) -> None:
+    """Let everything else run until it is so."""
+    for _ in range(10_000):
+        if so():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came")
+
+
+async def started(count: int) -> World:
+    """A world in which so many copies ended, and nobody knows yet."""
+    world = World(timing=Timing(starts_per_minute=6000))
+    for number, data in enumerate(destinations(count)):
+        await world.deliver(request(data, request_id=f"request-{number}"))
+    world.clock.advance(43)
+    return world
+
+
+async def test_a_tick_goes_on_until_all_that_was_due_is_done():
+    world = await started(IN_HAND * 3 + 5)
+
+    moved = await world.ticks.take(0)
+
+    assert moved == IN_HAND * 3 + 5
+    assert len(world.replies) == IN_HAND * 3 + 5
+
+
+async def test_a_slow_answer_keeps_no_other_job_waiting():
+    world = await started(IN_HAND * 2)
+    world.models = SlowReads(world.models)
+    world.start_worker()
+    tick = asyncio.create_task(world.ticks.take(0))
+
+    await come(lambda: len(world.replies) == IN_HAND * 2 - 1)
+    assert not tick.done()
+    world.models.released.set()
+    await tick
+
+    assert len(world.replies) == IN_HAND * 2
+
+
+async def test_a_tick_that_comes_while_another_leads_is_answered_at_once():
+    world = await started(1)
+    world.models = SlowReads(world.models)
+    world.start_worker()
+    leader = asyncio.create_task(world.ticks.take(30))
+    await come(lambda: world.models.asked)
+
+    assert await world.ticks.take(30) == 0
+    assert not leader.done()
+    world.models.released.set()
+    assert await leader == 1
+    assert len(world.replies) == 1
+
+
+async def test_a_tick_takes_over_from_one_whose_time_is_nearly_over():
+    """Else the copy that it was sent for would be followed for seconds only."""
+    world = World()
+    await world.deliver()
+    first = asyncio.create_task(world.ticks.take(30))
+    await asyncio.sleep(0)
+    world.clock.advance(2)
+    await asyncio.sleep(0)
+    world.clock.advance(20)
+
+    second = asyncio.create_task(world.ticks.take(30))
+    async with asyncio.timeout(10):
+        await first
+
+    assert not second.done(), "it follows the copy"
+    world.clock.advance(43)
+    world.workflow.stirred.set()
+    async with asyncio.timeout(10):
+        await second
+    assert len(world.replies) == 1
+
+
+async def test_what_cannot_be_moved_is_tried_once_by_each_tick():
+    """A store whose writes fail is asked again by the next tick, not in a circle."""
+    world = await started(IN_HAND + 1)
+    tries = 0
+
+    async def full(_job: Job) -> Job:
+        nonlocal tries
+        tries += 1
+        raise UnavailableError("disk full")
+
+    world.store.save = full
+
+    assert await world.ticks.take(0) == tries
+    assert tries <= IN_HAND + 1

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,6 +65,9 @@ _UPDATE = """
 UPDATE jobs SET version = ?, due_at = ?, destination = ?, trace = ?, operation = ?,
     expires_at = ?, record = ?, request_source = ?, accepted_at = ?, state = ?, source = ?,
     target = ? WHERE key = ? AND version = ?
+"""
+_DUE = """
+SELECT record FROM jobs WHERE due_at IS NOT NULL AND (due_at <= ? OR due_at > ?) ORDER BY due_at
 """
 _FIND = """
 SELECT record FROM jobs WHERE request_source = :request_source
@@ -143,12 +147,8 @@ class SqliteJobStore:
         return saved
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
-        found = await self._read(
-            "SELECT record FROM jobs WHERE due_at IS NOT NULL AND (due_at <= ? OR due_at > ?)"
-            " ORDER BY due_at LIMIT ?",
-            (now.timestamp(), latest.timestamp(), limit),
-        )
-        return list(_readable(row[0] for row in found))
+        moments = (now.timestamp(), latest.timestamp())
+        return await asyncio.to_thread(self._first_due, moments, limit)
 
     async def next_due_at(self) -> datetime | None:
         found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
@@ -209,6 +209,14 @@ class SqliteJobStore:
 
     async def _write(self, statement: str, values: _Values) -> int:
         return (await asyncio.to_thread(self._execute, statement, values))[1]
+
+    def _first_due(self, moments: tuple[float, float], limit: int) -> list[Job]:
+        """Read on past what cannot be read, or a newer service's jobs would hide ours."""
+        with self._turn, _outages():
+            found = self._connection.execute(_DUE, moments)
+            jobs = list(islice(_readable(row[0] for row in found), limit))
+            found.close()
+            return jobs
 
     def _execute(self, statement: str, values: _Values) -> tuple[list[Any], int]:
         with self._turn, _outages():
