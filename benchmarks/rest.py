@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from local_cloud.process import free_port
 from local_cloud.stack import LOCATION, SOURCE_MODEL, SOURCE_PROJECT, TARGET_PROJECT, Stack
 
 HERE = Path(__file__).parent
@@ -155,7 +156,7 @@ async def ours(folder: Path, count: int) -> Row:
 
 async def theirs(folder: Path, count: int) -> Row:
     async with Stack(folder=folder) as stack:
-        port = _free_port()
+        port = free_port()
         env: dict[str, Any] = {
             **os.environ,
             **stack.exports(),
@@ -182,15 +183,6 @@ async def theirs(folder: Path, count: int) -> Row:
 
 def _seconds(lag: float | None) -> str:
     return "-" if lag is None else f"{lag:.1f} s"
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def _listens(port: int) -> None:

@@ -6,6 +6,7 @@ It learns of the cloud around it by its environment alone.
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,3 +106,11 @@ class Process:
 
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

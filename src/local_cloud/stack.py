@@ -5,7 +5,6 @@ started here is stopped on leaving.
 """
 
 import asyncio
-import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from local_cloud.cloud import LocalCloud
 from local_cloud.cloud import Ports as CloudPorts
-from local_cloud.process import Process
+from local_cloud.process import Process, free_port
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import (
     DEAD_LETTERS,
@@ -80,7 +79,7 @@ class Stack:
         self._ticking: asyncio.Task[None] | None = None
 
     def _process(self, target: str, port: int) -> Process:
-        return Process(target=target, port=port or _free_port(), log=self.folder / f"{target}.log")
+        return Process(target=target, port=port or free_port(), log=self.folder / f"{target}.log")
 
     async def __aenter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -187,10 +186,3 @@ class Stack:
             "API_CALLER": CALLER,
             "API_AUDIENCE": AUDIENCE,
         }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

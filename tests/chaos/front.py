@@ -1,4 +1,4 @@
-"""What stands in front of two workers: one address, and each connection goes to one of them.
+"""What stands in front of the workers: one address, and each connection goes to one of them.
 
 As Cloud Run's front end does, it knows nothing of what is sent. A worker that does not
 listen is passed over; when none does, the connection is closed, and Pub/Sub tries again.
@@ -11,10 +11,10 @@ from random import Random
 
 
 class Front:
-    """Listens on ``port`` once it is started."""
+    """Listens once it is started. ``ports``: of the workers, as they are now."""
 
     def __init__(self, ports: Sequence[int], *, seed: int) -> None:
-        self._ports = list(ports)
+        self.ports = list(ports)
         self._random = Random(seed)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
@@ -50,7 +50,7 @@ class Front:
                 writer.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in self._random.sample(self._ports, len(self._ports)):
+        for port in self._random.sample(self.ports, len(self.ports)):
             with suppress(OSError):
                 back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port)
                 break

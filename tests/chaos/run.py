@@ -1,7 +1,8 @@
 """Chaos with real processes: ``make chaos REQUESTS=1000 SEED=1``, or with ``PUBSUB=google``.
 
 Two workers share one store, behind a front like Cloud Run's; about once a second one of
-them is killed, or stopped for longer than its lease. Pub/Sub duplicates, delays, reorders
+them is killed, or stopped for longer than its lease, and a fresh one stands ready in the place
+of one that was killed. Pub/Sub duplicates, delays, reorders
 and loses acknowledgements; one in twenty CopyModel calls is taken and answered UNAVAILABLE,
 some copies fail. Every letter is replayed twice. In the end the invariants are judged from
 outside. Exit code 1: one of them does not hold, or not everything was told in time.
@@ -10,16 +11,17 @@ outside. Exit code 1: one of them does not hold, or not everything was told in t
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -31,7 +33,8 @@ from google.pubsub_v1.types import PubsubMessage, Subscription
 from chaos.front import Front
 from chaos.verdict import Evidence, Message, violations
 from chaos.work import PARENTS, SOURCES, Ask, asks, cancel_of
-from local_cloud.process import ROOT, Process
+from chaos.workers import Workers
+from local_cloud.process import ROOT
 from local_cloud.pubsub import Faults, PubSub, Rates
 from local_cloud.stack import LOCATION, SOURCE_PROJECT, TARGET_PROJECT
 from local_cloud.topics import (
@@ -48,20 +51,24 @@ from pubsub_emulator import EmulatorMissingError, running_emulator
 
 # Short, so that a run takes minutes; what the engine promises depends on their order alone.
 SETTINGS = {
-    "CALL_TIMEOUT_SECONDS": "2",
-    "MAX_SKEW_SECONDS": "0.5",
+    "CALL_TIMEOUT_SECONDS": "1",
+    "MAX_SKEW_SECONDS": "0.25",
     "SHOWN_WITHIN_SECONDS": "3",
     "POLL_SECONDS": "0.3",
     "FOLLOW_SECONDS": "3",
     "STARTS_PER_MINUTE": "6000",
 }
-LEASE_SECONDS = 2 + 3 * 0.5
-STOPPED_SECONDS = LEASE_SECONDS + 1.5
+LEASE_SECONDS = 1 + 3 * 0.25
+STOPPED_SECONDS = LEASE_SECONDS + 0.5
+KILLS = 0.55  # of the blows; the others are stops
 TICK_SECONDS = 1.0
 SILENCE_SECONDS = 60.0  # in the calm; no wait of the engine is longer in this run
 PULL_MOST = 500
 # Names of attributes that a replay leaves out.
 LETTER_MARKS = ("dead_letter_", "CloudPubSub", "goog", "outcome_id", "attempts")
+
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -78,11 +85,14 @@ class Chaos:
     counts: Counter[str] = field(default_factory=Counter)
     _calm: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.seen = Evidence(asks=[*asks(self.requests, self.seed)])
         self._random = Random(self.seed)
         self._replays: dict[str, tuple[bytes, dict[str, str]]] = {}
+        # Of what was published for a request, or for a letter by its outcome id.
+        self._message_ids: defaultdict[str, set[str]] = defaultdict(set)
 
     async def run(self) -> dict[str, list[str]]:
         """Live through it and return what does not hold."""
@@ -92,16 +102,10 @@ class Chaos:
             pubsub = PubSub(faults=Faults(self._rates()))
             address = await self._start_broker(stack, folder, pubsub)
             vertex = await self._start_vertex(stack)
-            workers = [
-                Process(target="worker", port=_free_port(), log=folder / f"worker-{n}.log")
-                for n in range(2)
-            ]
-            for worker in workers:
-                worker.main = self._engine(folder)
-                stack.push_async_callback(worker.stop)
-            env = self._env(folder, address, vertex)
-            await asyncio.gather(*(worker.start(env) for worker in workers))
-            front = Front([worker.port for worker in workers], seed=self.seed)
+            workers = Workers(folder, self._engine(folder), self._env(folder, address, vertex))
+            stack.push_async_callback(workers.stop)
+            two = await asyncio.gather(workers.another(), workers.another())
+            front = Front([worker.port for worker in two], seed=self.seed)
             await front.start()
             stack.push_async_callback(front.stop)
             topics = Topics(address=address)
@@ -122,9 +126,9 @@ class Chaos:
                     self._tick(topics),
                     self._collect(topics, "chaos-replies", self.seen.replies),
                     self._replay(topics),
-                    *(self._strike(worker, env) for worker in workers),
+                    self._strike(workers, front, tasks),
                     self._end(started),
-                    *([self._publish_again(topics)] if self.broker == "google" else []),
+                    *([self._publish_again(topics, workers)] if self.broker == "google" else []),
                 ):
                     tasks.create_task(story)
             self.counts["connections"] = front.connections
@@ -201,30 +205,35 @@ class Chaos:
         """Publish everything over the first half minute; cancel a tenth of it a moment later."""
         pause = min(30.0, self.requests / 20) / self.requests
         for ask in self.seen.asks:
-            await _send(topics, ask.data, ask.attributes)
+            await self._send(topics, ask.request_id, ask.data, ask.attributes)
             if ask.cancelled:
                 cancels.create_task(self._cancel(topics, ask, self._random.uniform(0, 5)))
             await asyncio.sleep(pause)
 
-    async def _publish_again(self, topics: Topics) -> None:
-        """Google's emulator forgets a few messages of a thousand when endpoints die under it.
+    async def _publish_again(self, topics: Topics, workers: Workers) -> None:
+        """Google's emulator forgets messages when endpoints die under it: see the docs.
 
         So in the calm, as a person would who is not told: the same request again. How many
-        that takes is counted and shown.
+        that takes is counted and shown. It is done for what no worker ever acknowledged: a
+        message that one did, and that is not told for so long, is our own failure.
         """
         await self._calm.wait()
         while not self._over.is_set():
             await _pause(self._over, SILENCE_SECONDS)
-            again = [(ask.data, ask.attributes) for ask in self.seen.untold()]
-            again += [self._replays[outcome_id] for outcome_id in self.seen.unfollowed()]
-            self.counts["published again"] += len(again)
-            for data, attributes in again:
-                await _send(topics, data, attributes)
+            again = [(ask.request_id, ask.data, ask.attributes) for ask in self.seen.untold()]
+            again += [(each, *self._replays[each]) for each in self.seen.unfollowed()]
+            acknowledged = await asyncio.to_thread(workers.acknowledged)
+            for name, data, attributes in again:
+                if acknowledged & self._message_ids[name]:
+                    self.seen.dropped.add(name)
+                    continue
+                self.counts["published again"] += 1
+                await self._send(topics, name, data, attributes)
 
     async def _cancel(self, topics: Topics, ask: Ask, seconds: float) -> None:
         await asyncio.sleep(seconds)
         self.counts["cancels"] += 1
-        await _send(topics, *cancel_of(ask))
+        await self._send(topics, f"cancel of {ask.request_id}", *cancel_of(ask))
 
     async def _tick(self, topics: Topics) -> None:
         while not self._over.is_set():
@@ -234,7 +243,9 @@ class Chaos:
 
     async def _collect(self, topics: Topics, name: str, into: list[Message]) -> None:
         while not self._over.is_set():
-            into += await _pull(topics, name)
+            if pulled := await _pull(topics, name):
+                into += pulled
+                self._news.set()
 
     async def _replay(self, topics: Topics) -> None:
         """Publish each first letter again, twice, as an impatient person would."""
@@ -253,23 +264,27 @@ class Chaos:
                 again = letter.data, kept | {"replay_of": outcome_id}
                 self._replays[outcome_id] = again
                 for _ in range(2):
-                    await _send(topics, *again)
+                    await self._send(topics, outcome_id, *again)
 
-    async def _strike(self, worker: Process, env: dict[str, str]) -> None:
-        """Kill or stop one worker, again and again; together the two get a blow each period."""
+    async def _strike(self, workers: Workers, front: Front, thaws: asyncio.TaskGroup) -> None:
+        """Kill or stop one of the two, again and again, until calm comes."""
+        started = time.monotonic()
+        spare = thaws.create_task(workers.another())
         while not self._calm.is_set():
-            await _pause(self._calm, self._random.expovariate(1 / (2 * self.every_seconds)))
-            if self._calm.is_set():
-                return
-            if self._random.random() < 0.6:
+            await _pause(self._calm, self._random.expovariate(1 / self.every_seconds))
+            awake = [port for port in front.ports if port not in workers.frozen]
+            if self._calm.is_set() or not awake:
+                continue
+            struck = self._random.choice(awake)
+            if self._random.random() < KILLS:
                 self.counts["kills"] += 1
-                await worker.kill()
-                await worker.start(env)
+                await workers.kill(struck)
+                front.ports[front.ports.index(struck)] = (await spare).port
+                spare = thaws.create_task(workers.another())
             else:
                 self.counts["stops"] += 1
-                worker.freeze()
-                await asyncio.sleep(STOPPED_SECONDS)
-                worker.thaw()
+                thaws.create_task(workers.stop_for(struck, STOPPED_SECONDS))
+        self.counts["seconds under blows"] = round(time.monotonic() - started)
 
     async def _end(self, started: float) -> None:
         """Let calm come when nearly all is told or no news comes; end when all is told."""
@@ -286,11 +301,27 @@ class Chaos:
                 print(f"{waited:5.0f} s  {told:,d} of {self.requests:,d} told", file=sys.stderr)
             if self.seen.is_whole() or waited > self.patience_seconds:
                 break
-            await asyncio.sleep(1)
+            await self._some_news(1)
         self._calm.set()
         # What is told twice comes late: a moment for repeats, which must be repeats.
-        await asyncio.sleep(3)
+        while await self._some_news(3) and time.monotonic() < started + self.patience_seconds:
+            pass
         self._over.set()
+
+    async def _some_news(self, seconds: float) -> bool:
+        """Tell whether a reply came meanwhile."""
+        self._news.clear()
+        await _pause(self._news, seconds)
+        return self._news.is_set()
+
+    async def _send(
+        self, topics: Topics, name: str, data: bytes, attributes: dict[str, str]
+    ) -> None:
+        message = PubsubMessage(data=data, attributes=attributes)
+        sent = await topics.publisher.publish(
+            topic=topic_path(REQUESTS), messages=[message], timeout=20
+        )
+        self._message_ids[name].update(sent.message_ids)
 
     # What came of it
 
@@ -322,6 +353,11 @@ class Chaos:
             "connections to the workers": self.counts["connections"],
             "kills": self.counts["kills"],
             "stops past the lease": self.counts["stops"],
+            "seconds between two blows": round(
+                self.counts["seconds under blows"]
+                / max(1, self.counts["kills"] + self.counts["stops"]),
+                1,
+            ),
             "acknowledgements lost": self.counts["drop_response of requests"],
             "forgotten by the broker, sent again": self.counts["published again"],
             "cancels asked for": self.counts["cancels"],
@@ -343,11 +379,6 @@ class Chaos:
             "seconds": self.counts["seconds"],
         }
         return "\n".join(f"{name:36} {value:>8}" for name, value in rows.items())
-
-
-async def _send(topics: Topics, data: bytes, attributes: dict[str, str]) -> None:
-    message = PubsubMessage(data=data, attributes=attributes)
-    await topics.publisher.publish(topic=topic_path(REQUESTS), messages=[message], timeout=20)
 
 
 async def _pull(topics: Topics, name: str) -> list[Message]:
@@ -375,6 +406,13 @@ async def _pause(until: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(until.wait(), seconds)
 
 
+async def _until_told_to_go(run: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM ends a run as Ctrl-C does: nothing of it lives on."""
+    task = asyncio.ensure_future(run)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Chaos with real processes.")
     parser.add_argument("--requests", type=int, default=1000)
@@ -395,7 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         patience_seconds=asked.patience,
     )
     try:
-        found = asyncio.run(chaos.run())
+        found = asyncio.run(_until_told_to_go(chaos.run()))
     except EmulatorMissingError as error:
         print(f"skipped: {error}")
         return 0
@@ -404,15 +442,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{invariant:36} {'holds' if not violated else f'{len(violated)} violations':>8}")
         print(*(f"    {violation}" for violation in violated[:10]), sep="\n", end="")
     return 1 if any(found.values()) else 0
-
-
-def _free_port() -> int:
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

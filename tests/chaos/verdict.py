@@ -31,6 +31,8 @@ class Evidence:
     replies: list[Message] = field(default_factory=list)
     letters: list[Message] = field(default_factory=list)
     replayed: set[str] = field(default_factory=set)  # outcome ids of letters published again
+    # Requests and letters whose message a worker acknowledged, and told nothing of for long.
+    dropped: set[str] = field(default_factory=set)
     copy_calls: Sequence[Any] = ()
     operations: Sequence[Any] = ()
     models: Collection[str] = ()  # names with versions
@@ -118,6 +120,7 @@ def _once(seen: Evidence) -> Iterable[str]:
 
 
 def _told(seen: Evidence) -> Iterable[str]:
+    yield from (f"{name} was acknowledged and not told" for name in sorted(seen.dropped))
     told = seen.told()
     for ask in seen.asks:
         attempts = sorted(outcome.get("attempt", 0) for outcome in told.get(ask.request_id, ()))

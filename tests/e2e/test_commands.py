@@ -14,6 +14,8 @@ import httpx
 import psutil
 import pytest
 
+from local_cloud.process import free_port
+
 MODEL = "projects/gemini-fine-tuning-target/locations/us-central1/models/target-model-260213"
 BIN = Path(sys.executable).parent
 
@@ -192,9 +194,3 @@ def test_a_knob_that_is_set_wrong_is_named(setting: str, words: str):
 
     assert ended.returncode == 2
     assert words in ended.stderr
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
