@@ -26,6 +26,7 @@ from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.deliveries import Deliveries
 from model_copier.errors import UnavailableError
+from model_copier.job import Job
 from model_copier.logs import log
 from model_copier.messages import Contract
 from model_copier.request_data import Defaults
@@ -85,6 +86,7 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         clock=SystemClock(),
         service_name=f"//model-copier/{request_topic}",
         timing=timing,
+        on_trouble=_tell_trouble,
     )
     contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
@@ -128,6 +130,11 @@ def routes_of(
     )
     called = [*rest.routes(), *document_routes()]
     return {"worker": pushed, "api": called, "all": [*called, *pushed]}[target]
+
+
+def _tell_trouble(job: Job, why: str) -> None:
+    log("put_off", severity="WARNING", request_id=job.request_id, state=job.state,
+        tries=job.tries, why=why)  # fmt: skip
 
 
 def contained(app: ASGIApp) -> ASGIApp:

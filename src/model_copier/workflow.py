@@ -39,6 +39,8 @@ from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.timing import Timing
 
+TRIES_UNTIL_TROUBLE = 5  # a minute of backoffs: less is what outages are like
+
 
 @dataclass(kw_only=True)
 class Workflow:
@@ -52,6 +54,8 @@ class Workflow:
     timing: Timing = field(default_factory=Timing)
     # Retries of many jobs should not fall on one instant; a test may want them to.
     jitter: Callable[[], float] = random.random
+    # Told of a job that is put off again and again, and why.
+    on_trouble: Callable[[Job, str], None] = lambda _job, _why: None
     # Set when a copy was started: whoever follows has one more.
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -123,6 +127,8 @@ class Workflow:
             if not newest.state.final and newest.is_hopeless(now, self.timing):
                 await self._keep(given_up(newest, str(error), now, self.timing))
             else:
+                if newest.tries >= TRIES_UNTIL_TROUBLE:
+                    self.on_trouble(newest, str(error))
                 wait = self.timing.backoff(newest.tries, self.jitter())
                 await self.store.save(newest.snoozed(now, wait))
         except (StaleJobError, UnavailableError):

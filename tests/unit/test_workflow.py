@@ -8,9 +8,10 @@ import pytest
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Dialect
-from model_copier.errors import Code
+from model_copier.errors import Code, UnavailableError
 from model_copier.job import State
 from model_copier.resource_names import ModelName
+from model_copier.workflow import TRIES_UNTIL_TROUBLE
 from simulators import SimulatedClock, SimulatedModels
 from world import PARENT, REQUEST, SOURCE, SOURCE_PROJECT, TARGET, World, request
 
@@ -441,3 +442,20 @@ async def test_a_record_is_forgotten_when_nothing_of_it_can_be_replayed_any_more
 
     assert world.store.jobs == {}
     assert kept_for.days >= 68
+
+
+async def test_a_job_that_is_put_off_again_and_again_is_told_to_the_operator():
+    world = World()
+    await world.deliver()
+    told: list[tuple[str, str]] = []
+    world.workflow.on_trouble = lambda job, why: told.append((job.request_id, why))
+
+    async def refused(_message: object) -> None:
+        raise UnavailableError("PERMISSION_DENIED: replies may not be published")
+
+    world.topics.publish_reply = refused
+    await world.pass_time(600)
+
+    assert {request_id for request_id, _ in told} == {"request-1"}
+    assert "may not be published" in told[0][1]
+    assert world.job.tries - len(told) == TRIES_UNTIL_TROUBLE

@@ -83,7 +83,8 @@ class Push:
                 ended = ""
                 advanced = await self.ticks.take(self.follow_seconds)
         seconds = round(time.monotonic() - started, 3)
-        log("tick", advanced=advanced, ended=ended, seconds=seconds)
+        behind = round(self.ticks.behind_seconds)
+        log("tick", advanced=advanced, ended=ended, behind=behind, seconds=seconds)
         return Response(status_code=204)
 
 
