@@ -65,9 +65,54 @@ async def test_the_history_tells_each_step_in_order(api):
 
     shown = (await api.http.get("/v1/copies/first")).json()
 
-    assert [moment["step"] for moment in shown["history"]] == [
-        "accepted", "asked", "copying", "copied", "ended", "told",
+    history = shown["history"]
+    assert [moment["step"] for moment in history] == [
+        "accepted", "asked", "copying", "succeeded", "announced",
     ]  # fmt: skip
+    assert history[2]["detail"] == shown["operation"]
+    assert history[3]["detail"] == f"{TARGET}@1"
+    assert (history[0]["at"], history[3]["at"]) == (
+        shown["timings"]["accepted_at"], shown["timings"]["ended_at"],
+    )  # fmt: skip
+
+
+async def test_the_history_keeps_how_each_attempt_ended_and_why(api):
+    """A quota that passes, a refusal, a replay with another refusal, a cancelled replay."""
+    api.world.models.dooms = [Code.ABORTED, Code.PERMISSION_DENIED]
+    await api.ask()
+    await api.world.pass_time(600)
+    api.world.models.refusals = [Code.NOT_FOUND]
+    await api.http.post("/v1/copies/first:replay")
+    await api.world.pass_time(600)
+    await api.http.post("/v1/copies/first:replay")
+    await api.http.post("/v1/copies/first:cancel")
+    await api.world.pass_time(600)
+
+    history = (await api.http.get("/v1/copies/first")).json()["history"]
+
+    assert [(m["step"], m.get("code")) for m in history] == [
+        ("accepted", None),
+        ("asked", None), ("copying", None), ("nothing_made", "ABORTED"),
+        ("asked", None), ("copying", None), ("failed", "PERMISSION_DENIED"),
+        ("letter_kept", None), ("announced", None),
+        ("replayed", None),
+        ("asked", None), ("nothing_made", "NOT_FOUND"), ("failed", "NOT_FOUND"),
+        ("letter_kept", None), ("announced", None),
+        ("replayed", None),
+        ("asked", None), ("copying", None), ("cancel_requested", None), ("cancelled", None),
+        ("announced", None),
+    ]  # fmt: skip
+    assert "PERMISSION_DENIED in the end" in history[6]["detail"]
+    assert [m["detail"] for m in history if m["step"] == "replayed"] == ["attempt 2", "attempt 3"]
+    assert [m["at"] for m in history] == sorted(m["at"] for m in history)
+
+
+async def test_a_list_has_no_histories(api):
+    await api.ask()
+
+    (listed,) = (await api.http.get("/v1/copies")).json()["copies"]
+
+    assert "history" not in listed
 
 
 async def test_the_same_key_again_is_the_same_copy_and_other_content_is_422(api):
