@@ -287,7 +287,9 @@ def test_an_ask_is_remembered_whatever_happens(moved: Job):
     assert moved.known_versions == ("1", "2")
 
 
-@pytest.mark.parametrize("moved", [copying().not_asked(NOW, "refused"), copying().with_nothing_made()])
+@pytest.mark.parametrize(
+    "moved", [copying().not_asked(NOW, "refused"), copying().with_nothing_made()]
+)
 def test_an_ask_is_forgotten_only_when_nothing_was_made_of_it(moved: Job):
     assert moved.asked_at is None
     assert moved.known_versions == ()

@@ -34,7 +34,7 @@ from model_copier.web.asking import (
 )
 from model_copier.web.calls import Call, call_of
 from model_copier.web.problems import problem
-from model_copier.web.readiness import READY, Readiness
+from model_copier.web.readiness import Readiness, wrong_with
 from model_copier.web.views import copy_of, page_token
 
 # Each caller's keys are their own: `//model-copier/rest/ACCOUNT`.
@@ -159,10 +159,10 @@ class Rest:
 
     async def ready(self, request: Request) -> Response:
         found = await self.readiness.look()
-        if READY.issuperset(found.values()):
+        if not (wrong := wrong_with(found)):
             return JSONResponse({"status": "ready", "checks": found})
-        wrong = "; ".join(f"{part} {what}" for part, what in found.items() if what not in READY)
-        return problem(wrong, code=Code.UNAVAILABLE, status=503, request_id=call_of(request).id,
+        detail = "; ".join(f"{part} {what}" for part, what in wrong.items())
+        return problem(detail, code=Code.UNAVAILABLE, status=503, request_id=call_of(request).id,
                        checks=found)  # fmt: skip
 
     def _read(self, received: Received, call: Call) -> Asked:
