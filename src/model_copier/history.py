@@ -44,8 +44,9 @@ class Moment:
 def with_moment(history: tuple[Moment, ...], moment: Moment) -> tuple[Moment, ...]:
     """Add what just happened; the oldest moments make room for it.
 
-    What only happens once more counts with its newest time: an outcome that is asked for a
-    thousand times must not push out how the job came to it.
+    What only happens once more is not news: an outcome that is asked for a thousand times
+    must not push out how the job came to it.
     """
-    kept = history[:-1] if history and moment.repeats(history[-1]) else history
-    return (*kept, moment)[-MAX_MOMENTS:]
+    if history and moment.repeats(history[-1]):
+        return history
+    return (*history, moment)[-MAX_MOMENTS:]
