@@ -173,11 +173,11 @@ class Job:
             self.outcome_id == replay_of or (self.untried and digest in self.digests)
         )
 
-    def _noting(
+    def _with(
         self, now: datetime, step: Happened, detail: str = "", code: Code | None = None
-    ) -> Self:
+    ) -> tuple[Moment, ...]:
         moment = Moment(at=now, step=step, detail=detail[:MAX_DETAIL], code=code)
-        return replace(self, history=with_moment(self.history, moment))
+        return with_moment(self.history, moment)
 
     # Moves. Each is one save.
 
@@ -224,7 +224,8 @@ class Job:
         assert self.state is State.ACCEPTED
         assert self.asked_at is None
         return replace(
-            self._noting(now, Happened.ASKED, f"ask {self.copy_attempts + 1}"),
+            self,
+            history=self._with(now, Happened.ASKED, f"ask {self.copy_attempts + 1}"),
             asked_at=now,
             first_asked_at=self.first_asked_at or now,
             known_versions=known_versions,
@@ -237,7 +238,8 @@ class Job:
         """Vertex AI surely did nothing with the ask, and will not."""
         assert not self.state.final
         return replace(
-            self._noting(now, Happened.NOTHING_MADE, why, code),
+            self,
+            history=self._with(now, Happened.NOTHING_MADE, why, code),
             state=State.ACCEPTED,
             asked_at=None,
             known_versions=(),
@@ -255,7 +257,8 @@ class Job:
         assert self.state is State.ACCEPTED
         assert self.asked_at is not None
         return replace(
-            self._noting(started_at, Happened.COPYING, operation),
+            self,
+            history=self._with(started_at, Happened.COPYING, operation),
             state=State.COPYING,
             operation=operation,
             copy_started_at=started_at,
@@ -297,7 +300,8 @@ class Job:
     ) -> Self:
         assert not self.state.final
         return replace(
-            self._noting(now, Happened(state.lower()), detail, code),
+            self,
+            history=self._with(now, Happened(state.lower()), detail, code),
             state=state,
             due_at=now,
             tries=0,
@@ -315,7 +319,8 @@ class Job:
 
     def with_cancel_requested(self, now: datetime) -> Self:
         assert not self.state.final
-        return replace(self._noting(now, Happened.CANCEL_REQUESTED), cancel_requested=True)
+        history = self._with(now, Happened.CANCEL_REQUESTED)
+        return replace(self, history=history, cancel_requested=True)
 
     def replayed(
         self, now: datetime, *, request: CopyRequest, digest: str, original: Original
@@ -327,7 +332,8 @@ class Job:
         """
         assert self.state is State.FAILED
         return replace(
-            self._noting(now, Happened.REPLAYED, f"attempt {self.attempt + 1}"),
+            self,
+            history=self._with(now, Happened.REPLAYED, f"attempt {self.attempt + 1}"),
             # The operation that was given up tells best what came of it; without one, looking does.
             state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,
             attempt=self.attempt + 1,
@@ -354,14 +360,15 @@ class Job:
 
     def with_letter_kept(self, now: datetime) -> Self:
         assert self.state is State.FAILED
-        kept = self._noting(now, Happened.LETTER_KEPT, self.outcome_id)
-        return replace(kept, letter_kept=True, tries=0)
+        history = self._with(now, Happened.LETTER_KEPT, self.outcome_id)
+        return replace(self, history=history, letter_kept=True, tries=0)
 
     def announced(self, now: datetime) -> Self:
         assert self.state.final
         assert self.ended_at is not None
         return replace(
-            self._noting(now, Happened.ANNOUNCED, self.outcome_id),
+            self,
+            history=self._with(now, Happened.ANNOUNCED, self.outcome_id),
             reply_sent=True,
             tries=0,
             due_at=None,
