@@ -4,6 +4,7 @@ Paths beside Google's on the REST port; JSON in and out, errors in Google's form
 ``local_cloud.pubsub`` describes them for those who call them.
 """
 
+from email.utils import formatdate
 from typing import Any
 
 from starlette.requests import Request
@@ -39,7 +40,9 @@ def control_routes(service: Service) -> list[BaseRoute]:
         return JSONResponse({"token": token})
 
     async def show_certificates(_: Request) -> JSONResponse:
-        return JSONResponse(service.signer.certificates())
+        # As Google's: a service may hold its own clock to it.
+        headers = {"Date": formatdate(usegmt=True)}
+        return JSONResponse(service.signer.certificates(), headers=headers)
 
     async def show_keys(_: Request) -> JSONResponse:
         return JSONResponse(service.signer.jwks())

@@ -14,12 +14,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from uuid import uuid4
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_copier.adapters.pubsub import PubsubTopics
 from model_copier.adapters.sqlite import SqliteJobStore
@@ -38,10 +39,10 @@ from model_copier.web.auth import Guard
 from model_copier.web.calls import call_of, numbered
 from model_copier.web.certificates import Certificates, fetch_from
 from model_copier.web.openapi import document_routes
-from model_copier.web.problems import HANDLERS, unavailable
+from model_copier.web.problems import HANDLERS, bug, unavailable
 from model_copier.web.push import Push
 from model_copier.web.readiness import Readiness, date_of
-from model_copier.web.rest import Rest
+from model_copier.web.rest import Rest, health_route
 from model_copier.workflow import Workflow
 
 
@@ -138,17 +139,40 @@ def _tell_trouble(job: Job, why: str) -> None:
 
 
 def contained(app: ASGIApp) -> ASGIApp:
-    """Log a bug here: it was answered with 500, and raised on, it would be answered twice."""
+    """Log a bug here, and answer it once: raised on, the framework would answer its own way."""
 
     async def containing(scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
         try:
-            await app(scope, receive, send)
+            await app(scope, receive, send_noting)
         except Exception:  # noqa: BLE001  whatever it is
             path, call_id = scope["path"], call_of(Request(scope)).id
             trace = traceback.format_exc()
             log("bug", severity="ERROR", path=path, request_id=call_id, traceback=trace)
+            if not answered:
+                await bug(request_id=call_id)(scope, receive, send)
 
     return containing
+
+
+def without_store() -> ASGIApp:
+    """Answer as long as the store cannot be opened: the process lives, and can do nothing.
+
+    To whoever asks, since nobody is asked for a token: so no word of why.
+    """
+
+    async def away(request: Request, _error: Exception) -> Response:
+        error = UnavailableError("the job store cannot be opened")
+        return unavailable(error, request_id=call_of(request).id)
+
+    handlers = {**HANDLERS, HTTPException: away}
+    return numbered(contained(Starlette(routes=[health_route()], exception_handlers=handlers)))
 
 
 class Service:
@@ -168,7 +192,7 @@ class Service:
                     deliveries, ticks = await connect(self._settings)
                 except UnavailableError as error:
                     log("unavailable", severity="ERROR", why=str(error))
-                    return unavailable(error, request_id=uuid4().hex)
+                    return without_store()
                 watch = Watch(store=deliveries.workflow.store)
                 self._app = build_app(self._target, deliveries, ticks, self._settings, watch=watch)
                 _on_sigterm(ticks.close, watch.close)

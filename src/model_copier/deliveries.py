@@ -218,7 +218,8 @@ class Deliveries:
             try:
                 # Whoever holds it: every step of theirs either has been saved, or loses to
                 # this save, or is a fact that is written onto it.
-                await self.workflow.take_over(job.with_cancel_requested())
+                now = self.workflow.clock.now()
+                await self.workflow.take_over(job.with_cancel_requested(now))
             except StaleJobError:
                 continue  # somebody moved it on just now
             return told

@@ -14,6 +14,7 @@ from typing import Self
 
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
+from model_copier.history import MAX_DETAIL, Happened, Moment, with_moment
 from model_copier.registry import Operation
 from model_copier.resource_names import ModelName
 from model_copier.timing import HARD_LIMIT_AFTER_DEADLINE, KEEP_AFTER_END, Timing
@@ -116,6 +117,8 @@ class Job:
     letter_kept: bool = False
     reply_sent: bool = False
     expires_at: datetime | None = None
+    # After `accepted_at`; for people only. A record of an older service has none.
+    history: tuple[Moment, ...] = ()
 
     @property
     def target(self) -> ModelName | None:
@@ -170,6 +173,12 @@ class Job:
             self.outcome_id == replay_of or (self.untried and digest in self.digests)
         )
 
+    def _with(
+        self, now: datetime, step: Happened, detail: str = "", code: Code | None = None
+    ) -> tuple[Moment, ...]:
+        moment = Moment(at=now, step=step, detail=detail[:MAX_DETAIL], code=code)
+        return with_moment(self.history, moment)
+
     # Moves. Each is one save.
 
     def leased(self, now: datetime, timing: Timing) -> Self:
@@ -216,6 +225,7 @@ class Job:
         assert self.asked_at is None
         return replace(
             self,
+            history=self._with(now, Happened.ASKED, f"ask {self.copy_attempts + 1}"),
             asked_at=now,
             first_asked_at=self.first_asked_at or now,
             known_versions=known_versions,
@@ -224,11 +234,12 @@ class Job:
             start_at=None,
         )
 
-    def not_asked(self) -> Self:
+    def not_asked(self, now: datetime, why: str, code: Code | None = None) -> Self:
         """Vertex AI surely did nothing with the ask, and will not."""
         assert not self.state.final
         return replace(
             self,
+            history=self._with(now, Happened.NOTHING_MADE, why, code),
             state=State.ACCEPTED,
             asked_at=None,
             known_versions=(),
@@ -241,12 +252,13 @@ class Job:
         assert self.state is State.COPYING
         return replace(self, asked_at=None, known_versions=())
 
-    def copying(self, operation: str, started_at: datetime | None, due_at: datetime) -> Self:
+    def copying(self, operation: str, started_at: datetime, due_at: datetime) -> Self:
         """Keep the operation that CopyModel answered."""
         assert self.state is State.ACCEPTED
         assert self.asked_at is not None
         return replace(
             self,
+            history=self._with(started_at, Happened.COPYING, operation),
             state=State.COPYING,
             operation=operation,
             copy_started_at=started_at,
@@ -266,8 +278,9 @@ class Job:
         possible_duplicates: tuple[str, ...] = (),
     ) -> Self:
         """The copy is there; ``operation`` is what made it, where that is known."""
+        made = f"{self.target}@{model_version}"
         return replace(
-            self._ended(State.SUCCEEDED, now),
+            self._ended(State.SUCCEEDED, now, f"{made} was there" if already_existed else made),
             model_version=model_version,
             verified=verified,
             operation=operation.name if operation else self.operation,
@@ -279,12 +292,16 @@ class Job:
         )
 
     def failed(self, now: datetime, failure: Failure) -> Self:
-        return replace(self._ended(State.FAILED, now), failure=failure)
+        ended = self._ended(State.FAILED, now, failure.message, failure.code)
+        return replace(ended, failure=failure)
 
-    def _ended(self, state: State, now: datetime) -> Self:
+    def _ended(
+        self, state: State, now: datetime, detail: str = "", code: Code | None = None
+    ) -> Self:
         assert not self.state.final
         return replace(
             self,
+            history=self._with(now, Happened(state.lower()), detail, code),
             state=state,
             due_at=now,
             tries=0,
@@ -300,9 +317,10 @@ class Job:
         assert self.asked_at is None
         return self._ended(State.CANCELLED, now)
 
-    def with_cancel_requested(self) -> Self:
+    def with_cancel_requested(self, now: datetime) -> Self:
         assert not self.state.final
-        return replace(self, cancel_requested=True)
+        history = self._with(now, Happened.CANCEL_REQUESTED)
+        return replace(self, history=history, cancel_requested=True)
 
     def replayed(
         self, now: datetime, *, request: CopyRequest, digest: str, original: Original
@@ -315,6 +333,7 @@ class Job:
         assert self.state is State.FAILED
         return replace(
             self,
+            history=self._with(now, Happened.REPLAYED, f"attempt {self.attempt + 1}"),
             # The operation that was given up tells best what came of it; without one, looking does.
             state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,
             attempt=self.attempt + 1,
@@ -339,15 +358,17 @@ class Job:
             expires_at=None,
         )
 
-    def with_letter_kept(self) -> Self:
+    def with_letter_kept(self, now: datetime) -> Self:
         assert self.state is State.FAILED
-        return replace(self, letter_kept=True, tries=0)
+        history = self._with(now, Happened.LETTER_KEPT, self.outcome_id)
+        return replace(self, history=history, letter_kept=True, tries=0)
 
-    def announced(self) -> Self:
+    def announced(self, now: datetime) -> Self:
         assert self.state.final
         assert self.ended_at is not None
         return replace(
             self,
+            history=self._with(now, Happened.ANNOUNCED, self.outcome_id),
             reply_sent=True,
             tries=0,
             due_at=None,

@@ -189,7 +189,7 @@ def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing)
     """
     assert operation.code is not None
     if operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
-        return job.not_asked()
+        return job.not_asked(now, operation.message, operation.code)
     ended = job.with_nothing_made()
     if operation.code is Code.CANCELLED and job.cancel_requested:
         return ended.cancelled(now)

@@ -240,11 +240,12 @@ class Workflow:
         try:
             operation = await self.models.copy_model(call)
         except RefusedError as error:
-            await self._fail(job.not_asked(), error.code, error.message)
+            refused = job.not_asked(self.clock.now(), error.message, error.code)
+            await self._fail(refused, error.code, error.message)
             return
-        except UnavailableError:
-            wait = self.timing.backoff(job.tries, self.jitter())
-            await self.store.save(job.not_asked().snoozed(self.clock.now(), wait))
+        except UnavailableError as error:
+            now, wait = self.clock.now(), self.timing.backoff(job.tries, self.jitter())
+            await self.store.save(job.not_asked(now, str(error)).snoozed(now, wait))
             return
         except OutcomeUnknownError:
             # What was accepted may show at once; if not, reconciling waits for the grace.
@@ -334,7 +335,7 @@ class Workflow:
                     )
                 )
             case Absent():
-                await self.store.save(job.not_asked().waiting(now, 0))
+                await self.store.save(job.not_asked(now, "nothing shows of it").waiting(now, 0))
             case Quiet():
                 hush = self.timing.hush * (1 + self.jitter() / 10)
                 await self.store.save(job.quiet(now).waiting(now, hush))
@@ -353,9 +354,9 @@ class Workflow:
         try:
             if job.failure and not job.letter_kept:
                 await self.topics.publish_letter(letter_of_job(job))
-                job = await self.store.save(job.with_letter_kept())
+                job = await self.store.save(job.with_letter_kept(self.clock.now()))
             await self.topics.publish_reply(replies.outcome(job, self.service_name))
-            await self.store.save(job.announced())
+            await self.store.save(job.announced(self.clock.now()))
         except UnavailableError as error:
             await self._put_off(job, error)
 

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as google
@@ -30,7 +29,6 @@ from vertex_clients import (
     DEADLINE_SECONDS,
     SOURCE,
     TARGET,
-    Caller,
     calling,
     copy_request,
     run,
@@ -45,18 +43,6 @@ async def vertex() -> AsyncIterator[Vertex]:
     cloud.add_model(SOURCE, version="2", aliases=["default", "best"])
     async with cloud:
         yield cloud
-
-
-@pytest.fixture(params=["grpc", "grpc_asyncio", "rest"])
-async def caller(vertex, request) -> AsyncIterator[Caller]:
-    async with calling(vertex, request.param) as caller:
-        yield caller
-
-
-@pytest.fixture
-async def http(vertex) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=vertex.rest_url) as client:
-        yield client
 
 
 # Every face

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 from google.api_core import exceptions
 from google.longrunning import operations_pb2
@@ -45,18 +44,6 @@ async def vertex(clock) -> AsyncIterator[Vertex]:
     cloud.add_model(SOURCE)
     async with cloud:
         yield cloud
-
-
-@pytest.fixture(params=["grpc", "grpc_asyncio", "rest"])
-async def caller(vertex, request) -> AsyncIterator[Caller]:
-    async with calling(vertex, request.param) as caller:
-        yield caller
-
-
-@pytest.fixture
-async def http(vertex) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=vertex.rest_url) as client:
-        yield client
 
 
 async def ended(caller: Caller, clock: SimulatedClock, copy: Any) -> Any:

@@ -11,7 +11,9 @@ import pytest_asyncio
 import requests
 
 from e2e.conftest import quick_stack
-from local_cloud.stack import Stack
+from inbox import Inbox
+from local_cloud.stack import CALLER, Stack
+from local_cloud.topics import REPLIES, topic_path
 from world import TARGET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -32,8 +34,8 @@ async def checked(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def own(tmp_path: Path) -> AsyncIterator[Stack]:
-    """A local cloud for a test that ends its api."""
-    async with quick_stack(tmp_path, with_api=True) as running:
+    """A local cloud for a test that ends its api; it checks tokens too."""
+    async with quick_stack(tmp_path, with_api=True, check_tokens=True) as running:
         running.vertex.copy_seconds = 6
         yield running
 
@@ -51,7 +53,7 @@ async def test_the_first_document_s_client_gets_its_copy(checked: Stack):
     assert response.status_code == 200
     assert response.json()["resource_name"] == TARGET
     assert response.json()["status"] == "success"
-    assert response.json()["requested_by"] == "pipeline@ec2-pipelines.iam.gserviceaccount.com"
+    assert response.json()["requested_by"] == CALLER
     assert checked.vertex.versions(TARGET)
 
 
@@ -83,8 +85,14 @@ async def test_without_a_token_nothing_is_copied(checked: Stack):
     assert len(checked.vertex.copy_calls) == before
 
 
+def calling(stack: Stack) -> httpx.AsyncClient:
+    """A caller with a token of this moment."""
+    headers = {"Authorization": f"Bearer {stack.token()}"}
+    return httpx.AsyncClient(base_url=stack.api.url, headers=headers, timeout=60)
+
+
 async def ask(stack: Stack, key: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=stack.api.url, timeout=60) as client:
+    async with calling(stack) as client:
         return await client.post(
             "/v1/models/copy",
             json=ASK | {"destination_model_id": key},
@@ -106,26 +114,36 @@ async def nobody_listens(stack: Stack) -> None:
 
 
 async def test_a_killed_api_stops_no_copy_and_the_same_key_gets_the_outcome(own: Stack):
-    asking = [asyncio.create_task(ask(own, f"m-{number}")) for number in range(5)]
+    """They end and are announced while no api is there, seen from outside; then it comes back."""
+    keys = [f"m-{number}" for number in range(5)]
+    replies = await Inbox.open(own.pubsub.address, topic_path(REPLIES), "outside")
+    asking = [asyncio.create_task(ask(own, key)) for key in keys]
     await all_asked(own, 5)
 
     await own.api.kill()
     cut = await asyncio.gather(*asking, return_exceptions=True)
+    told = [await replies.reply(key, seconds=60) for key in keys]
+    await replies.close()
     await nobody_listens(own)
     await own.api.start(own.env)
-    answers = await asyncio.gather(*(ask(own, f"m-{number}") for number in range(5)))
+    answers = await asyncio.gather(*(ask(own, key) for key in keys))
 
     assert all(isinstance(answer, httpx.TransportError) for answer in cut)
+    assert [reply["outcome"] for reply in told] == ["succeeded"] * 5
     assert [answer.json()["status"] for answer in answers] == ["success"] * 5
+    for reply, answer in zip(told, answers, strict=True):
+        assert reply["resource_name"] == answer.json()["resource_name"]
+        assert reply["requested_by"] == answer.json()["requested_by"] == CALLER
     assert len(own.vertex.copy_calls) == 5
 
 
 async def test_a_caller_who_hangs_up_stops_nothing(own: Stack):
+    own.vertex.copy_seconds = 2
     asking = asyncio.create_task(ask(own, "hung-up"))
     await all_asked(own, 1)
     asking.cancel()
 
-    async with httpx.AsyncClient(base_url=own.api.url, timeout=60) as client:
+    async with calling(own) as client:
         shown = await client.get("/v1/copies/hung-up", params={"wait": 60})
 
     assert shown.json()["outcome"] == "succeeded"
@@ -135,9 +153,9 @@ async def test_told_to_go_the_api_sends_a_hundred_waiters_away_with_an_answer(ow
     own.vertex.copy_seconds = 60
     asking = [asyncio.create_task(ask(own, "one-copy")) for _ in range(100)]
     await all_asked(own, 1)
-    async with asyncio.timeout(30), httpx.AsyncClient(base_url=own.api.url) as client:
+    async with asyncio.timeout(30), calling(own) as client:
         # Answered behind those that came before it: by now they wait.
-        await client.get("/v1/copies/one-copy", timeout=30)
+        await client.get("/v1/copies/one-copy")
 
     seconds = await own.api.stop()
     answers = await asyncio.gather(*asking, return_exceptions=True)

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
-from model_copier.bootstrap import build_app
+from model_copier.bootstrap import Service, build_app, contained
 from model_copier.errors import Code, UnavailableError
 from model_copier.settings import Settings, TokenChecks
+from model_copier.web.calls import numbered
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
 
 ASK = {
@@ -65,9 +67,54 @@ async def test_the_history_tells_each_step_in_order(api):
 
     shown = (await api.http.get("/v1/copies/first")).json()
 
-    assert [moment["step"] for moment in shown["history"]] == [
-        "accepted", "asked", "copying", "copied", "ended", "told",
+    history = shown["history"]
+    assert [moment["step"] for moment in history] == [
+        "accepted", "asked", "copying", "succeeded", "announced",
     ]  # fmt: skip
+    assert history[2]["detail"] == shown["operation"]
+    assert history[3]["detail"] == f"{TARGET}@1"
+    assert (history[0]["at"], history[3]["at"]) == (
+        shown["timings"]["accepted_at"], shown["timings"]["ended_at"],
+    )  # fmt: skip
+
+
+async def test_the_history_keeps_how_each_attempt_ended_and_why(api):
+    """A quota that passes, a refusal, a replay with another refusal, a cancelled replay."""
+    api.world.models.dooms = [Code.ABORTED, Code.PERMISSION_DENIED]
+    await api.ask()
+    await api.world.pass_time(600)
+    api.world.models.refusals = [Code.NOT_FOUND]
+    await api.http.post("/v1/copies/first:replay")
+    await api.world.pass_time(600)
+    await api.http.post("/v1/copies/first:replay")
+    await api.http.post("/v1/copies/first:cancel")
+    await api.world.pass_time(600)
+
+    history = (await api.http.get("/v1/copies/first")).json()["history"]
+
+    assert [(m["step"], m.get("code")) for m in history] == [
+        ("accepted", None),
+        ("asked", None), ("copying", None), ("nothing_made", "ABORTED"),
+        ("asked", None), ("copying", None), ("failed", "PERMISSION_DENIED"),
+        ("letter_kept", None), ("announced", None),
+        ("replayed", None),
+        ("asked", None), ("nothing_made", "NOT_FOUND"), ("failed", "NOT_FOUND"),
+        ("letter_kept", None), ("announced", None),
+        ("replayed", None),
+        ("asked", None), ("copying", None), ("cancel_requested", None), ("cancelled", None),
+        ("announced", None),
+    ]  # fmt: skip
+    assert "PERMISSION_DENIED in the end" in history[6]["detail"]
+    assert [m["detail"] for m in history if m["step"] == "replayed"] == ["attempt 2", "attempt 3"]
+    assert [m["at"] for m in history] == sorted(m["at"] for m in history)
+
+
+async def test_a_list_has_no_histories(api):
+    await api.ask()
+
+    (listed,) = (await api.http.get("/v1/copies")).json()["copies"]
+
+    assert "history" not in listed
 
 
 async def test_the_same_key_again_is_the_same_copy_and_other_content_is_422(api):
@@ -240,6 +287,46 @@ async def test_a_method_that_is_not_there_is_405_and_says_which_is(api):
 
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
+    assert answer.json()["detail"] == "another method is for this path: see Allow"
+
+
+async def test_a_path_that_is_not_there_is_404_and_says_where_to_look(api):
+    answer = await api.http.get("/v1/copies/not an id")
+
+    assert answer.status_code == 404
+    assert "/docs" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/copies", "/v1/copies/first"])
+async def test_a_body_that_nothing_would_be_done_with_is_refused(api, path):
+    await api.ask()
+
+    answer = await api.http.request("GET", path, json={"state": "FAILED"})
+
+    assert (answer.status_code, answer.json()["detail"]) == (400, "this takes no body")
+
+
+async def test_each_kind_of_problem_has_a_type_of_its_own(api):
+    await api.ask()
+    answers = [
+        await api.ask(destination_model_id="another"),
+        await api.http.get("/nowhere"),
+        await api.http.get("/v1/copies/first:cancel"),
+        await api.http.post("/v1/models/copy", content=b" " * 200_000),
+        await api.http.post("/v1/models/copy", data=ASK),
+        await api.http.post("/v1/copies/first:replay"),
+        await api.http.post("/v1/models/copy"),
+    ]
+
+    assert [(a.status_code, a.json()["type"].rpartition("/")[2]) for a in answers] == [
+        (422, "key-used-otherwise"),
+        (404, "not-found"),
+        (405, "method-not-allowed"),
+        (413, "too-large"),
+        (415, "not-json"),
+        (409, "failed-precondition"),
+        (400, "invalid-argument"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -293,18 +380,63 @@ async def test_it_is_ready_when_store_and_topic_are_there(api):
     ready = await api.http.get("/ready")
 
     assert ready.json()["checks"] == {
-        "store": "ok", "reply_topic": "ok", "clock": "not checked",
+        "store": "ok", "reply_topic": "ok", "clock": "not checked: TOKEN_CHECKS is none",
     }  # fmt: skip
 
 
-async def test_it_is_not_ready_without_its_topic(api):
+@pytest.mark.parametrize("part", ["reply_topic", "store"])
+async def test_it_is_not_ready_without_its_topic_or_its_store(api, part):
     async def away() -> None:
         raise UnavailableError("projects/p/topics/t: 404")
 
-    api.world.topics.check = away
+    if part == "store":
+        api.world.store.next_due_at = away
+    else:
+        api.world.topics.check = away
 
     answer = await api.http.get("/ready")
+    alive = await api.http.get("/health")
 
-    assert answer.status_code == 503
-    assert answer.json()["checks"]["reply_topic"] == "cannot be reached"
+    assert (answer.status_code, alive.status_code) == (503, 200)
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.json()["checks"][part] == "cannot be reached"
     assert "projects/p" not in answer.text
+
+
+@pytest.mark.parametrize("target", ["api", "worker"])
+async def test_a_store_that_cannot_be_opened_is_503_and_says_nothing_of_it(
+    tmp_path, target, capsys
+):
+    """No one is asked for a token then, so nobody is told where the store is."""
+    (tmp_path / "taken").write_text("no folder")
+    store = f"sqlite:///{tmp_path / 'taken' / 'jobs.db'}"
+    app = await Service(target, replace(SETTINGS, store=store)).app()
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://api"
+    ) as http:
+        alive = await http.get("/health")
+        answers = [await http.get("/v1/copies"), await http.post("/"), await http.post("/health")]
+
+    assert alive.json() == {"status": "ok"}
+    for answer in answers:
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-request-id"] == answer.json()["request_id"]
+        assert "taken" not in answer.text
+    assert "taken" in capsys.readouterr().out
+
+
+async def test_a_bug_before_the_application_is_told_in_the_same_way(capsys):
+    async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ZeroDivisionError("secret")
+
+    transport = httpx.ASGITransport(app=numbered(contained(broken)))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+        answer = await http.get("/v1/copies")
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert "secret" not in answer.text
+    assert "secret" in capsys.readouterr().out

@@ -66,7 +66,7 @@ MUTANTS = (
         name="an unknown outcome counts as not started",
         file="workflow.py",
         old="                job.waiting(self.clock.now(), self.timing.backoff(0, self.jitter()))",
-        new="                job.not_asked().waiting(self.clock.now(), 2)",
+        new='                job.not_asked(self.clock.now(), "").waiting(self.clock.now(), 2)',
     ),
     Mutant(
         name="UNAVAILABLE counts as not started",
@@ -103,7 +103,8 @@ MUTANTS = (
         name="an operation that is forgotten counts as failed",
         file="workflow.py",
         old="            await self._reconcile(job)  # forgotten, or not to be seen yet",
-        new="            await self.store.save(job.not_asked().waiting(self.clock.now(), 5))",
+        new="            now = self.clock.now()\n"
+        '            await self.store.save(job.not_asked(now, "").waiting(now, 5))',
     ),
     Mutant(
         name="any new version is taken for ours",
@@ -187,21 +188,21 @@ MUTANTS = (
         file="workflow.py",
         old="            if job.failure and not job.letter_kept:\n"
         "                await self.topics.publish_letter(letter_of_job(job))\n"
-        "                job = await self.store.save(job.with_letter_kept())\n"
+        "                job = await self.store.save(job.with_letter_kept(self.clock.now()))\n"
         "            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
-        "            await self.store.save(job.announced())",
+        "            await self.store.save(job.announced(self.clock.now()))",
         new="            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
-        "            job = await self.store.save(job.announced())\n"
+        "            job = await self.store.save(job.announced(self.clock.now()))\n"
         "            if job.failure and not job.letter_kept:\n"
         "                await self.topics.publish_letter(letter_of_job(job))\n"
-        "                job = await self.store.save(job.with_letter_kept())",
+        "                job = await self.store.save(job.with_letter_kept(self.clock.now()))",
     ),
     Mutant(
         name="the reply counts as sent before it is",
         file="workflow.py",
         old="            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
-        "            await self.store.save(job.announced())",
-        new="            job = await self.store.save(job.announced())\n"
+        "            await self.store.save(job.announced(self.clock.now()))",
+        new="            job = await self.store.save(job.announced(self.clock.now()))\n"
         "            await self.topics.publish_reply(replies.outcome(job, self.service_name))",
     ),
     Mutant(

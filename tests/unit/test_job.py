@@ -92,14 +92,14 @@ def replayed(job: Job) -> Job:
         (ready(), Step.START),
         (asked(), Step.RECONCILE),
         (copying(), Step.POLL),
-        (copying().not_asked(), Step.START),
+        (copying().not_asked(NOW, "refused"), Step.START),
         (succeeded(), Step.ANNOUNCE),
         (failed(), Step.ANNOUNCE),
-        (failed().with_letter_kept(), Step.ANNOUNCE),
+        (failed().with_letter_kept(NOW), Step.ANNOUNCE),
         (copying().with_nothing_made().cancelled(NOW), Step.ANNOUNCE),
-        (succeeded().announced(), Step.NOTHING),
-        (failed().announced(), Step.NOTHING),
-        (succeeded().announced().announced_again(NOW), Step.ANNOUNCE),
+        (succeeded().announced(NOW), Step.NOTHING),
+        (failed().announced(NOW), Step.NOTHING),
+        (succeeded().announced(NOW).announced_again(NOW), Step.ANNOUNCE),
     ],
 )
 def test_the_saved_job_alone_says_what_is_next(job: Job, step: Step):
@@ -123,7 +123,7 @@ def test_a_due_time_further_away_than_any_wait_comes_from_a_broken_clock_and_cou
 
 
 def test_a_job_with_nothing_left_to_do_is_never_due():
-    assert not succeeded().announced().is_due(NOW + timedelta(days=365), TIMING)
+    assert not succeeded().announced(NOW).is_due(NOW + timedelta(days=365), TIMING)
 
 
 # How the lengths of time hang together
@@ -275,11 +275,11 @@ def test_a_model_that_names_another_source_or_version_is_not_our_copy(original: 
         copying(),
         succeeded(),
         failed(),
-        failed().with_letter_kept(),
-        failed().announced(),
-        failed().announced().announced_again(NOW),
-        replayed(failed().announced()),
-        copying().with_cancel_requested(),
+        failed().with_letter_kept(NOW),
+        failed().announced(NOW),
+        failed().announced(NOW).announced_again(NOW),
+        replayed(failed().announced(NOW)),
+        copying().with_cancel_requested(NOW),
     ],
 )
 def test_an_ask_is_remembered_whatever_happens(moved: Job):
@@ -287,7 +287,9 @@ def test_an_ask_is_remembered_whatever_happens(moved: Job):
     assert moved.known_versions == ("1", "2")
 
 
-@pytest.mark.parametrize("moved", [copying().not_asked(), copying().with_nothing_made()])
+@pytest.mark.parametrize(
+    "moved", [copying().not_asked(NOW, "refused"), copying().with_nothing_made()]
+)
 def test_an_ask_is_forgotten_only_when_nothing_was_made_of_it(moved: Job):
     assert moved.asked_at is None
     assert moved.known_versions == ()
@@ -300,7 +302,7 @@ def test_the_operation_of_a_failed_copy_stays_named_for_the_reply():
 
 
 def test_a_second_ask_is_counted_and_the_deadline_still_counts_from_the_first():
-    again = asked().not_asked().asked(NOW + A_SECOND, ("1",))
+    again = asked().not_asked(NOW, "refused").asked(NOW + A_SECOND, ("1",))
 
     assert again.asked_at == NOW + A_SECOND
     assert again.first_asked_at == NOW
@@ -324,7 +326,7 @@ def test_tries_are_counted_for_one_step():
 
 
 def test_an_outcome_keeps_its_id_however_often_it_is_told():
-    told = failed().with_letter_kept().announced()
+    told = failed().with_letter_kept(NOW).announced(NOW)
     again = told.announced_again(NOW + A_SECOND)
 
     assert again.outcome_id == told.outcome_id == "key-1"
@@ -333,7 +335,7 @@ def test_an_outcome_keeps_its_id_however_often_it_is_told():
 
 
 def test_a_record_outlives_what_can_be_replayed():
-    told = succeeded().announced()
+    told = succeeded().announced(NOW)
 
     assert told.due_at is None
     assert told.expires_at == NOW + KEEP_AFTER_END
@@ -353,8 +355,8 @@ def test_only_an_ended_job_is_final():
 
 def test_a_replay_of_an_ask_that_may_have_worked_looks_first():
     """At its operation, where it has one; else at the destination."""
-    again = replayed(failed().announced())
-    unanswered = replayed(replace(failed(), operation="").announced())
+    again = replayed(failed().announced(NOW))
+    unanswered = replayed(replace(failed(), operation="").announced(NOW))
 
     assert next_step(again, NOW + A_SECOND, TIMING) is Step.POLL
     assert next_step(unanswered, NOW + A_SECOND, TIMING) is Step.RECONCILE
@@ -363,7 +365,7 @@ def test_a_replay_of_an_ask_that_may_have_worked_looks_first():
 
 
 def test_a_replay_of_an_ask_that_made_nothing_starts_anew():
-    again = replayed(copying().with_nothing_made().failed(NOW, FAILURE).announced())
+    again = replayed(copying().with_nothing_made().failed(NOW, FAILURE).announced(NOW))
 
     assert next_step(again, NOW + A_SECOND, TIMING) is Step.START
     assert again.source is None  # an alias may mean another version by now
@@ -371,7 +373,7 @@ def test_a_replay_of_an_ask_that_made_nothing_starts_anew():
 
 
 def test_a_replay_brings_a_further_outcome_with_an_id_and_a_budget_of_its_own():
-    told = failed().with_letter_kept().announced()
+    told = failed().with_letter_kept(NOW).announced(NOW)
     again = replayed(told)
 
     assert again.outcome_id == "key-2"

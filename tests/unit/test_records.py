@@ -79,7 +79,8 @@ def every_state() -> list[Job]:
         possible_duplicates=("m@4",),
     )
     failed = copying.failed(START, Failure(code=Code.NOT_FOUND, message="no", hint="look"))
-    return [JOB, FULL, asked, copying, succeeded, succeeded.announced(), failed.with_letter_kept()]
+    return [JOB, FULL, asked, copying, succeeded, succeeded.announced(START),
+            failed.with_letter_kept(START)]  # fmt: skip
 
 
 @pytest.mark.parametrize("job", every_state())
@@ -111,6 +112,15 @@ def test_what_a_request_may_nest_can_be_read_again():
     job = replace(JOB, request=replace(JOB.request, correlation=deep))
 
     assert from_record(to_record(job)) == job
+
+
+def test_a_record_without_a_history_is_read():
+    """As services wrote them that kept none."""
+    job = replace(FULL, history=())
+    older = to_record(job).replace(b',"history":[]', b"")
+
+    assert b"history" not in older
+    assert from_record(older) == job
 
 
 def test_a_record_of_a_newer_service_is_refused_by_its_version():

@@ -43,18 +43,18 @@ METHODS: dict[str, Callable[[Job], Job]] = {
     "holding": lambda job: job.holding(),
     "queued": lambda job: job.queued(START),
     "asked": lambda job: job.asked(START, ()),
-    "not_asked": lambda job: job.not_asked(),
+    "not_asked": lambda job: job.not_asked(START, ""),
     "with_nothing_made": lambda job: job.with_nothing_made(),
     "copying": lambda job: job.copying("operations/1", START, START),
     "succeeded": lambda job: job.succeeded(START, model_version="1", verified=True),
     "failed": lambda job: job.failed(START, Failure(code=Code.INTERNAL, message="no")),
     "cancelled": lambda job: job.cancelled(START),
-    "with_cancel_requested": lambda job: job.with_cancel_requested(),
+    "with_cancel_requested": lambda job: job.with_cancel_requested(START),
     "replayed": lambda job: job.replayed(
         START, request=REQUEST, digest="digest", original=ORIGINAL
     ),
-    "with_letter_kept": lambda job: job.with_letter_kept(),
-    "announced": lambda job: job.announced(),
+    "with_letter_kept": lambda job: job.with_letter_kept(START),
+    "announced": lambda job: job.announced(START),
     "announced_again": lambda job: job.announced_again(START),
 }
 
@@ -67,7 +67,7 @@ def arrows() -> Iterator[tuple[str, str, str]]:
         job = unvisited.pop()
         for method, move in METHODS.items():
             try:
-                moved = replace(move(job), tries=0, attempt=1, copy_attempts=0)
+                moved = replace(move(job), tries=0, attempt=1, copy_attempts=0, history=())
             except AssertionError:
                 continue  # not a legal move from here
             if named(moved) != named(job):

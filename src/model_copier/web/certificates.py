@@ -24,7 +24,8 @@ RETRY_PAUSE = 2.0  # after one that failed
 LONGEST_FRESH = 6 * 3600.0  # Google says about six hours itself
 # Keys are rotated with days of overlap; a server that is away this long is somebody's alarm.
 LONGEST_KEPT = 24 * 3600.0
-_MAX_AGE = re.compile(r"max-age=(\d{1,9})")
+_MAX_AGE = re.compile(r"max-age=([0-9]{1,9})")
+_AGE = re.compile(r"[0-9]{1,9}")
 
 
 class Fetch(Protocol):
@@ -82,6 +83,15 @@ class Certificates:
             self._fresh_until = now + min(max(fresh_seconds, FETCH_PAUSE), LONGEST_FRESH)
 
 
+def age_seconds(headers: Mapping[str, str]) -> float:
+    """How long ago the answer was made: Google's come from caches, and may be hours old.
+
+    https://www.rfc-editor.org/rfc/rfc9111#section-5.1
+    """
+    age = headers.get("age", "")
+    return float(age) if _AGE.fullmatch(age) else 0.0
+
+
 def fetch_from(url: str) -> Fetch:
     """Fetch over HTTP, by google-auth's own transport."""
 
@@ -98,7 +108,8 @@ def fetch_from(url: str) -> Fetch:
             raise UnavailableError(f"certificates: {url} holds no JSON") from error
         if not isinstance(found, dict) or not found:
             raise UnavailableError(f"certificates: {url} holds none")
-        age = _MAX_AGE.search(answer.headers.get("cache-control", ""))
-        return {str(k): str(v) for k, v in found.items()}, float(age[1]) if age else 3600.0
+        lasts = _MAX_AGE.search(answer.headers.get("cache-control", ""))
+        fresh_seconds = float(lasts[1]) - age_seconds(answer.headers) if lasts else 3600.0
+        return {str(k): str(v) for k, v in found.items()}, fresh_seconds
 
     return fetch

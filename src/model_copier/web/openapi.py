@@ -131,6 +131,7 @@ def _answers(good: Mapping[int, Any], *bad: int) -> dict[str, Any]:
     for status in bad:
         found[str(status)] = {
             "description": _ERRORS[status],
+            "headers": _HEADERS_BAD.get(status, {}),
             "content": {"application/problem+json": {"schema": _ref("Problem")}},
         }
     return found
@@ -143,6 +144,12 @@ def _parameter(place: str, name: str, about: str, schema: Mapping[str, Any]) -> 
 _HEADERS_202 = {
     "Location": {"description": "where the copy can be looked at", "schema": {"type": "string"}},
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
+}
+_HEADERS_BAD = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
+    405: {"Allow": {"description": "the methods of this path", "schema": {"type": "string"}}},
+    429: {"Retry-After": _HEADERS_202["Retry-After"]},
+    503: {"Retry-After": _HEADERS_202["Retry-After"]},
 }
 _ID = _parameter("path", "id", "of the copy", {"type": "string", "pattern": f"^{ID_PATTERN}$"}) | {
     "required": True

@@ -33,6 +33,13 @@ _STATUS = {
 }
 _RETRY_AFTER = {429: "60", 503: "5"}  # a minute: Vertex AI's quotas are counted in minutes
 _TYPE = "https://modelcopier.dev/problems/{}"
+# What the application itself answers: kind, code, and what is wrong.
+_OWN = {
+    404: ("not-found", Code.NOT_FOUND, "there is no such path; /docs tells those that are there"),
+    405: ("method-not-allowed", Code.UNIMPLEMENTED, "another method is for this path: see Allow"),
+    413: ("too-large", Code.INVALID_ARGUMENT, ""),
+    415: ("not-json", Code.INVALID_ARGUMENT, ""),
+}
 
 
 class Problem(BaseModel):
@@ -54,14 +61,14 @@ def problem(
     code: Code,
     request_id: str,
     status: int | None = None,
+    kind: str = "",
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> JSONResponse:
-    """Say what went wrong; the status follows from the code unless it is given."""
+    """Say what went wrong; status and kind follow from the code unless they are given."""
     status = status or _STATUS.get(code, 502)
-    kind = code.lower().replace("_", "-")
     found = Problem(
-        type=_TYPE.format(kind),
+        type=_TYPE.format(kind or code.lower().replace("_", "-")),
         status=status,
         title=HTTPStatus(status).phrase,
         detail=detail.encode(errors="replace").decode(),  # half a surrogate pair is no JSON
@@ -83,6 +90,19 @@ def unavailable(error: UnavailableError, *, request_id: str) -> JSONResponse:
     return problem(str(error), code=Code.UNAVAILABLE, status=503, request_id=request_id)
 
 
+def key_used(detail: str, *, request_id: str) -> JSONResponse:
+    """The Idempotency-Key names another request."""
+    kind = "key-used-otherwise"
+    code = Code.ALREADY_EXISTS
+    return problem(detail, code=code, status=422, kind=kind, request_id=request_id)
+
+
+def bug(*, request_id: str) -> JSONResponse:
+    """Nothing of it is told: the log has the trace, under the same id."""
+    detail = "a bug of ours; what was stored is safe"
+    return problem(detail, code=Code.INTERNAL, status=500, request_id=request_id)
+
+
 async def _rejected(request: Request, error: Exception) -> Response:
     assert isinstance(error, RejectedError)
     detail = f"{error}; {error.hint}" if error.hint else str(error)
@@ -100,26 +120,22 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     """The application's own 404, 405, 413 and 415."""
     assert isinstance(error, HTTPException)
-    code = {404: Code.NOT_FOUND, 405: Code.UNIMPLEMENTED}.get(
-        error.status_code, Code.INVALID_ARGUMENT
-    )
+    status = error.status_code
+    kind, code, detail = _OWN[status]
+    # Starlette's own words are those of the status; ours say more.
+    ours = error.detail if error.detail != HTTPStatus(status).phrase else detail
     return problem(
-        error.detail,
+        ours,
         code=code,
-        status=error.status_code,
+        status=status,
+        kind=kind,
         request_id=call_of(request).id,
         headers=error.headers,
     )
 
 
 async def _bug(request: Request, _error: Exception) -> Response:
-    """Nothing of it is told: the log has the trace, under the same id."""
-    return problem(
-        "a bug of ours; what was stored is safe",
-        code=Code.INTERNAL,
-        status=500,
-        request_id=call_of(request).id,
-    )
+    return bug(request_id=call_of(request).id)
 
 
 HANDLERS: Mapping[type[Exception], ExceptionHandler] = {

@@ -6,9 +6,9 @@ KEPT_SECONDS; it is open to everybody, and tells no names.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from google.auth.exceptions import TransportError
@@ -16,14 +16,29 @@ from google.auth.transport.requests import Request
 
 from model_copier.errors import UnavailableError
 from model_copier.logs import log
+from model_copier.web.certificates import age_seconds
 from model_copier.workflow import Workflow
 
 KEPT_SECONDS = 5.0
 LONGEST_SECONDS = 10.0
-NOT_CHECKED = "not checked"
-READY = frozenset({"ok", NOT_CHECKED})
-# An HTTP date has whole seconds.
-_DATE_SECONDS = 1.0
+OK = "ok"
+# What cannot be checked stops nobody, and says why.
+NOT_CHECKED = "not checked: "
+# An HTTP date has whole seconds, and so has the age of what comes from a cache.
+_DATE_SECONDS = 2.0
+
+
+class NoDateError(UnavailableError):
+    """The server answers, and does not say what time it is."""
+
+
+def wrong_with(found: Mapping[str, str]) -> dict[str, str]:
+    """Which of the parts keep us from being ready."""
+    return {
+        part: what
+        for part, what in found.items()
+        if what != OK and not what.startswith(NOT_CHECKED)
+    }
 
 
 @dataclass(kw_only=True)
@@ -59,36 +74,51 @@ class Readiness:
 
     async def _store(self) -> str:
         await self.workflow.store.next_due_at()
-        return "ok"
+        return OK
 
     async def _reply_topic(self) -> str:
         await self.workflow.topics.check()
-        return "ok"
+        return OK
 
     async def _clock(self) -> str:
         if self.outside_now is None:
-            return NOT_CHECKED
+            return f"{NOT_CHECKED}TOKEN_CHECKS is none"
+        asked = self.workflow.clock.now()
         try:
             outside = await asyncio.to_thread(self.outside_now)
+        except NoDateError as error:
+            log("clock_not_checked", severity="WARNING", why=str(error))
+            return f"{NOT_CHECKED}the server of CERTS_URL sends no Date; see docs/rest.md"
         except UnavailableError as error:
             log("clock_not_checked", severity="WARNING", why=str(error))
-            return NOT_CHECKED  # the server of the keys is away: that stops nobody else either
-        skew = abs((self.workflow.clock.now() - outside).total_seconds())
+            # That stops nobody else either: the keys that are at hand are used.
+            return f"{NOT_CHECKED}CERTS_URL cannot be reached"
+        # It was that time at some moment between the question and the answer.
+        ahead, behind = asked - outside, outside - self.workflow.clock.now()
+        skew = max(ahead, behind).total_seconds()
         if skew > self.max_skew_seconds + _DATE_SECONDS:
             log("not_ready", severity="ERROR", part="clock", why=f"{skew:.1f} s from Google's")
             return "is further from Google's than MAX_SKEW_SECONDS"
-        return "ok"
+        return OK
 
 
 def date_of(url: str) -> Callable[[], datetime]:
-    """Read the time off the answer of a web server."""
+    """Read the time off the answer of a web server, or of a cache before it.
+
+    Raises:
+        NoDateError: there is none on it.
+        UnavailableError: there is no answer.
+    """
 
     def read() -> datetime:
         try:
             answer = Request()(url, method="GET", timeout=LONGEST_SECONDS / 2)
-            found = parsedate_to_datetime(answer.headers["date"])
-        except (TransportError, KeyError, ValueError) as error:
-            raise UnavailableError(f"{url} tells no time: {error}") from error
-        return found.astimezone(UTC)
+        except TransportError as error:
+            raise UnavailableError(f"{url}: {error}") from error
+        try:
+            made = parsedate_to_datetime(answer.headers["date"]).astimezone(UTC)
+            return made + timedelta(seconds=age_seconds(answer.headers))
+        except (KeyError, ValueError, OverflowError) as error:
+            raise NoDateError(f"{url} tells no time: {error}") from error
 
     return read

@@ -33,8 +33,8 @@ from model_copier.web.asking import (
     without_body,
 )
 from model_copier.web.calls import Call, call_of
-from model_copier.web.problems import problem
-from model_copier.web.readiness import READY, Readiness
+from model_copier.web.problems import key_used, problem
+from model_copier.web.readiness import Readiness, wrong_with
 from model_copier.web.views import copy_of, page_token
 
 # Each caller's keys are their own: `//model-copier/rest/ACCOUNT`.
@@ -73,7 +73,7 @@ class Rest:
             Route("/v1/copies/{id:copy_id}", self.show, methods=["GET"]),
             Route("/v1/copies/{id:copy_id}:cancel", self.cancel, methods=["POST"]),
             Route("/v1/copies/{id:copy_id}:replay", self.replay, methods=["POST"]),
-            Route("/health", _health, methods=["GET"]),
+            health_route(),
             Route("/ready", self.ready, methods=["GET"]),
         ]
 
@@ -87,10 +87,10 @@ class Rest:
             planned = await self.deliveries.validate(asked.copy)
             return _json(replies.validated_of(asked, planned))
         if (stored := await self._conflict(asked)) is not None:
-            return problem(stored, code=Code.ALREADY_EXISTS, status=422, request_id=call.id)
+            return key_used(stored, request_id=call.id)
         told = await self.deliveries.accept(received)
         if told.verdict == "conflict":
-            return problem(told.reason, code=Code.ALREADY_EXISTS, status=422, request_id=call.id)
+            return key_used(told.reason, request_id=call.id)
         waiting = preferred(request, self.wait_seconds)
         job = await self._ended(request, identity.key, waiting.seconds)
         seconds = round(time.monotonic() - started, 3)
@@ -102,6 +102,7 @@ class Rest:
         return answer
 
     async def list(self, request: Request) -> Response:
+        await without_body(request)
         listing = Listing.read(request, _source(call_of(request)))
         # One more than shown tells whether there is a next page.
         found = await self.deliveries.workflow.store.find(listing.wanted, listing.size + 1)
@@ -110,6 +111,7 @@ class Rest:
         return JSONResponse({"copies": [copy_of(job) for job in shown], "next_page_token": token})
 
     async def show(self, request: Request) -> Response:
+        await without_body(request)
         seconds = wait_of(request, self.wait_seconds)
         job = await self._ended(request, _identity(request).key, seconds)
         headers = {} if job.state.final else {"Retry-After": str(RETRY_SECONDS)}
@@ -159,10 +161,10 @@ class Rest:
 
     async def ready(self, request: Request) -> Response:
         found = await self.readiness.look()
-        if READY.issuperset(found.values()):
+        if not (wrong := wrong_with(found)):
             return JSONResponse({"status": "ready", "checks": found})
-        wrong = "; ".join(f"{part} {what}" for part, what in found.items() if what not in READY)
-        return problem(wrong, code=Code.UNAVAILABLE, status=503, request_id=call_of(request).id,
+        detail = "; ".join(f"{part} {what}" for part, what in wrong.items())
+        return problem(detail, code=Code.UNAVAILABLE, status=503, request_id=call_of(request).id,
                        checks=found)  # fmt: skip
 
     def _read(self, received: Received, call: Call) -> Asked:
@@ -216,8 +218,13 @@ async def _hung_up(request: Request) -> None:
         pass
 
 
-async def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
+def health_route() -> Route:
+    """Whether the process lives; what it needs may be away, as ``/ready`` tells."""
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    return Route("/health", health, methods=["GET"])
 
 
 def _source(call: Call) -> str:

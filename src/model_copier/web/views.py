@@ -12,6 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from model_copier import replies
+from model_copier.errors import Code
+from model_copier.history import MAX_MOMENTS, Happened
 from model_copier.job import Job, State
 from model_copier.replies import Error, Time
 
@@ -21,12 +23,10 @@ class Moment(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    at: Time | None = Field(default=None, description="left out where only the order is known")
-    step: Literal[
-        "accepted", "taken_up_again", "cancel_requested", "asked", "copying", "copied", "ended",
-        "kept", "told",
-    ] = Field(description="what happened")  # fmt: skip
-    detail: str = Field(default="", description="for a person")
+    at: Time = Field(description="when; of `copying` by Vertex AI's clock, else by the copier's")
+    step: Literal["accepted"] | Happened = Field(description="what happened. More may come")
+    detail: str = Field(description="more of it, for a person; may be empty")
+    code: Code | None = Field(default=None, description="why, where something went wrong")
 
 
 class Copy(replies.OfJob):
@@ -46,7 +46,9 @@ class Copy(replies.OfJob):
     possible_duplicates: list[str] | None = Field(None, description="somebody should look")
     error: Error | None = Field(None, description="why there is no copy, where it failed")
     dead_letter: str | None = Field(None, description="`outcome_id` of its letter, if it failed")
-    history: list[Moment] | None = Field(None, description="what happened, in order")
+    history: list[Moment] | None = Field(
+        None, description=f"what happened, in order: its acceptance, and the newest {MAX_MOMENTS}"
+    )
 
 
 class Copied(Copy):
@@ -82,28 +84,9 @@ def copy_of(job: Job, *, history: bool = False) -> dict[str, Any]:
 
 
 def history_of(job: Job) -> Iterator[Moment]:
-    """Tell what the record still knows: the present attempt in full, of former ones the count."""
-    yield Moment(at=job.accepted_at, step="accepted")
-    if job.attempt > 1:
-        detail = f"replayed: attempt {job.attempt}"
-        yield Moment(at=job.attempt_at, step="taken_up_again", detail=detail)
-    if job.first_asked_at:
-        yield Moment(at=job.first_asked_at, step="asked", detail="Vertex AI, for the first time")
-    if job.asked_at and job.asked_at != job.first_asked_at:
-        detail = f"Vertex AI, for the {job.copy_attempts}. time"
-        yield Moment(at=job.asked_at, step="asked", detail=detail)
-    if job.operation:
-        yield Moment(at=job.copy_started_at, step="copying", detail=job.operation)
-    if job.cancel_requested:
-        yield Moment(step="cancel_requested")
-    if job.copy_ended_at:
-        yield Moment(at=job.copy_ended_at, step="copied", detail="by Vertex AI's clock")
-    if job.ended_at:
-        yield Moment(at=job.ended_at, step="ended", detail=job.state)
-    if job.letter_kept:
-        yield Moment(step="kept", detail="in the dead-letter topic")
-    if job.reply_sent:
-        yield Moment(step="told", detail="on the reply topic")
+    yield Moment(at=job.accepted_at, step="accepted", detail="")
+    for known in job.history:
+        yield Moment(at=known.at, step=known.step, detail=known.detail, code=known.code)
 
 
 def page_token(job: Job, query: str) -> str:
