@@ -75,6 +75,10 @@ class Ticks:
             await self._lead(lead)
             if self._leader is lead:
                 await self._tidy()
+        except asyncio.CancelledError:
+            for move in lead.moves:
+                move.cancel()
+            raise
         finally:
             if self._leader is lead:
                 self._leader = None

@@ -213,7 +213,9 @@ async def test_a_copy_that_never_starts_is_given_up_when_its_time_is_over(code: 
     assert len(world.topics.letters) == 1
 
 
-@pytest.mark.parametrize("code", [Code.INTERNAL, Code.ABORTED, Code.UNKNOWN, Code.CANCELLED])
+@pytest.mark.parametrize(
+    "code", [Code.INTERNAL, Code.ABORTED, Code.UNKNOWN, Code.CANCELLED, Code.ALREADY_EXISTS]
+)
 async def test_an_unclear_refusal_is_asked_again_only_after_the_grace(code: Code):
     world = World()
     world.models.refusals = [code]
