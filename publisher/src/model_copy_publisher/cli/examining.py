@@ -7,14 +7,16 @@ from typing import Any
 import click
 
 from model_copy_publisher.cli.exits import DONE, NOT_DONE, ending
-from model_copy_publisher.cli.options import connection, option, output, where
+from model_copy_publisher.cli.options import (
+    connection,
+    dead_letters,
+    output,
+    request_subscription,
+    where,
+)
 from model_copy_publisher.examination import Verdict
 from model_copy_publisher.letter_report import printable
-from model_copy_publisher.resource_names import (
-    DEAD_LETTER_SUBSCRIPTION,
-    DEAD_LETTER_TOPIC,
-    full_name,
-)
+from model_copy_publisher.resource_names import full_name
 
 EXAMPLES = """\b
 Example:
@@ -34,14 +36,8 @@ Exit codes:
 
 
 @click.command(epilog=EXAMPLES)
-@option(
-    "--request-subscription",
-    default="model-copy-requests",
-    show_default=True,
-    help="Where the worker is pushed from.",
-)
-@option("--dead-letter-topic", default=DEAD_LETTER_TOPIC, show_default=True)
-@option("--dead-letter-subscription", default=DEAD_LETTER_SUBSCRIPTION, show_default=True)
+@request_subscription
+@dead_letters
 @output
 @connection
 @click.pass_context

@@ -13,14 +13,14 @@ import click
 
 from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
-from model_copy_publisher.cli.options import connection, option, output, timeout, where
+from model_copy_publisher.cli.options import connection, output, timeout, where
+from model_copy_publisher.cli.options import dead_letters as where_letters_are
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import Named
 from model_copy_publisher.replays import CONTENT, MAX_REPLAYS, Changes, Left, Replay
 from model_copy_publisher.report import reply_line
 from model_copy_publisher.report import summary as summed
-from model_copy_publisher.resource_names import DEAD_LETTER_SUBSCRIPTION, DEAD_LETTER_TOPIC
 from model_copy_publisher.selection import Selection, parse_age
 
 if TYPE_CHECKING:
@@ -95,18 +95,7 @@ def _box(function: Any) -> Any:
             metavar="SECONDS",
             help="Should this be killed, others see the letters after so long.",
         ),
-        option(
-            "--dead-letter-topic",
-            default=DEAD_LETTER_TOPIC,
-            show_default=True,
-            help="Where restored letters go.",
-        ),
-        option(
-            "--dead-letter-subscription",
-            default=DEAD_LETTER_SUBSCRIPTION,
-            show_default=True,
-            help="Where the letters are kept.",
-        ),
+        where_letters_are,
         output,
     ):
         function = decorate(function)

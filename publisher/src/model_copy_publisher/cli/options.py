@@ -9,7 +9,15 @@ from click.core import ParameterSource
 
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import DEFAULT_SOURCE
-from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
+from model_copy_publisher.resource_names import (
+    DEAD_LETTER_SUBSCRIPTION,
+    DEAD_LETTER_TOPIC,
+    REPLY_TOPIC,
+    REQUEST_SUBSCRIPTION,
+    REQUEST_TOPIC,
+    check_project,
+    full_name,
+)
 
 Decorator = Callable[[Any], Any]
 
@@ -56,6 +64,37 @@ def request_source(function: Any) -> Any:
     """Add whose request it is."""
     decorate = option(
         "--request-source", default=DEFAULT_SOURCE, show_default=True, help="Whose request it is."
+    )
+    return decorate(function)
+
+
+def dead_letters(function: Any) -> Any:
+    """Add where failed requests go, and where they are kept."""
+    for decorate in (
+        option(
+            "--dead-letter-topic",
+            default=DEAD_LETTER_TOPIC,
+            show_default=True,
+            help="Where failed requests go, and letters that are restored.",
+        ),
+        option(
+            "--dead-letter-subscription",
+            default=DEAD_LETTER_SUBSCRIPTION,
+            show_default=True,
+            help="Where the letters are kept.",
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def request_subscription(function: Any) -> Any:
+    """Add by which subscription the worker is pushed to."""
+    decorate = option(
+        "--request-subscription",
+        default=REQUEST_SUBSCRIPTION,
+        show_default=True,
+        help="Where the worker is pushed from.",
     )
     return decorate(function)
 
