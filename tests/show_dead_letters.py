@@ -19,11 +19,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.pubsub_v1.types import PubsubMessage, Subscription
+from google.pubsub_v1.types import PubsubMessage
 
 from inbox import Inbox
 from local_cloud.stack import LOCATION, SOURCE_MODEL, SOURCE_PROJECT, TARGET_PROJECT, Stack
-from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, subscription_path, topic_path
+from local_cloud.topics import REPLIES, REQUESTS, topic_path
 from show_publisher import SETTINGS, start
 
 DEADLINE_SECONDS = 120.0
@@ -77,13 +77,6 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
         settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2"},
     )
     async with stack:
-        assert stack.topics is not None
-        # As short as Pub/Sub admits: it counts for who is killed between a pull and its lease.
-        name = subscription_path(DEAD_LETTERS)
-        await stack.topics.subscriber.delete_subscription(subscription=name)
-        await stack.topics.subscriber.create_subscription(
-            request=Subscription(name=name, topic=topic_path(DEAD_LETTERS), ack_deadline_seconds=10)
-        )
         replies = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "outside")
         try:
             yield stack, replies

@@ -60,6 +60,7 @@ class Stack:
     backoff_seconds: float = 10.0
     # After how many Pub/Sub gives a request up; 100 with backoff last about 15 hours.
     max_delivery_attempts: int = 100
+    kept_days: int = 31  # requests and letters; Google's emulator takes 7 at most
     settings: Mapping[str, str] = field(default_factory=dict)  # of worker and api
     pubsub: PubSub = field(default_factory=PubSub)
     with_api: bool = False
@@ -95,6 +96,7 @@ class Stack:
                 max_delivery_attempts=self.max_delivery_attempts,
                 push_account=PUSH_ACCOUNT if self.check_tokens else "",
                 audience=AUDIENCE,
+                kept_days=self.kept_days,
             )
             await self.worker.start(self.env)
             if self.with_api:
