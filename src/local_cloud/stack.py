@@ -182,7 +182,11 @@ class Stack:
             "MODEL_COPY_PROJECT": PROJECT,
             "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),
             "MODEL_COPY_REPLY_TOPIC": topic_path(REPLIES),
+            "MODEL_COPY_DEAD_LETTER_TOPIC": topic_path(DEAD_LETTERS),
             "MODEL_COPY_DEAD_LETTER_SUBSCRIPTION": subscription_path(DEAD_LETTERS),
+            "MODEL_COPY_REQUEST_SUBSCRIPTION": subscription_path(REQUESTS),
+            "MODEL_COPY_CLOCK": self.pubsub.rest_url,
+            **({"MODEL_COPY_AUDIENCE": AUDIENCE} if self.check_tokens else {}),
             "WORKER_URL": self.worker.url,
             "API_URL": self.api.url,
             # Whom a token must name, and for what: see PUBSUB_REST/control/tokens.

@@ -33,7 +33,14 @@ AGENT = "serviceAccount:service-123@gcp-sa-pubsub.iam.gserviceaccount.com"
 
 def requests(**changes):
     seen = replace(PUSHED, **changes)
-    return list(of_requests(seen, request_topic=REQUESTS, dead_letter_topic=LETTERS))
+    return list(
+        of_requests(
+            seen,
+            request_topic=REQUESTS,
+            dead_letter_topic=LETTERS,
+            audience="https://worker.example",
+        )
+    )
 
 
 def letters(**changes):
@@ -49,6 +56,7 @@ def test_what_is_as_it_should_be_is_ok():
     [
         (requests(push_endpoint=""), "does not push"),
         (requests(push_account=""), "carry no token"),
+        (requests(audience="other"), "the worker expects https://worker.example"),
         (requests(dead_letter_topic=""), "tried for ever"),
         (requests(dead_letter_topic="projects/p/topics/other"), "goes to projects/p/topics/other"),
         (requests(max_attempts=5), "after 5 attempts"),
@@ -68,10 +76,17 @@ def test_what_is_wrong_comes_with_what_mends_it(found, words):
     assert shlex.split(wrong.mend)
 
 
-def test_an_audience_that_is_left_to_pubsub_is_told_and_is_not_wrong():
-    [told] = [each for each in requests(audience="") if each.verdict is Verdict.UNSEEN]
+def test_an_audience_that_we_cannot_compare_is_told_and_is_not_wrong():
+    found = of_requests(PUSHED, request_topic=REQUESTS, dead_letter_topic=LETTERS)
+    [told] = [each for each in found if each.verdict is Verdict.UNSEEN]
 
-    assert "endpoint itself as audience" in told.what
+    assert "for https://worker.example: whether the worker expects that" in told.what
+
+
+def test_an_audience_that_is_left_to_pubsub_is_the_endpoint():
+    [wrong] = [each for each in requests(audience="") if each.verdict is Verdict.WRONG]
+
+    assert "for https://worker.example/pubsub/requests, and the worker expects" in wrong.what
 
 
 def test_pubsubs_agent_may_have_its_role_where_we_do_not_see_it():
@@ -94,4 +109,4 @@ def test_a_permission_is_there_or_not():
     ("skew", "verdict"), [(9, "ok"), (-9, "ok"), (60, "wrong"), (-60, "wrong")]
 )
 def test_a_clock_may_differ_by_ten_seconds(skew, verdict):
-    assert of_clock(skew).verdict == verdict
+    assert of_clock(skew, host="h").verdict == verdict

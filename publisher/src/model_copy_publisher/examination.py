@@ -49,9 +49,9 @@ class SeenSubscription:
 
 
 def of_requests(
-    seen: SeenSubscription, *, request_topic: str, dead_letter_topic: str
+    seen: SeenSubscription, *, request_topic: str, dead_letter_topic: str, audience: str = ""
 ) -> Iterator[Finding]:
-    """Judge the subscription by which the worker is pushed to."""
+    """Judge the subscription by which the worker is pushed to; it expects that ``audience``."""
     update = f"gcloud pubsub subscriptions update {seen.name}"
     if seen.topic != request_topic:
         yield Finding(
@@ -59,7 +59,7 @@ def of_requests(
             f"{seen.name} is of {seen.topic}, not of the request topic",
             f"name the right one with --request-subscription, or --request-topic {seen.topic}",
         )
-    yield from _push(seen, update)
+    yield from _push(seen, update, audience)
     yield from _expiry(seen, update)
     if seen.dead_letter_topic != dead_letter_topic:
         told = seen.dead_letter_topic or "nowhere: what nobody can record is tried for ever"
@@ -78,7 +78,7 @@ def of_requests(
         yield Finding(Verdict.OK, f"what Pub/Sub gives up goes to {seen.dead_letter_topic}")
 
 
-def _push(seen: SeenSubscription, update: str) -> Iterator[Finding]:
+def _push(seen: SeenSubscription, update: str, audience: str) -> Iterator[Finding]:
     if not seen.push_endpoint:
         yield Finding(
             Verdict.WRONG,
@@ -88,22 +88,33 @@ def _push(seen: SeenSubscription, update: str) -> Iterator[Finding]:
         )
         return
     yield Finding(Verdict.OK, f"requests are pushed to {seen.push_endpoint}")
-    if seen.push_endpoint.startswith("http://"):
+    if seen.push_endpoint.startswith("http://") and not (seen.push_account or audience):
         return  # a local run: nobody checks a token there
+    told = seen.audience or seen.push_endpoint  # so Pub/Sub fills it in
+    signed = f"pushes are signed as {seen.push_account}, for {told}"
+    push = f"{update} --push-endpoint={seen.push_endpoint}"
     if not seen.push_account:
         yield Finding(
             Verdict.WRONG,
             "pushes carry no token: Cloud Run refuses them",
-            f"{update} --push-endpoint={seen.push_endpoint} --push-auth-service-account=ACCOUNT",
+            f"{push} --push-auth-service-account=ACCOUNT"
+            f" --push-auth-token-audience={audience or 'AUDIENCE'}",
         )
-    elif not seen.audience:
+    elif not audience:
         yield Finding(
             Verdict.UNSEEN,
-            f"pushes are signed as {seen.push_account}, for the endpoint itself as audience",
-            "the worker must expect just that; --push-auth-token-audience names another",
+            f"{signed}: whether the worker expects that is not told",
+            "--audience compares it with the worker's setting AUDIENCE",
+        )
+    elif told != audience:
+        yield Finding(
+            Verdict.WRONG,
+            f"{signed}, and the worker expects {audience}: it refuses every push",
+            f"{push} --push-auth-service-account={seen.push_account}"
+            f" --push-auth-token-audience={audience}",
         )
     else:
-        yield Finding(Verdict.OK, f"pushes are signed as {seen.push_account}, for {seen.audience}")
+        yield Finding(Verdict.OK, signed)
 
 
 def of_letters(seen: SeenSubscription, *, dead_letter_topic: str) -> Iterator[Finding]:
@@ -157,7 +168,9 @@ def of_agent(*, resource: str, role: str, members: Collection[str], command: str
         Verdict.UNSEEN,
         f"Pub/Sub's service agent has no {role} on {resource} itself; perhaps on the project",
         f"{command} add-iam-policy-binding {resource} --role={role}"
-        " --member=serviceAccount:service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com",
+        ' --member="serviceAccount:service-$(gcloud projects describe'
+        f" {resource.split('/')[1]} --format='value(projectNumber)')"
+        '@gcp-sa-pubsub.iam.gserviceaccount.com"',
     )
 
 
@@ -173,13 +186,15 @@ def of_permission(*, permission: str, resource: str, role: str, has: bool) -> Fi
     )
 
 
-def of_clock(skew_seconds: float) -> Finding:
-    """Judge our clock by Google's."""
+def of_clock(skew_seconds: float, *, host: str) -> Finding:
+    """Judge our clock by that of ``host``."""
     if abs(skew_seconds) <= MAX_SKEW_SECONDS:
-        return Finding(Verdict.OK, f"the clock agrees with Google's within {MAX_SKEW_SECONDS:g} s")
+        what = f"our clock agrees with that of {host} within {MAX_SKEW_SECONDS:g} s"
+        return Finding(Verdict.OK, what)
     where = "ahead of" if skew_seconds > 0 else "behind"
     return Finding(
         Verdict.WRONG,
-        f"the clock is {abs(skew_seconds):.0f} s {where} Google's: credentials may be refused",
+        f"our clock is {abs(skew_seconds):.0f} s {where} that of {host}:"
+        " credentials may be refused",
         "chronyc makestep",
     )

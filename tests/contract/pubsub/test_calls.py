@@ -72,9 +72,7 @@ def test_a_subscription_is_given_back_as_written_with_the_documented_defaults(
 
 
 def test_a_subscription_may_keep_for_31_days_and_never_expire(clients: Clients) -> None:
-    kept = {"message_retention_duration": {"seconds": 31 * DAY}, "expiration_policy": {}}
-
-    made = clients.subscribe(**kept)
+    made = clients.subscribe(message_retention_duration={"seconds": 31 * DAY}, expiration_policy={})
 
     assert made.message_retention_duration.total_seconds() == 31 * DAY
     assert "expiration_policy" in made
