@@ -155,7 +155,7 @@ async def night(folder: Path, *, each: int) -> list[Step]:
             )
             kept = len(backup.read_bytes().splitlines()) if backup.exists() else 0
             restored = backup.with_name(f"{backup.name}.restored")
-            back = len(restored.read_text().split()) if restored.exists() else 0
+            back = restored.read_text().count('"restored"') if restored.exists() else 0
             letters = Counter[str](json.loads(counted))
             steps.append(Step(what=what, letters=letters, models=models, in_backup=kept - back))
 

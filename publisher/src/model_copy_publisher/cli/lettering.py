@@ -286,9 +286,16 @@ def _drop(options: Mapping[str, Any]) -> int:
 
 def _restore(options: Mapping[str, Any]) -> int:
     with _open(options) as letters:
-        count = letters.restore(options["backup"])
-    say(f"restored {count:,} letters")
-    return DONE
+        done = letters.restore(options["backup"])
+    _tell_left(done.left)
+    for each in done.perhaps_twice:
+        name = letter_report.printable(each.request_id or f"letter {each.message_id}")
+        say(f"{name} may be there twice: the run before was killed just then")
+    if done.letters:
+        say(f"restored {_many(done.letters)}")
+    elif not done.left:
+        say("All of them were restored before.")
+    return NOT_DONE if done.left else DONE
 
 
 class _Following:
@@ -420,11 +427,15 @@ def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
     say(f"{len(replays):,} would be sent; nothing was")
 
 
-def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
-    for each in done.left[:SHOWN]:
+def _tell_left(left: Sequence[Left]) -> None:
+    for each in left[:SHOWN]:
         say(letter_report.left_line(each))
-    if len(done.left) > SHOWN:
-        say(f"left       {len(done.left) - SHOWN:,} more")
+    if len(left) > SHOWN:
+        say(f"left       {len(left) - SHOWN:,} more")
+
+
+def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
+    _tell_left(done.left)
     if done.settled:
         say(f"{word} {_many(done.settled)}")
     elif not done.left and not quietly:
