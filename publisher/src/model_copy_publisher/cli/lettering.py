@@ -62,7 +62,12 @@ def _selection(function: Any) -> Any:
         click.option(
             "--forwarded", "origin", flag_value="pubsub", help="Only those that Pub/Sub gave up."
         ),
-        click.option("--request-id", "request_ids", multiple=True, help="Only this request's."),
+        click.option(
+            "--request-id",
+            "request_ids",
+            multiple=True,
+            help="Only this request's, or this letter by its own id.",
+        ),
         click.option("--newer-than", metavar="AGE", help="Only younger ones, as 90s, 15m, 2h, 3d."),
         click.option("--older-than", metavar="AGE", help="Only older ones, as 90s, 15m, 2h, 3d."),
         click.option("--target", metavar="PATTERN", help="Only to models like this: 'faker*'."),
@@ -268,7 +273,7 @@ def _replay(options: Mapping[str, Any]) -> int:
         _tell(done, "replayed", quietly=options["dry_run"])
         if options["dry_run"]:
             return NOT_DONE if done.left else DONE
-        good = following.told(done) if options["wait"] and done.settled else True
+        good = following.told() if options["wait"] and done.settled else True
     return DONE if good and not done.left and following.agreed(done) else NOT_DONE
 
 
@@ -304,7 +309,7 @@ class _Following:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         self._waiting: Waiting | None = None
-        self._planned = 0
+        self._sent: set[tuple[str, str]] = set()
 
     @contextmanager
     def begun(self, letters: "DeadLetters", replays: Sequence[Replay]) -> Iterator[None]:
@@ -332,32 +337,34 @@ class _Following:
             yield
 
     def published(self, replays: Sequence[Replay]) -> None:
-        """Count what is on its way."""
-        self._planned += len(replays)
+        """Note what is on its way."""
+        self._sent |= {(each.request_source, each.request_id) for each in replays}
 
     def agreed(self, done: "Done") -> bool:
         """Tell whether anything was to be done."""
-        return bool(done.settled or self._planned)
+        return bool(done.settled or self._sent)
 
-    def told(self, done: "Done") -> bool:
+    def told(self) -> bool:
         """Wait for the outcomes; True when all are good."""
         from model_copy_publisher.waiting import Trouble  # noqa: PLC0415  loads gRPC
 
         assert self._waiting is not None
-        # What was left was not asked for.
-        left = {each.letter.request_id for each in done.left}
-        for key in [key for key in self._waiting.pending if key[1] in left]:
+        for key in self._waiting.pending.keys() - self._sent:
             del self._waiting.pending[key]
         began_at, counts, good = time.monotonic(), Counter[str](), True
-        for lot in self._waiting.events(timeout_seconds=self._options["timeout"]):
-            for event in lot:
-                if isinstance(event, Trouble) and event.text:
-                    say(event.text)
-                elif isinstance(event, Reply):
-                    counts[event.outcome.value] += 1
-                    good = good and event.ok
-                    self._print(event)
-        say(summed(counts, time.monotonic() - began_at))
+        try:
+            for lot in self._waiting.events(timeout_seconds=self._options["timeout"]):
+                for event in lot:
+                    if isinstance(event, Trouble) and event.text:
+                        say(event.text)
+                    elif isinstance(event, Reply):
+                        counts[event.outcome.value] += 1
+                        good = good and event.ok
+                        self._print(event)
+        finally:
+            if self._waiting.pending:
+                counts["not told yet"] = len(self._waiting.pending)
+            say(summed(counts, time.monotonic() - began_at))
         return good
 
     def _print(self, reply: Reply) -> None:
@@ -386,7 +393,7 @@ def _open(options: Mapping[str, Any]) -> "Iterator[DeadLetters]":
 def _selected(options: Mapping[str, Any]) -> Selection:
     older, newer = options["older_than"], options["newer_than"]
     return Selection(
-        codes=options["codes"],
+        codes=[each.upper() for each in options["codes"]],
         source=options["source"],
         target=options["target"],
         older_than=None if older is None else parse_age("older-than", older),
