@@ -27,6 +27,7 @@ from local_cloud.topics import REPLIES, REQUESTS, topic_path
 from show_publisher import SETTINGS, start
 
 DEADLINE_SECONDS = 120.0
+QUIET = "0.2"
 LATE_MODEL = "4242"  # is not there while its copies are asked for first
 TYPE = "dev.modelcopier.copy.requested.v1"
 
@@ -86,7 +87,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
 
 async def dead_letters(stack: Stack, folder: Path, *words: str) -> tuple[int, str, str]:
     """Run the command; its exit code and what it printed."""
-    command = await start(stack, folder, ["dead-letters", *words, "--quiet", "0.3", "--lease", "1"])
+    command = await start(stack, folder, ["dead-letters", *words, "--quiet", QUIET, "--lease", "1"])
     output, errors = await command.communicate()
     assert command.returncode is not None
     assert b"Traceback" not in errors, errors.decode()
@@ -114,14 +115,12 @@ async def ask(stack: Stack, contents: dict[str, dict[str, str]]) -> None:
 async def told(replies: Inbox, names: Sequence[str], outcome: str) -> None:
     """Wait until this outcome was told of all of them."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        left = set(names)
-        while left:
+        while set(names) - {
+            message.attributes["request_id"]
+            for message in replies.messages
+            if message.attributes["outcome"] == outcome
+        }:
             await replies._pull(2)
-            left -= {
-                message.attributes["request_id"]
-                for message in replies.messages
-                if message.attributes["outcome"] == outcome
-            }
 
 
 # A night
@@ -192,7 +191,7 @@ async def night(folder: Path, *, each: int) -> list[Step]:
 
 
 async def replays(
-    folder: Path, *, count: int, kills: int, at_once: int = 1, quiet: int = 3
+    folder: Path, *, count: int, kills: int, at_once: int = 1, quiet: float = 1.5
 ) -> Counts:
     """Let ``count`` requests fail, mend the cause, replay; killed so often, or several at once."""
     names = [f"show-{n}" for n in range(count)]
@@ -218,7 +217,7 @@ async def replays(
             assert b"Traceback" not in errors, errors.decode()
         # Killed while all were settled and none was left, the last run has nothing to do.
         await told(replies, names, "succeeded")
-        await replies.drain(seconds=1)
+        await replies.drain(seconds=0.5)
         left = json.loads(
             (await dead_letters(stack, folder, "list", "--summary", "--output", "json"))[1]
         )
@@ -250,7 +249,7 @@ async def killed(stack: Stack, folder: Path, words: Sequence[str]) -> None:
             await stack.letters()
     command = await start(stack, folder, ["dead-letters", *words, "--quiet", "0.3", "--lease", "1"])
     with suppress(TimeoutError):
-        await asyncio.wait_for(command.wait(), random.uniform(0.5, 2.0))
+        await asyncio.wait_for(command.wait(), random.uniform(0.5, 1.5))
     with suppress(ProcessLookupError):
         command.send_signal(signal.SIGKILL)
     await command.communicate()
