@@ -102,7 +102,9 @@ def test_a_permission_is_there_or_not():
     has = {"permission": "pubsub.topics.publish", "resource": REQUESTS, "role": "r"}
 
     assert of_permission(**has, has=True).verdict is Verdict.OK
-    assert "add-iam-policy-binding" in of_permission(**has, has=False).mend
+    mend = of_permission(**has, has=False, account="a@p.iam.gserviceaccount.com").mend
+    assert "add-iam-policy-binding" in mend
+    assert mend.endswith("--member=serviceAccount:a@p.iam.gserviceaccount.com")
 
 
 @pytest.mark.parametrize(

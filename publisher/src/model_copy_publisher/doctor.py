@@ -54,7 +54,8 @@ class Doctor:
             yield Finding(Verdict.WRONG, str(error), error.advice)
             return
         with broker, broker.explained(task="look at Pub/Sub", missing="it", needs="nothing"):
-            yield Finding(Verdict.OK, f"credentials for Pub/Sub at {broker.address}")
+            ours = f"credentials of {broker.account}" if broker.account else "credentials"
+            yield Finding(Verdict.OK, f"{ours} for Pub/Sub at {broker.address}")
             yield _clock(self.clock or (f"https://{HOST}/" if broker.address == HOST else ""))
             missing: set[str] = set()
             for topic in (self.request_topic, self.reply_topic, self.dead_letter_topic):
@@ -208,7 +209,11 @@ def _permission(broker: Broker, resource: str, permission: str, role: str) -> Fi
     if isinstance(answer, grpc.RpcError):
         return Finding(Verdict.UNSEEN, f"whether we have {permission} on {resource}{_why(answer)}")
     return examination.of_permission(
-        permission=permission, resource=resource, role=role, has=permission in answer.permissions
+        permission=permission,
+        resource=resource,
+        role=role,
+        has=permission in answer.permissions,
+        account=broker.account,
     )
 
 

@@ -174,15 +174,18 @@ def of_agent(*, resource: str, role: str, members: Collection[str], command: str
     )
 
 
-def of_permission(*, permission: str, resource: str, role: str, has: bool) -> Finding:
-    """Judge one of our own permissions."""
+def of_permission(
+    *, permission: str, resource: str, role: str, has: bool, account: str = ""
+) -> Finding:
+    """Judge one of our own permissions; ``account`` is our own, where that is known."""
     if has:
         return Finding(Verdict.OK, f"we have {permission} on {resource}")
     kind = "topics" if "/topics/" in resource else "subscriptions"
     return Finding(
         Verdict.WRONG,
         f"we have no {permission} on {resource}",
-        f"gcloud pubsub {kind} add-iam-policy-binding {resource} --role={role} --member=OURSELVES",
+        f"gcloud pubsub {kind} add-iam-policy-binding {resource} --role={role}"
+        f" --member={f'serviceAccount:{account}' if account else 'OURSELVES'}",
     )
 
 
