@@ -266,7 +266,7 @@ async def show_night() -> bool:
     print(f"{'':44}  letters  models  in the backup  accounted for")
     for step in steps:
         print(
-            f"{step.what:44}  {step.letters.total():7}  {step.models:6}  {step.in_backup:13}"
+            f"{step.what:60}  {step.letters.total():7}  {step.models:6}  {step.in_backup:13}"
             f"  {step.accounted:13}  {dict(step.letters)}"
         )
     return {step.accounted for step in steps} == {50}

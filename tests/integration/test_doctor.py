@@ -20,9 +20,11 @@ from command_line import Run, Service
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import (
     DEAD_LETTERS,
+    FORWARDED,
     PROJECT,
     REPLIES,
     REQUESTS,
+    TICKS,
     Topics,
     subscription_path,
     topic_path,
@@ -54,7 +56,10 @@ async def findings(clock: str) -> list[Finding]:
         request_topic=topic_path(REQUESTS),
         reply_topic=topic_path(REPLIES),
         dead_letter_topic=topic_path(DEAD_LETTERS),
+        tick_topic=topic_path(TICKS),
         request_subscription=subscription_path(REQUESTS),
+        tick_subscription=subscription_path(TICKS),
+        forwarded_subscription=subscription_path(FORWARDED),
         dead_letter_subscription=subscription_path(DEAD_LETTERS),
         audience=AUDIENCE,
         clock=clock,
@@ -111,7 +116,7 @@ async def test_what_make_up_sets_up_is_ok_all_of_it(pubsub: PubSub, topics: Topi
     found = await findings(pubsub.rest_url)
 
     assert not_ok(found) == []
-    assert len(found) == 16
+    assert len(found) == 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +177,18 @@ BROKEN = [
         breaks=without_subscription(REQUESTS),
         what="does not exist",
         mend=f"--dead-letter-topic={topic_path(DEAD_LETTERS)} --max-delivery-attempts=100",
+    ),
+    Broken(
+        name="nobody wakes the worker",
+        breaks=without_subscription(TICKS),
+        what=f"{subscription_path(TICKS)} does not exist",
+        mend=f"--topic={topic_path(TICKS)} --push-endpoint=https://WORKER/pubsub/ticks",
+    ),
+    Broken(
+        name="nobody answers what Pub/Sub gave up",
+        breaks=without_subscription(FORWARDED),
+        what=f"{subscription_path(FORWARDED)} does not exist",
+        mend="--message-filter=attributes:CloudPubSubDeadLetterSourceSubscription",
     ),
     Broken(
         name="we may not publish",
@@ -249,7 +266,10 @@ async def test_what_is_missing_is_told_with_what_makes_it(service: Service, run:
     assert code == 1
     assert [each["what"] for each in told if each["verdict"] == "wrong"] == [
         f"{letters} does not exist",
+        f"{TEAM}/topics/model-copy-ticks does not exist",
         f"{TEAM}/subscriptions/model-copy-requests does not exist",
+        f"{TEAM}/subscriptions/model-copy-ticks does not exist",
+        f"{TEAM}/subscriptions/model-copy-forwarded does not exist",
         f"{TEAM}/subscriptions/model-copy-dead-letters does not exist",
     ]
     assert f"gcloud pubsub topics create {letters}" in [each["mend"] for each in told]

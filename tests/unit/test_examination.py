@@ -10,6 +10,7 @@ from model_copy_publisher.examination import (
     Verdict,
     of_agent,
     of_clock,
+    of_forwarded,
     of_letters,
     of_permission,
     of_requests,
@@ -47,21 +48,36 @@ def letters(**changes):
     return list(of_letters(replace(KEPT, **changes), dead_letter_topic=LETTERS))
 
 
+def forwarded(**changes):
+    seen = replace(
+        PUSHED,
+        name="projects/p/subscriptions/forwarded",
+        topic=LETTERS,
+        push_endpoint="https://worker.example/pubsub/dead-letters",
+        filter="attributes:CloudPubSubDeadLetterSourceSubscription",
+    )
+    changed = replace(seen, **changes)
+    return list(of_forwarded(changed, dead_letter_topic=LETTERS, audience="https://worker.example"))
+
+
 def test_what_is_as_it_should_be_is_ok():
-    assert {each.verdict for each in requests() + letters()} == {Verdict.OK}
+    assert {each.verdict for each in requests() + letters() + forwarded()} == {Verdict.OK}
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         (requests(push_endpoint=""), "does not push"),
-        (requests(push_account=""), "carry no token"),
+        (requests(push_account=""), "without a token"),
+        (requests(push_endpoint="https://worker.example/"), "listens at /pubsub/requests"),
         (requests(audience="other"), "the worker expects https://worker.example"),
         (requests(dead_letter_topic=""), "tried for ever"),
         (requests(dead_letter_topic="projects/p/topics/other"), "goes to projects/p/topics/other"),
         (requests(max_attempts=5), "after 5 attempts"),
-        (requests(topic="projects/p/topics/other"), "not of the request topic"),
+        (requests(topic="projects/p/topics/other"), "not of projects/p/topics/requests"),
         (requests(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (forwarded(filter=""), "also of its own letters"),
+        (forwarded(push_endpoint="https://worker.example/pubsub/requests"), "/pubsub/dead-letters"),
         (letters(kept_seconds=7 * 86_400), "kept for 7 days, not 31"),
         (letters(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
         (letters(push_endpoint="https://x"), "do not stay in it"),

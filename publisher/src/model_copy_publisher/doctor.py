@@ -7,10 +7,11 @@ is told as such, with the role that shows it.
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,13 @@ import grpc
 from model_copy_publisher import examination, wire
 from model_copy_publisher.broker import HOST, Broker
 from model_copy_publisher.errors import BrokerError
-from model_copy_publisher.examination import KEPT_DAYS, Finding, SeenSubscription, Verdict
+from model_copy_publisher.examination import (
+    FORWARDED_FILTER,
+    KEPT_DAYS,
+    Finding,
+    SeenSubscription,
+    Verdict,
+)
 from model_copy_publisher.subscription import Subscription
 
 CLOCK_SECONDS = 5.0
@@ -35,7 +42,10 @@ class Doctor:
     request_topic: str
     reply_topic: str
     dead_letter_topic: str
+    tick_topic: str
     request_subscription: str
+    tick_subscription: str
+    forwarded_subscription: str
     dead_letter_subscription: str
     audience: str = ""  # that the worker expects; empty: not known here
     clock: str = ""  # URL of a server that tells the time; empty: Google's, if Pub/Sub is
@@ -58,54 +68,64 @@ class Doctor:
             yield Finding(Verdict.OK, f"{ours} for Pub/Sub at {broker.address}")
             yield _clock(self.clock or (f"https://{HOST}/" if broker.address == HOST else ""))
             missing: set[str] = set()
-            for topic in (self.request_topic, self.reply_topic, self.dead_letter_topic):
+            for topic in (
+                self.request_topic,
+                self.reply_topic,
+                self.dead_letter_topic,
+                self.tick_topic,
+            ):
                 yield (found := _topic(broker, topic))
                 if found.verdict is Verdict.WRONG:
                     missing.add(topic)
-            yield from self._requests(broker, missing)
-            yield from self._letters(broker, missing)
+            yield from self._subscriptions(broker, missing)
+            yield from self._forwarding(broker, missing)
             yield from self._ours(broker, missing)
 
-    def _requests(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
-        name = self.request_subscription
-        seen = _subscription(
-            broker,
-            name,
-            f"--topic={self.request_topic} --push-endpoint=https://WORKER/pubsub/requests"
-            " --push-auth-service-account=ACCOUNT --push-auth-token-audience=AUDIENCE"
-            f" --ack-deadline=60 --dead-letter-topic={self.dead_letter_topic}"
-            " --max-delivery-attempts=100",
-        )
-        if isinstance(seen, Finding):
-            yield seen
-            if seen.verdict is Verdict.WRONG:
-                missing.add(name)
-        else:
-            yield from examination.of_requests(
-                seen,
+    def _subscriptions(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
+        look = partial(_look, broker, missing)
+        letters, audience = self.dead_letter_topic, self.audience
+        yield from look(
+            self.request_subscription,
+            make=f"{_pushed(self.request_topic, '/pubsub/requests')} --ack-deadline=60"
+            f" --dead-letter-topic={letters} --max-delivery-attempts=100",
+            judge=partial(
+                examination.of_requests,
                 request_topic=self.request_topic,
-                dead_letter_topic=self.dead_letter_topic,
-                audience=self.audience,
-            )
+                dead_letter_topic=letters,
+                audience=audience,
+            ),
+        )
+        yield from look(
+            self.tick_subscription,
+            make=f"{_pushed(self.tick_topic, '/pubsub/ticks')} --ack-deadline=600"
+            " --message-retention-duration=10m",
+            judge=partial(
+                examination.of_pushed,
+                topic=self.tick_topic,
+                path="/pubsub/ticks",
+                audience=audience,
+            ),
+        )
+        yield from look(
+            self.forwarded_subscription,
+            make=f"{_pushed(letters, '/pubsub/dead-letters')} --ack-deadline=60"
+            f" --message-filter={FORWARDED_FILTER}",
+            judge=partial(examination.of_forwarded, dead_letter_topic=letters, audience=audience),
+        )
+        yield from look(
+            self.dead_letter_subscription,
+            make=f"--topic={letters} --ack-deadline=10 --message-retention-duration={KEPT_DAYS}d",
+            judge=partial(examination.of_letters, dead_letter_topic=letters),
+        )
+
+    def _forwarding(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
+        """What it takes that Pub/Sub itself forwards what it gives up."""
         for resource, role in (
             (self.dead_letter_topic, "roles/pubsub.publisher"),
-            (name, "roles/pubsub.subscriber"),
+            (self.request_subscription, "roles/pubsub.subscriber"),
         ):
             if resource not in missing:
                 yield _agent(broker, resource, role)
-
-    def _letters(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
-        seen = _subscription(
-            broker,
-            self.dead_letter_subscription,
-            f"--topic={self.dead_letter_topic} --ack-deadline=10",
-        )
-        if isinstance(seen, Finding):
-            yield seen
-            if seen.verdict is Verdict.WRONG:
-                missing.add(self.dead_letter_subscription)
-        else:
-            yield from examination.of_letters(seen, dead_letter_topic=self.dead_letter_topic)
 
     def _ours(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
         publish, subscribe = "roles/pubsub.publisher", "roles/pubsub.subscriber"
@@ -133,6 +153,13 @@ class Doctor:
                 return Finding(Verdict.OK, f"we may {what}")
         except BrokerError as error:
             return Finding(Verdict.WRONG, f"we may not {what}: {error}", error.advice)
+
+
+def _pushed(topic: str, path: str) -> str:
+    return (
+        f"--topic={topic} --push-endpoint=https://WORKER{path}"
+        " --push-auth-service-account=ACCOUNT --push-auth-token-audience=AUDIENCE"
+    )
 
 
 def _clock(url: str) -> Finding:
@@ -163,25 +190,37 @@ def _topic(broker: Broker, name: str) -> Finding:
     return Finding(Verdict.OK, f"{name} exists")
 
 
-def _subscription(broker: Broker, name: str, options: str) -> SeenSubscription | Finding:
-    """See it; ``options`` are what it should be made with, where there is none."""
+def _look(
+    broker: Broker,
+    missing: set[str],
+    name: str,
+    *,
+    make: str,
+    judge: Callable[[SeenSubscription], Iterator[Finding]],
+) -> Iterator[Finding]:
+    """Look at a subscription; ``make``: what it should be made with, where there is none."""
     request = wire.GET_SUBSCRIPTION.request(subscription=name)
     seen = _ask(broker, wire.GET_SUBSCRIPTION, request)
     if isinstance(seen, grpc.RpcError):
-        make = f"gcloud pubsub subscriptions create {name} {options} --expiration-period=never"
-        return _not_seen(seen, name, f"{make} --message-retention-duration={KEPT_DAYS}d")
+        command = f"gcloud pubsub subscriptions create {name} {make} --expiration-period=never"
+        yield (found := _not_seen(seen, name, command))
+        if found.verdict is Verdict.WRONG:
+            missing.add(name)
+        return
     token, policy = seen.push_config.oidc_token, seen.dead_letter_policy
-    return SeenSubscription(
-        name=seen.name,
-        topic=seen.topic,
-        push_endpoint=seen.push_config.push_endpoint,
-        audience=token.audience,
-        push_account=token.service_account_email,
-        filter=seen.filter,
-        kept_seconds=seen.message_retention_duration.seconds,
-        expires_after_seconds=seen.expiration_policy.ttl.seconds,
-        dead_letter_topic=policy.dead_letter_topic,
-        max_attempts=policy.max_delivery_attempts,
+    yield from judge(
+        SeenSubscription(
+            name=seen.name,
+            topic=seen.topic,
+            push_endpoint=seen.push_config.push_endpoint,
+            audience=token.audience,
+            push_account=token.service_account_email,
+            filter=seen.filter,
+            kept_seconds=seen.message_retention_duration.seconds,
+            expires_after_seconds=seen.expiration_policy.ttl.seconds,
+            dead_letter_topic=policy.dead_letter_topic,
+            max_attempts=policy.max_delivery_attempts,
+        )
     )
 
 

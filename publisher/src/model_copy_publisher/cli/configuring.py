@@ -14,8 +14,8 @@ from model_copy_publisher.cli.options import (
     dead_letters,
     option,
     output,
+    pushes,
     request_source,
-    request_subscription,
     variables,
 )
 
@@ -43,7 +43,7 @@ def config() -> None:
 @option("--deadline-seconds", type=int)
 @option("--reply-tag")
 @option("--subscription")
-@request_subscription
+@pushes
 @dead_letters
 @option("--timeout", type=float, default=3600.0)
 @request_source

@@ -12,7 +12,7 @@ from model_copy_publisher.cli.options import (
     dead_letters,
     option,
     output,
-    request_subscription,
+    pushes,
     where,
 )
 from model_copy_publisher.errors import InvalidRequestError
@@ -51,7 +51,7 @@ Exit codes:
     is_flag=True,
     help="Also make a subscription to the replies, as waiting does, and delete it.",
 )
-@request_subscription
+@pushes
 @dead_letters
 @output
 @connection
@@ -63,7 +63,14 @@ def doctor(context: click.Context, /, **options: Any) -> None:
 
 def _examine(options: Mapping[str, Any]) -> int:
     place = where(options)
-    for name in ("request_subscription", "dead_letter_topic", "dead_letter_subscription"):
+    for name in (
+        "dead_letter_topic",
+        "tick_topic",
+        "request_subscription",
+        "tick_subscription",
+        "forwarded_subscription",
+        "dead_letter_subscription",
+    ):
         place[name] = full_name(name, options[name], place["project"])
     for name in ("audience", "clock"):
         place[name] = options[name] or ""

@@ -12,9 +12,12 @@ from model_copy_publisher.messages import DEFAULT_SOURCE
 from model_copy_publisher.resource_names import (
     DEAD_LETTER_SUBSCRIPTION,
     DEAD_LETTER_TOPIC,
+    FORWARDED_SUBSCRIPTION,
     REPLY_TOPIC,
     REQUEST_SUBSCRIPTION,
     REQUEST_TOPIC,
+    TICK_SUBSCRIPTION,
+    TICK_TOPIC,
     check_project,
     full_name,
 )
@@ -88,15 +91,33 @@ def dead_letters(function: Any) -> Any:
     return function
 
 
-def request_subscription(function: Any) -> Any:
-    """Add by which subscription the worker is pushed to."""
-    decorate = option(
-        "--request-subscription",
-        default=REQUEST_SUBSCRIPTION,
-        show_default=True,
-        help="Where the worker is pushed from.",
-    )
-    return decorate(function)
+def pushes(function: Any) -> Any:
+    """Add how the worker is told of things."""
+    for decorate in (
+        option(
+            "--forwarded-subscription",
+            default=FORWARDED_SUBSCRIPTION,
+            show_default=True,
+            help="Where the worker is told of what Pub/Sub gave up.",
+        ),
+        option(
+            "--tick-subscription",
+            default=TICK_SUBSCRIPTION,
+            show_default=True,
+            help="Where the worker is woken.",
+        ),
+        option(
+            "--request-subscription",
+            default=REQUEST_SUBSCRIPTION,
+            show_default=True,
+            help="Where the worker is told of requests.",
+        ),
+        option(
+            "--tick-topic", default=TICK_TOPIC, show_default=True, help="What wakes the worker."
+        ),
+    ):
+        function = decorate(function)
+    return function
 
 
 def timeout(default: float) -> Decorator:
