@@ -1,9 +1,22 @@
-"""At the end of a run: what it had to skip, and why, a line for each reason."""
+"""What all tests share: Google's emulator, and at the end what was skipped, and why."""
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+
+from pubsub_emulator import EmulatorMissingError, running_emulator
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of Google's Pub/Sub emulator, where this machine has it."""
+    try:
+        with running_emulator(tmp_path_factory.mktemp("emulator")) as address:
+            yield address
+    except EmulatorMissingError as error:
+        pytest.skip(str(error))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

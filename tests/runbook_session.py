@@ -59,7 +59,7 @@ async def type_again(folder: Path) -> list[tuple[Typed, Typed]]:
         for each in sessions(RUNBOOK.read_text()):
             assert isinstance(each, Typed)
             process = await asyncio.create_subprocess_exec(
-                *("bash", "-c", f"{each.command} --quiet 0.4"),
+                *("bash", "-c", f"{each.command} --quiet 0.2"),
                 cwd=folder,
                 env=env,
                 stdout=PIPE,

@@ -19,14 +19,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.pubsub_v1.types import PubsubMessage, Subscription
+from google.pubsub_v1.types import PubsubMessage
 
 from inbox import Inbox
 from local_cloud.stack import LOCATION, SOURCE_MODEL, SOURCE_PROJECT, TARGET_PROJECT, Stack
-from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, subscription_path, topic_path
+from local_cloud.topics import REPLIES, REQUESTS, topic_path
 from show_publisher import SETTINGS, start
 
 DEADLINE_SECONDS = 120.0
+QUIET = "0.2"
 LATE_MODEL = "4242"  # is not there while its copies are asked for first
 TYPE = "dev.modelcopier.copy.requested.v1"
 
@@ -77,13 +78,6 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
         settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2"},
     )
     async with stack:
-        assert stack.topics is not None
-        # As short as Pub/Sub admits: it counts for who is killed between a pull and its lease.
-        name = subscription_path(DEAD_LETTERS)
-        await stack.topics.subscriber.delete_subscription(subscription=name)
-        await stack.topics.subscriber.create_subscription(
-            request=Subscription(name=name, topic=topic_path(DEAD_LETTERS), ack_deadline_seconds=10)
-        )
         replies = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "outside")
         try:
             yield stack, replies
@@ -93,7 +87,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
 
 async def dead_letters(stack: Stack, folder: Path, *words: str) -> tuple[int, str, str]:
     """Run the command; its exit code and what it printed."""
-    command = await start(stack, folder, ["dead-letters", *words, "--quiet", "0.3", "--lease", "1"])
+    command = await start(stack, folder, ["dead-letters", *words, "--quiet", QUIET, "--lease", "1"])
     output, errors = await command.communicate()
     assert command.returncode is not None
     assert b"Traceback" not in errors, errors.decode()
@@ -121,14 +115,12 @@ async def ask(stack: Stack, contents: dict[str, dict[str, str]]) -> None:
 async def told(replies: Inbox, names: Sequence[str], outcome: str) -> None:
     """Wait until this outcome was told of all of them."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        left = set(names)
-        while left:
+        while set(names) - {
+            message.attributes["request_id"]
+            for message in replies.messages
+            if message.attributes["outcome"] == outcome
+        }:
             await replies._pull(2)
-            left -= {
-                message.attributes["request_id"]
-                for message in replies.messages
-                if message.attributes["outcome"] == outcome
-            }
 
 
 # A night
@@ -162,7 +154,7 @@ async def night(folder: Path, *, each: int) -> list[Step]:
             )
             kept = len(backup.read_bytes().splitlines()) if backup.exists() else 0
             restored = backup.with_name(f"{backup.name}.restored")
-            back = len(restored.read_text().split()) if restored.exists() else 0
+            back = restored.read_text().count('"restored"') if restored.exists() else 0
             letters = Counter[str](json.loads(counted))
             steps.append(Step(what=what, letters=letters, models=models, in_backup=kept - back))
 
@@ -199,7 +191,7 @@ async def night(folder: Path, *, each: int) -> list[Step]:
 
 
 async def replays(
-    folder: Path, *, count: int, kills: int, at_once: int = 1, quiet: int = 3
+    folder: Path, *, count: int, kills: int, at_once: int = 1, quiet: float = 1.5
 ) -> Counts:
     """Let ``count`` requests fail, mend the cause, replay; killed so often, or several at once."""
     names = [f"show-{n}" for n in range(count)]
@@ -225,7 +217,7 @@ async def replays(
             assert b"Traceback" not in errors, errors.decode()
         # Killed while all were settled and none was left, the last run has nothing to do.
         await told(replies, names, "succeeded")
-        await replies.drain(seconds=1)
+        await replies.drain(seconds=0.5)
         left = json.loads(
             (await dead_letters(stack, folder, "list", "--summary", "--output", "json"))[1]
         )
@@ -257,7 +249,7 @@ async def killed(stack: Stack, folder: Path, words: Sequence[str]) -> None:
             await stack.letters()
     command = await start(stack, folder, ["dead-letters", *words, "--quiet", "0.3", "--lease", "1"])
     with suppress(TimeoutError):
-        await asyncio.wait_for(command.wait(), random.uniform(0.5, 2.0))
+        await asyncio.wait_for(command.wait(), random.uniform(0.5, 1.5))
     with suppress(ProcessLookupError):
         command.send_signal(signal.SIGKILL)
     await command.communicate()
@@ -274,7 +266,7 @@ async def show_night() -> bool:
     print(f"{'':44}  letters  models  in the backup  accounted for")
     for step in steps:
         print(
-            f"{step.what:44}  {step.letters.total():7}  {step.models:6}  {step.in_backup:13}"
+            f"{step.what:60}  {step.letters.total():7}  {step.models:6}  {step.in_backup:13}"
             f"  {step.accounted:13}  {dict(step.letters)}"
         )
     return {step.accounted for step in steps} == {50}

@@ -77,6 +77,7 @@ async def running_stack(folder: Path, emulator: str = "") -> AsyncIterator[Stack
         backoff_seconds=1,
         settings=SETTINGS,
         pubsub=pubsub,
+        kept_days=7 if emulator else 31,
     )
     async with stack:
         yield stack

@@ -32,6 +32,7 @@ DELETED_TOPIC = "_deleted-topic_"
 class Topic:
     name: str
     record: Any
+    policy: Any = None  # of IAM; None until one is set
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
 
 

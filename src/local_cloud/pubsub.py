@@ -2,8 +2,8 @@
 
 gRPC is for Google's own clients, which talk to it as they are (``PUBSUB_EMULATOR_HOST``);
 REST, on a port of its own, for ``gcloud`` (``CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB``) and
-curl. No credentials are asked for, and nothing here is meant to be reached from another
-machine.
+curl. No credentials are asked for (``pubsub_iam`` says what policies do then), and nothing here
+is meant to be reached from another machine.
 
 What is not built is refused with UNIMPLEMENTED and a sentence, never accepted and left
 undone; two exceptions: message retention and expiration are stored and returned, and nothing

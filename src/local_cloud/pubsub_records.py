@@ -36,6 +36,18 @@ class InvalidArgumentError(BrokerError):
     code = "INVALID_ARGUMENT"
 
 
+class PermissionDeniedError(BrokerError):
+    """The policy of the topic or subscription does not admit it."""
+
+    code = "PERMISSION_DENIED"
+
+
+class AbortedError(BrokerError):
+    """Somebody else was faster; read again what is there now."""
+
+    code = "ABORTED"
+
+
 class FailedPreconditionError(BrokerError):
     """The subscription is not of the kind that the call needs."""
 

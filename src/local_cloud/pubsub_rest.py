@@ -42,6 +42,13 @@ _PATHS = tuple(
         ("POST", f"/v1/(?P<subscription>{_SUBSCRIPTION}):acknowledge", "Acknowledge"),
         ("POST", f"/v1/(?P<subscription>{_SUBSCRIPTION}):modifyAckDeadline", "ModifyAckDeadline"),
         ("POST", f"/v1/(?P<subscription>{_SUBSCRIPTION}):modifyPushConfig", "ModifyPushConfig"),
+        ("GET", f"/v1/(?P<resource>{_TOPIC}|{_SUBSCRIPTION}):getIamPolicy", "GetIamPolicy"),
+        ("POST", f"/v1/(?P<resource>{_TOPIC}|{_SUBSCRIPTION}):setIamPolicy", "SetIamPolicy"),
+        (
+            "POST",
+            f"/v1/(?P<resource>{_TOPIC}|{_SUBSCRIPTION}):testIamPermissions",
+            "TestIamPermissions",
+        ),
     )
 )
 _REQUEST_CLASSES = {
@@ -91,6 +98,8 @@ def _message(method: str, fields: dict[str, Any], named: dict[str, str]) -> Any:
         if isinstance(described, dict):
             fields["subscription"] = described | named
         named = {}
+    elif method == "GetIamPolicy":
+        fields = {}  # they ask for a version of policies, and there is one
     try:
         return json_format.ParseDict(fields | named, _REQUEST_CLASSES[method]())
     except (json_format.ParseError, OverflowError) as error:

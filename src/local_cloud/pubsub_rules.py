@@ -29,6 +29,7 @@ _UNBUILT_SUBSCRIPTION_FIELDS = frozenset(
         "enable_exactly_once_delivery",
     }
 )
+_DAY = 86_400
 _EMAIL = re.compile(r"[!-~]+@[!-?A-~]+")
 _CHANGEABLE = frozenset(
     {
@@ -57,10 +58,7 @@ def read_rules(record: Any, *, min_ack_deadline_seconds: float) -> Rules:
         minimum=min_ack_deadline_seconds,
         field="ack_deadline_seconds",
     )
-    if not record.HasField("message_retention_duration"):
-        record.message_retention_duration.seconds = 7 * 86_400
-    if not record.HasField("expiration_policy"):
-        record.expiration_policy.ttl.seconds = 31 * 86_400
+    _read_lifetimes(record)
     record.state = types.Subscription.State.ACTIVE.value
     record.ClearField("detached")  # said by the service, ignored when said to it
     try:
@@ -99,6 +97,19 @@ def updated(record: Any, request: Any) -> Any:
         request.subscription, changed, replace_message_field=True, replace_repeated_field=True
     )
     return changed
+
+
+def _read_lifetimes(record: Any) -> None:
+    """How long messages are kept, and after how long unused it goes itself: no ``ttl``, never."""
+    if not record.HasField("message_retention_duration"):
+        record.message_retention_duration.seconds = 7 * _DAY
+    if not 600 <= record.message_retention_duration.seconds <= 31 * _DAY:
+        raise InvalidArgumentError("message_retention_duration: 10 minutes to 31 days.")
+    if not record.HasField("expiration_policy"):
+        record.expiration_policy.ttl.seconds = 31 * _DAY
+    policy = record.expiration_policy
+    if policy.HasField("ttl") and policy.ttl.seconds < _DAY:
+        raise InvalidArgumentError("expiration_policy.ttl: at least a day.")
 
 
 def _push(config: Any) -> Push | None:

@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from google.iam.v1 import iam_policy_pb2
 from google.pubsub_v1 import types
 
 from local_cloud.broker import Broker
 from local_cloud.pubsub_faults import Faults
+from local_cloud.pubsub_iam import Iam
 from local_cloud.pubsub_publisher import Publisher
 from local_cloud.pubsub_pull import Bells, Puller
 from local_cloud.pubsub_push import Courier
@@ -45,6 +47,11 @@ SERVICES: dict[str, dict[str, Any]] = {
         "Acknowledge": types.AcknowledgeRequest.pb(),
         "ModifyAckDeadline": types.ModifyAckDeadlineRequest.pb(),
     },
+    "google.iam.v1.IAMPolicy": {
+        "GetIamPolicy": iam_policy_pb2.GetIamPolicyRequest,
+        "SetIamPolicy": iam_policy_pb2.SetIamPolicyRequest,
+        "TestIamPermissions": iam_policy_pb2.TestIamPermissionsRequest,
+    },
 }
 
 
@@ -64,6 +71,7 @@ class Service:
         self._max_parallel_pushes = max_parallel_pushes
         self._courier: Courier | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._iam = Iam(broker=self._broker)
         publisher = Publisher(broker=self._broker, clock=self._clock)
         subscriber = Subscriber(
             broker=self._broker,
@@ -93,6 +101,9 @@ class Service:
             "Acknowledge": subscriber.acknowledge,
             "ModifyAckDeadline": subscriber.modify_ack_deadline,
             "Pull": self._puller.pull,
+            "GetIamPolicy": self._iam.get_iam_policy,
+            "SetIamPolicy": self._iam.set_iam_policy,
+            "TestIamPermissions": self._iam.test_iam_permissions,
         }
 
     async def call(self, method: str, request: Any) -> Any:
@@ -101,6 +112,7 @@ class Service:
         Raises:
             BrokerError: the call is refused.
         """
+        self._iam.check(method, request)
         try:
             return await self._answers[method](request)
         finally:
@@ -110,7 +122,13 @@ class Service:
         self, requests: AsyncIterator[Any], write: Callable[[Any], Awaitable[None]]
     ) -> None:
         """See ``Puller.stream``."""
-        await self._puller.stream(requests, write)
+
+        async def admitted() -> AsyncIterator[Any]:
+            async for request in requests:
+                self._iam.check("StreamingPull", request)  # only the first names the subscription
+                yield request
+
+        await self._puller.stream(admitted(), write)
 
     @property
     def faults(self) -> Faults:

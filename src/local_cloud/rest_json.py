@@ -11,6 +11,7 @@ answers, is the business of each face.
 import asyncio
 import json
 from collections.abc import Coroutine
+from email.utils import formatdate
 from typing import Any
 
 from google.protobuf import json_format
@@ -81,14 +82,17 @@ def query_fields(request: Request) -> dict[str, str]:
 def message_response(request: Request, message: Any) -> JSONResponse:
     """Spell ``message`` as the caller wants it; Google's own clients want enums as numbers."""
     ints = request.query_params.get("$alt", "").endswith("enum-encoding=int")
-    return JSONResponse(json_format.MessageToDict(message, use_integers_for_enums=ints))
+    body = json_format.MessageToDict(message, use_integers_for_enums=ints)
+    return JSONResponse(body, headers={"date": formatdate(usegmt=True)})
 
 
 def error_response(code: str, message: str) -> JSONResponse:
     """``code`` is the name of a canonical code, such as NOT_FOUND."""
     status = HTTP_STATUS[code]
     return JSONResponse(
-        {"error": {"code": status, "message": message, "status": code}}, status_code=status
+        {"error": {"code": status, "message": message, "status": code}},
+        status_code=status,
+        headers={"date": formatdate(usegmt=True)},
     )
 
 

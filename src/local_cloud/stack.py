@@ -59,6 +59,7 @@ class Stack:
     backoff_seconds: float = 10.0
     # After how many Pub/Sub gives a request up; 100 with backoff last about 15 hours.
     max_delivery_attempts: int = 100
+    kept_days: int = 31  # requests and letters; Google's emulator takes 7 at most
     settings: Mapping[str, str] = field(default_factory=dict)  # of worker and api
     pubsub: PubSub = field(default_factory=PubSub)
     with_api: bool = False
@@ -94,6 +95,7 @@ class Stack:
                 max_delivery_attempts=self.max_delivery_attempts,
                 push_account=PUSH_ACCOUNT if self.check_tokens else "",
                 audience=AUDIENCE,
+                kept_days=self.kept_days,
             )
             await self.worker.start(self.env)
             if self.with_api:
@@ -179,7 +181,11 @@ class Stack:
             "MODEL_COPY_PROJECT": PROJECT,
             "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),
             "MODEL_COPY_REPLY_TOPIC": topic_path(REPLIES),
+            "MODEL_COPY_DEAD_LETTER_TOPIC": topic_path(DEAD_LETTERS),
             "MODEL_COPY_DEAD_LETTER_SUBSCRIPTION": subscription_path(DEAD_LETTERS),
+            "MODEL_COPY_REQUEST_SUBSCRIPTION": subscription_path(REQUESTS),
+            "MODEL_COPY_CLOCK": self.pubsub.rest_url,
+            **({"MODEL_COPY_AUDIENCE": AUDIENCE} if self.check_tokens else {}),
             "WORKER_URL": self.worker.url,
             "API_URL": self.api.url,
             # Whom a token must name, and for what: see PUBSUB_REST/control/tokens.

@@ -74,6 +74,9 @@ class Subscription:
         self.topic = topic
         self.rules = rules
         self.record = record
+        self.policy: Any = (
+            None  # of IAM, kept for the asking like ``record``; None until one is set
+        )
         self.deleted = False
         self._serial = serial
         self._faults = faults

@@ -5,16 +5,18 @@ PUBSUB_EMULATOR_HOST has no asynchronous one.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 import grpc
-from google.api_core.exceptions import DeadlineExceeded
+from google.api_core.exceptions import DeadlineExceeded, MethodNotImplemented
 from google.pubsub_v1 import PublisherAsyncClient, SubscriberAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 from google.pubsub_v1.types import (
     DeadLetterPolicy,
+    ExpirationPolicy,
     PubsubMessage,
     PushConfig,
     RetryPolicy,
@@ -28,6 +30,9 @@ REPLIES = "model-copy-replies"
 DEAD_LETTERS = "model-copy-dead-letters"
 TICKS = "model-copy-ticks"
 FORWARDED = "model-copy-forwarded"
+# Pub/Sub's own service account in the project, by which it forwards what it gives up.
+PUBSUB_AGENT = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+DAY = timedelta(days=1)
 
 
 @dataclass(kw_only=True)
@@ -63,6 +68,7 @@ class Topics:
         forwards: bool = True,
         push_account: str = "",
         audience: str = "",
+        kept_days: int = 31,
     ) -> None:
         """Make topics and subscriptions, pushed to a worker.
 
@@ -70,6 +76,8 @@ class Topics:
 
         ``forwards``: push what Pub/Sub gives up itself, too; it takes filters, which Google's
         emulator stores and never applies.
+
+        ``kept_days``: how long requests and letters are kept; its emulator takes 7 at most.
         """
         for topic in (REQUESTS, REPLIES, DEAD_LETTERS, TICKS):
             await self.publisher.create_topic(request=Topic(name=topic_path(topic)))
@@ -90,6 +98,7 @@ class Topics:
                     dead_letter_topic=topic_path(DEAD_LETTERS),
                     max_delivery_attempts=max_delivery_attempts,
                 ),
+                message_retention_duration=kept_days * DAY,
             ),
             PushConfig(push_endpoint=f"{worker_url}/pubsub/requests", oidc_token=token),
         )
@@ -99,6 +108,7 @@ class Topics:
                 topic=topic_path(TICKS),
                 ack_deadline_seconds=600,
                 retry_policy=backoff,
+                message_retention_duration=timedelta(minutes=10),
             ),
             PushConfig(push_endpoint=f"{worker_url}/pubsub/ticks", oidc_token=token),
         )
@@ -111,21 +121,39 @@ class Topics:
                     ack_deadline_seconds=ack_deadline_seconds,
                     retry_policy=backoff,
                     filter="attributes:CloudPubSubDeadLetterSourceSubscription",
+                    message_retention_duration=kept_days * DAY,
                 ),
                 PushConfig(push_endpoint=f"{worker_url}/pubsub/dead-letters", oidc_token=token),
             )
         # What a person pulls from to see failed requests.
-        await self.subscriber.create_subscription(
-            request=Subscription(
+        await self._create(
+            Subscription(
                 name=subscription_path(DEAD_LETTERS),
                 topic=topic_path(DEAD_LETTERS),
-                ack_deadline_seconds=ack_deadline_seconds,
+                # As short as may be: so long a letter is hidden whose reader is killed at once.
+                ack_deadline_seconds=10,
+                message_retention_duration=kept_days * DAY,
             )
         )
+        with suppress(MethodNotImplemented):  # Google's emulator knows no permissions
+            await self._grant()
 
     async def _push(self, subscription: Subscription, push: PushConfig) -> None:
         subscription.push_config = push
+        await self._create(subscription)
+
+    async def _create(self, subscription: Subscription) -> None:
+        subscription.expiration_policy = ExpirationPolicy()  # never
         await self.subscriber.create_subscription(request=subscription)
+
+    async def _grant(self) -> None:
+        """Let Pub/Sub forward what it gives up."""
+        for client, resource, role in (
+            (self.publisher, topic_path(DEAD_LETTERS), "roles/pubsub.publisher"),
+            (self.subscriber, subscription_path(REQUESTS), "roles/pubsub.subscriber"),
+        ):
+            policy = {"bindings": [{"role": role, "members": [PUBSUB_AGENT]}]}
+            await client.set_iam_policy(request={"resource": resource, "policy": policy})
 
     async def tick(self) -> None:
         await self.publisher.publish(

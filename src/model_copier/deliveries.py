@@ -285,6 +285,9 @@ def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
         original=received.original,
         requested_by=received.requested_by,
         accepted_at=now,
+        # A letter may outlive its record, once it was put back from a backup. Numbered on from
+        # there, its replay is still applied once, and no event id tells of two outcomes.
+        attempt=asked.identity.attempt_after(received.replay_of),
         attempt_at=now,
         due_at=now,
     )

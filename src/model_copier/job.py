@@ -87,7 +87,7 @@ class Job:
     tries: int = 0  # of the present step, without success
     attempt: int = 1  # number of the outcome that is being worked on
     attempt_at: datetime  # when work on it began: at acceptance, or at the replay
-    copy_attempts: int = 0  # how often Vertex AI was asked
+    copy_attempts: int = 0  # how often Vertex AI was asked, for this outcome
     cancel_requested: bool = False
     requested_by: str = ""  # the account that asked over REST
     # Known only from Pub/Sub's own dead letter: nobody has tried it yet.
@@ -339,6 +339,8 @@ class Job:
             attempt=self.attempt + 1,
             attempt_at=now,
             first_asked_at=None,
+            # Its attempts are its own, like its time; an ask that is still open is the first.
+            copy_attempts=1 if self.asked_at else 0,
             request=request,
             original=original,
             digests=(*(known for known in self.digests if known != digest), digest),

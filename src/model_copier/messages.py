@@ -98,6 +98,11 @@ class Identity:
     def key(self) -> str:
         return hashlib.sha256(f"{self.source}\n{self.request_id}".encode()).hexdigest()[:32]
 
+    def attempt_after(self, outcome_id: str) -> int:
+        """The number of the outcome that follows this one; the first, where it is none of ours."""
+        found = re.fullmatch(rf"{self.key}-([1-9][0-9]{{0,8}})", outcome_id, re.ASCII)
+        return int(found[1]) + 1 if found else 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:

@@ -89,7 +89,9 @@ class OfJob(Reply):
         None, description="projects/P/locations/L/models/M; left out until the source is known"
     )
     operation: str | None = Field(None, description="Vertex AI's name for the copying")
-    copy_attempts: int = Field(description="how often Vertex AI was asked for the copy")
+    copy_attempts: int = Field(
+        description="how often Vertex AI was asked for the copy, for this outcome"
+    )
     timings: Timings = Field(description="when what happened")
     requested_by: str | None = Field(
         None, description="account that asked over REST; left out for a message"

@@ -118,6 +118,7 @@ class Chaos:
                 # it could not push before their leases end.
                 ack_deadline_seconds=10 if self.broker == "local" else 600,
                 forwards=self.broker == "local",
+                kept_days=31 if self.broker == "local" else 7,
             )
             await self._subscribe(topics)
             async with asyncio.TaskGroup() as tasks:

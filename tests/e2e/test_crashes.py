@@ -8,7 +8,8 @@ import httpx
 from asking import ask, wait_for_copies
 from inbox import Inbox
 from local_cloud.stack import Stack
-from local_cloud.topics import DEAD_LETTERS, REPLIES, topic_path
+from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, topic_path
+from show_dead_letters import dead_letters
 from world import TARGET
 
 
@@ -89,25 +90,38 @@ async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replie
     assert (await own_replies.reply("request-1"))["outcome"] == "succeeded"
 
 
-async def test_a_request_that_pubsub_gave_up_is_answered_and_can_be_replayed(
-    own_stack, own_replies
+async def test_a_request_that_pubsub_gave_up_is_answered_and_replayed_by_command(
+    own_stack, own_replies, tmp_path: Path
 ):
+    """Its letter is Pub/Sub's own: it names no outcome that it would be a replay of."""
     await own_stack.worker.kill()
     store = break_store(own_stack)
     letters = await Inbox.open(own_stack.pubsub.address, topic_path(DEAD_LETTERS), "test-letters")
+    requests = await Inbox.open(own_stack.pubsub.address, topic_path(REQUESTS), "test-requests")
     await own_stack.worker.start(own_stack.env)
     await ask(own_stack)
     letter = await letters.until(lambda _letter: True)
     store.unlink()
     told = await own_replies.reply("request-1")
 
-    await ask(own_stack)
+    replay = ["replay", "--forwarded", "--yes", "--wait"]
+    code, output, errors = await dead_letters(own_stack, tmp_path, *replay)
+    again = await requests.until(lambda message: "ce-replays" in message.attributes)
+    await own_stack.topics.publisher.publish(topic=topic_path(REQUESTS), messages=[again])
 
     assert letter.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "5"
+    assert "outcome_id" not in letter.attributes
     assert told["outcome"] == "failed"
     assert "in 5 deliveries" in told["error"]["message"]
-    await own_replies.until(lambda message: message.attributes["outcome"] == "succeeded")
+    assert (code, output.split()[:2]) == (0, ["succeeded", "request-1"]), errors
+    # The replay that came once more was only told again.
+    await own_replies.until(lambda _: len(own_replies.of("request-1")) == 3)
+    outcomes = {each.attributes["ce-id"] for each in own_replies.of("request-1")}
+    assert len(outcomes) == 2
+    assert len(own_stack.vertex.copy_calls) == 1
+    assert (await dead_letters(own_stack, tmp_path, "list"))[1] == ""
     await letters.close()
+    await requests.close()
 
 
 async def test_a_broker_that_goes_away_while_copying_is_told_when_it_is_back(own_stack):

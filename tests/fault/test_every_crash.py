@@ -6,15 +6,15 @@ after. What survives is the store, Vertex AI and the topics; Pub/Sub delivers ag
 was not acknowledged. Then the invariants must hold as if nothing had happened.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from model_copier.errors import Code
-from model_copier.messages import CANCEL_REQUESTED
+from model_copier.messages import CANCEL_REQUESTED, Identity, Received
 from model_copier.resource_names import ModelName
 from simulators import SimulatedModels
 from world import PARENT, REQUEST, SOURCE, TARGET, World, request
@@ -80,6 +80,8 @@ class Path:
     copies: Collection[int]
     goes_on: Story | None = None  # after the first delivery
     forwarded: bool = False  # Pub/Sub gave it up, and pushes its own letter
+    attributes: Mapping[str, str] = field(default_factory=dict)  # of the first delivery
+    after: int = 0  # so many outcomes were told before, and their record is gone
 
     def __str__(self) -> str:
         return self.name
@@ -126,12 +128,46 @@ async def _nudge(world: World) -> None:
 async def _replay(world: World) -> None:
     """Replay whatever letter there is, twice, as an impatient person would."""
     await world.pass_time(1000)
-    for letter in list(world.topics.letters)[:1]:
-        again = replace(
+    for again in _replays(world):
+        await world.deliver(again)
+        await world.deliver(again)
+
+
+def _replays(world: World) -> list[Received]:
+    """The first letter as it is published again, if there is one."""
+    return [
+        replace(
             request(), attributes=letter.attributes | {"replay_of": letter.attributes["outcome_id"]}
         )
+        for letter in world.topics.letters[:1]
+    ]
+
+
+async def _replay_at_each_stage(world: World) -> None:
+    """The same letter while the replay runs, and when its outcome has been told."""
+    await _replay(world)
+    world.clock.advance(10)
+    for again in _replays(world):
         await world.deliver(again)
+        await world.pass_time(1000)
         await world.deliver(again)
+
+
+async def _replay_and_cancel(world: World) -> None:
+    """The same letter again after its replay was cancelled."""
+    await _replay(world)
+    await _cancel(world)
+    await world.pass_time(1000)
+    for again in _replays(world):
+        await world.deliver(again)
+
+
+async def _deliver_again(world: World) -> None:
+    """The replay that was the first delivery comes once more, in between and in the end."""
+    again = request(replay_of=GONE)
+    await world.deliver(again)
+    await world.pass_time(1000)
+    await world.deliver(again)
 
 
 async def _publish_again(world: World) -> None:
@@ -170,6 +206,8 @@ def _copy_there(models: SimulatedModels) -> None:
     models.registry.settle(models.clock.at)
 
 
+# The outcome of a letter that was put back from a backup, long after its record was deleted.
+GONE = f"{Identity(source='//ec2/pipeline', request_id='request-1').key}-1"
 VERSION = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
 PATHS = [
     Path("new model", REQUEST, _nothing, ["succeeded"], [1]),
@@ -205,6 +243,50 @@ PATHS = [
     ),
     Path("unreadable, given up by Pub/Sub", b"?", _nothing, ["rejected"], [0], forwarded=True),
     Path("replayed and failed", REQUEST, _fails, ["failed", "failed"], [0], _replay),
+    Path(
+        "replayed while it runs and when it has succeeded",
+        REQUEST,
+        _fails_once,
+        ["failed|succeeded", "succeeded"],
+        [1],
+        _replay_at_each_stage,
+    ),
+    Path(
+        "replayed, and its old letter after the new failure",
+        REQUEST,
+        _fails,
+        ["failed", "failed"],
+        [0],
+        _replay_at_each_stage,
+    ),
+    Path(
+        "replayed, cancelled, and replayed again",
+        REQUEST,
+        _fails_once,
+        ["failed|succeeded", "cancelled|succeeded"],
+        [0, 1],
+        _replay_and_cancel,
+    ),
+    Path(
+        "replayed when its record is gone",
+        REQUEST,
+        _nothing,
+        ["failed", "succeeded"],
+        [1],
+        _deliver_again,
+        attributes={"replay_of": GONE},
+        after=1,
+    ),
+    Path(
+        "replayed when its record is gone, and failed",
+        REQUEST,
+        _fails,
+        ["failed", "failed"],
+        [0],
+        _deliver_again,
+        attributes={"replay_of": GONE},
+        after=1,
+    ),
 ]
 
 
@@ -219,7 +301,7 @@ async def run(path: Path, peril: Peril) -> World:
         if path.forwarded:
             await world.deliveries.accept_forwarded(request(path.data, **FORWARDED))
         else:
-            await world.deliver(request(path.data))
+            await world.deliver(request(path.data, **path.attributes))
         if path.goes_on:
             await path.goes_on(world)
         await world.pass_time(1000)
@@ -246,7 +328,7 @@ def check(world: World, path: Path) -> None:
     by_number = {reply.get("attempt", 1): reply for reply in world.replies}
     assert len(told) == len(by_number), "each outcome has one id and one content"
     assert len({message.data for message in world.topics.replies}) == len(told)
-    assert sorted(by_number) == list(range(1, len(by_number) + 1))
+    assert sorted(by_number) == list(range(path.after + 1, path.after + len(by_number) + 1))
     for number, reply in by_number.items():
         assert reply["outcome"] in path.outcomes[number - 1].split("|")
     assert by_number[max(by_number)]["outcome"] in path.outcomes[-1].split("|")

@@ -54,6 +54,30 @@ async def test_every_command_reads_the_file(service: Service, run: Run, file: Pa
     assert json.loads((await service.request()).data)["target_location"] == "europe-west4"
 
 
+async def test_where_the_letters_are_is_named_like_everything_else(
+    service: Service, run: Run, file: Path
+):
+    write(file, 'project = "team-models"\ndead_letter_subscription = "of-file"\n')
+    names = {"MODEL_COPY_DEAD_LETTER_TOPIC": "of-environment"}
+    shown = await run(["config", "show", "--output", "json"], **names)
+    listed = await run(["dead-letters", "list"], **names)
+    examined = await run(["doctor"], **names)
+    del service
+
+    rows = {each["setting"]: each for each in json.loads((await shown.ends())[1])}
+    assert rows["dead_letter_topic"]["from"] == "environment MODEL_COPY_DEAD_LETTER_TOPIC"
+    assert rows["dead_letter_subscription"] == {
+        "setting": "dead_letter_subscription",
+        "value": "of-file",
+        "from": str(file),
+    }
+    assert (await listed.ends())[0] == 4
+    assert "subscriptions/of-file does not exist" in listed.errors
+    _, found = await examined.ends()
+    assert "topics/of-environment does not exist" in found
+    assert "subscriptions/of-file does not exist" in found
+
+
 async def test_how_long_to_wait_is_no_end_of_a_watch(service: Service, run: Run, file: Path):
     write(file, "timeout = 0.1\n")
     waiting = await run(["publish", "7", "--wait", "--project", "team-models"])
@@ -91,7 +115,16 @@ async def test_a_file_that_was_named_must_be_there(run: Run):
     assert "config: nowhere.toml does not exist" in command.errors
 
 
-COMMANDS = [["publish"], ["wait"], ["status"], ["cancel"], ["watch"], ["config", "show"]]
+COMMANDS = [
+    ["publish"],
+    ["wait"],
+    ["status"],
+    ["cancel"],
+    ["watch"],
+    ["dead-letters", "replay"],
+    ["doctor"],
+    ["config", "show"],
+]
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS, ["completion"]], ids=" ".join)

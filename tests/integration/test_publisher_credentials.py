@@ -8,6 +8,7 @@ import pytest
 
 from command_line import COPY, Run
 from federation import ACCOUNT, AUDIENCE, IAM, POOL, PUBSUB, STS, Federation, federation
+from model_copy_publisher.credentials import Credentials
 
 
 @pytest.fixture
@@ -47,6 +48,12 @@ async def test_nobody_else_is_asked(cloud: Federation, run: Run):
 
     assert (await command.ends())[0] == 0
     assert set(cloud.connects) == {STS, IAM, PUBSUB}
+
+
+async def test_they_tell_whose_they_are(cloud: Federation):
+    file = cloud.env["GOOGLE_APPLICATION_CREDENTIALS"]
+
+    assert Credentials(file, host=PUBSUB).account == ACCOUNT
 
 
 async def test_the_role_of_a_container_is_found_too(cloud: Federation, run: Run):

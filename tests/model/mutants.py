@@ -87,6 +87,12 @@ MUTANTS = (
         new="state=State.ACCEPTED, asked_at=None, known_versions=(),",
     ),
     Mutant(
+        name="a replay has only the attempts that were left",
+        file="job.py",
+        old="            copy_attempts=1 if self.asked_at else 0,\n",
+        new="",
+    ),
+    Mutant(
         name="the ask is forgotten when a job is given up",
         file="plan.py",
         old="    return job.failed(now, failure)\n",

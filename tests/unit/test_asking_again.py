@@ -231,6 +231,37 @@ async def test_an_old_letter_after_a_new_failure_only_asks_for_the_newest_outcom
     assert len(world.topics.letters) == 2
 
 
+async def test_a_letter_that_outlived_its_record_is_applied_once_and_numbered_on():
+    """It was put back from a backup, months later; and what it asks for fails once more."""
+    world = await failed_world()
+    letter = world.topics.letters[0]
+    world.store.jobs.clear()
+    world.models.dooms = [Code.PERMISSION_DENIED]
+
+    for _ in range(2):
+        await world.deliver(replay_of(letter))
+        await world.pass_time(60)
+
+    assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
+    assert len({reply["id"] for reply in world.replies}) == 2
+    assert world.models.copies_asked == 2
+
+
+async def test_a_replay_has_all_attempts_again():
+    """What failed five times because Vertex AI was unwell gets five more when it is well again."""
+    world = World()
+    world.models.dooms = [Code.INTERNAL] * 7
+    await world.deliver()
+    await world.pass_time(3_000)
+    (failed,) = world.replies
+
+    await world.deliver(replay_of(world.topics.letters[0]))
+    await world.pass_time(3_000)
+
+    assert (failed["outcome"], failed["copy_attempts"]) == ("failed", 5)
+    assert (world.replies[-1]["outcome"], world.replies[-1]["copy_attempts"]) == ("succeeded", 3)
+
+
 async def test_a_failed_request_published_again_without_its_letter_is_only_told_again():
     world = await failed_world()
 

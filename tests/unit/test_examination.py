@@ -10,6 +10,7 @@ from model_copy_publisher.examination import (
     Verdict,
     of_agent,
     of_clock,
+    of_forwarded,
     of_letters,
     of_permission,
     of_requests,
@@ -33,27 +34,50 @@ AGENT = "serviceAccount:service-123@gcp-sa-pubsub.iam.gserviceaccount.com"
 
 def requests(**changes):
     seen = replace(PUSHED, **changes)
-    return list(of_requests(seen, request_topic=REQUESTS, dead_letter_topic=LETTERS))
+    return list(
+        of_requests(
+            seen,
+            request_topic=REQUESTS,
+            dead_letter_topic=LETTERS,
+            audience="https://worker.example",
+        )
+    )
 
 
 def letters(**changes):
     return list(of_letters(replace(KEPT, **changes), dead_letter_topic=LETTERS))
 
 
+def forwarded(**changes):
+    seen = replace(
+        PUSHED,
+        name="projects/p/subscriptions/forwarded",
+        topic=LETTERS,
+        push_endpoint="https://worker.example/pubsub/dead-letters",
+        filter="attributes:CloudPubSubDeadLetterSourceSubscription",
+    )
+    changed = replace(seen, **changes)
+    return list(of_forwarded(changed, dead_letter_topic=LETTERS, audience="https://worker.example"))
+
+
 def test_what_is_as_it_should_be_is_ok():
-    assert {each.verdict for each in requests() + letters()} == {Verdict.OK}
+    assert {each.verdict for each in requests() + letters() + forwarded()} == {Verdict.OK}
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         (requests(push_endpoint=""), "does not push"),
-        (requests(push_account=""), "carry no token"),
+        (requests(push_account=""), "without a token"),
+        (requests(push_endpoint="https://worker.example/"), "listens at /pubsub/requests"),
+        (requests(audience="other"), "the worker expects https://worker.example"),
         (requests(dead_letter_topic=""), "tried for ever"),
         (requests(dead_letter_topic="projects/p/topics/other"), "goes to projects/p/topics/other"),
         (requests(max_attempts=5), "after 5 attempts"),
-        (requests(topic="projects/p/topics/other"), "not of the request topic"),
+        (requests(topic="projects/p/topics/other"), "not of projects/p/topics/requests"),
         (requests(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (forwarded(filter=""), "also of its own letters"),
+        (forwarded(push_endpoint="https://worker.example/pubsub/requests"), "/pubsub/dead-letters"),
         (letters(kept_seconds=7 * 86_400), "kept for 7 days, not 31"),
         (letters(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
         (letters(push_endpoint="https://x"), "do not stay in it"),
@@ -68,10 +92,17 @@ def test_what_is_wrong_comes_with_what_mends_it(found, words):
     assert shlex.split(wrong.mend)
 
 
-def test_an_audience_that_is_left_to_pubsub_is_told_and_is_not_wrong():
-    [told] = [each for each in requests(audience="") if each.verdict is Verdict.UNSEEN]
+def test_an_audience_that_we_cannot_compare_is_told_and_is_not_wrong():
+    found = of_requests(PUSHED, request_topic=REQUESTS, dead_letter_topic=LETTERS)
+    [told] = [each for each in found if each.verdict is Verdict.UNSEEN]
 
-    assert "endpoint itself as audience" in told.what
+    assert "for https://worker.example: whether the worker expects that" in told.what
+
+
+def test_an_audience_that_is_left_to_pubsub_is_the_endpoint():
+    [wrong] = [each for each in requests(audience="") if each.verdict is Verdict.WRONG]
+
+    assert "for https://worker.example/pubsub/requests, and the worker expects" in wrong.what
 
 
 def test_pubsubs_agent_may_have_its_role_where_we_do_not_see_it():
@@ -87,11 +118,13 @@ def test_a_permission_is_there_or_not():
     has = {"permission": "pubsub.topics.publish", "resource": REQUESTS, "role": "r"}
 
     assert of_permission(**has, has=True).verdict is Verdict.OK
-    assert "add-iam-policy-binding" in of_permission(**has, has=False).mend
+    mend = of_permission(**has, has=False, account="a@p.iam.gserviceaccount.com").mend
+    assert "add-iam-policy-binding" in mend
+    assert mend.endswith("--member=serviceAccount:a@p.iam.gserviceaccount.com")
 
 
 @pytest.mark.parametrize(
     ("skew", "verdict"), [(9, "ok"), (-9, "ok"), (60, "wrong"), (-60, "wrong")]
 )
 def test_a_clock_may_differ_by_ten_seconds(skew, verdict):
-    assert of_clock(skew).verdict == verdict
+    assert of_clock(skew, host="h").verdict == verdict

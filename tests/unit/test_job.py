@@ -378,6 +378,7 @@ def test_a_replay_brings_a_further_outcome_with_an_id_and_a_budget_of_its_own():
 
     assert again.outcome_id == "key-2"
     assert again.deadline(TIMING) == NOW + A_SECOND + timedelta(seconds=TIMING.copy_deadline)
+    assert again.copy_attempts == 1  # the ask that is still open
     assert not again.letter_kept
     assert not again.reply_sent
     assert (again.failure, again.ended_at, again.expires_at) == (None, None, None)

@@ -86,6 +86,11 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def account(self) -> str:
+        """The service account that we are, as far as it is known."""
+        return self._credentials.account if self._credentials else ""
+
     def close(self) -> None:
         """Close the connection; open calls are cancelled."""
         self._channel.close()

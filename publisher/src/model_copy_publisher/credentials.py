@@ -77,6 +77,12 @@ class Credentials:
                 self.advice(),
             ) from error
 
+    @property
+    def account(self) -> str:
+        """The service account that they are of, as far as they tell."""
+        name = getattr(self._google, "service_account_email", None) or ""
+        return name if "@" in name else ""  # a machine of Google's says "default" until it is asked
+
     def advice(self) -> str:
         """Say what may mend credentials that Google refused."""
         return _advice(getattr(self._google, "info", None) or {})

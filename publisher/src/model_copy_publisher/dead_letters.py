@@ -5,7 +5,6 @@ is published, or its backup is on the disk. Killed at any point, it is still the
 published and is there too; the copier applies a replay once.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,20 @@ from typing import Self
 import grpc
 
 from model_copy_publisher import wire
+from model_copy_publisher.backup import Restoring, read_backup, write_backup
 from model_copy_publisher.broker import Broker
-from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.leases import LEASE_SECONDS, Leases
 from model_copy_publisher.letter_box import Held, LetterBox
-from model_copy_publisher.letters import Letter, of_line, to_line
-from model_copy_publisher.replays import MAX_REPLAYS, Changes, Left, Replay, in_lots, plan
+from model_copy_publisher.letters import Letter
+from model_copy_publisher.replays import (
+    MAX_REPLAYS,
+    Changes,
+    Left,
+    Replay,
+    in_lots,
+    name_for_good,
+    plan,
+)
 from model_copy_publisher.resource_names import (
     DEAD_LETTER_SUBSCRIPTION,
     DEAD_LETTER_TOPIC,
@@ -46,6 +53,16 @@ class Done:
     """What became of the letters."""
 
     settled: list[Letter] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Restored:
+    """What became of a backup; what an earlier run had restored is not in here."""
+
+    letters: list[Letter] = field(default_factory=list)
+    # Of ``letters``: an earlier run was killed while it published them.
+    perhaps_twice: list[Letter] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
 
 
@@ -151,36 +168,38 @@ class DeadLetters:
             chosen = [each.letter for each in held]
             if not agrees(chosen) or not chosen:
                 return Done()
-            _write_backup(backup, chosen)
+            write_backup(backup, chosen)
             leases.settle_all(held)
             return Done(settled=chosen)
 
-    def restore(
-        self, backup: Path, *, on_restored: Callable[[int], object] = lambda _: None
-    ) -> int:
-        """Publish the letters of a backup to the dead-letter topic, and return how many.
+    def restore(self, backup: Path) -> Restored:
+        """Publish the letters of a backup to the dead-letter topic, one after the other.
 
-        How far it got stands beside the backup, in a file with ``.restored`` at its end: run
-        again, it goes on from there. Killed in between, up to a lot of letters are there twice,
-        which a replay applies once.
+        Each is published, waited for, and noted in ``BACKUP.restored``: run again, it goes on
+        from there. Killed in between, one letter may be there twice, which a replay applies
+        once; the next run tells which.
 
         Raises:
             InvalidRequestError: it is no backup.
             BrokerError: Pub/Sub refused, or did not answer.
         """
-        letters = _read_backup(backup)
-        progress = backup.with_name(f"{backup.name}.restored")
-        before = set(progress.read_text().split()) if progress.exists() else set()
-        left = [each for each in letters if each.message_id not in before]
-        with progress.open("a") as out:
-            for start in range(0, len(left), LOT):
-                for each in left[start : start + LOT]:
-                    self._restore(each)
-                    out.write(f"{each.message_id}\n")
-                out.flush()
-                os.fsync(out.fileno())
-                on_restored(min(start + LOT, len(left)))
-        return len(left)
+        letters = read_backup(backup)
+        with Restoring(backup) as restoring:
+            done = Restored()
+            for letter in letters:
+                if letter.message_id in restoring.restored:
+                    continue
+                restoring.begin(letter)
+                try:
+                    self._send(self.dead_letter_topic, [_restored(letter)])
+                except grpc.RpcError as error:
+                    done.left.append(Left(letter=letter, reason=f"Pub/Sub: {error.details()}"))
+                    continue
+                restoring.end(letter)
+                done.letters.append(letter)
+                if letter.message_id in restoring.unknown:
+                    done.perhaps_twice.append(letter)
+            return done
 
     def publish_again(self, replays: Sequence[Replay]) -> None:
         """Publish what was published before: its outcome is told again, and applied no more.
@@ -232,17 +251,6 @@ class DeadLetters:
             ]
         return lot, []
 
-    def _restore(self, letter: Letter) -> None:
-        # Pub/Sub refuses attributes of its own clients from others.
-        kept = {name: v for name, v in letter.attributes.items() if not name.startswith("goog")}
-        message = wire.message(letter.data, kept, ordering_key=letter.ordering_key)
-        try:
-            self._send(self.dead_letter_topic, [message])
-        except grpc.RpcError as error:
-            raise InvalidRequestError(
-                "backup", f"letter {letter.message_id} cannot be published: {error.details()}"
-            ) from error
-
     def _send(self, topic: str, messages: Sequence[object]) -> None:
         """Publish, and wait for it.
 
@@ -281,6 +289,13 @@ def _message(replay: Replay) -> object:
     return wire.message(replay.data, replay.attributes, ordering_key=replay.letter.ordering_key)
 
 
+def _restored(letter: Letter) -> object:
+    """As it was; but Pub/Sub refuses attributes of its own clients from others."""
+    kept = {name: v for name, v in letter.attributes.items() if not name.startswith("goog")}
+    attributes = kept | name_for_good(letter)
+    return wire.message(letter.data, attributes, ordering_key=letter.ordering_key)
+
+
 def _paced(replays: Sequence[Replay], per_second: float | None) -> Iterator[Sequence[Replay]]:
     if per_second is None:
         yield from in_lots(replays, most=LOT)
@@ -290,32 +305,3 @@ def _paced(replays: Sequence[Replay], per_second: float | None) -> Iterator[Sequ
         time.sleep(max(0.0, began_at + count / per_second - time.monotonic()))
         yield lot
         count += len(lot)
-
-
-def _write_backup(file: Path, letters: Sequence[Letter]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("xb") as out:
-            out.writelines(to_line(each) for each in letters)
-            out.flush()
-            os.fsync(out.fileno())
-        # The name, too: a file that nobody finds is no backup.
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except FileExistsError as error:
-        raise InvalidRequestError("backup", f"{file} exists; name a new file") from error
-    except OSError as error:
-        raise InvalidRequestError(
-            "backup", f"{file} cannot be written: {error.strerror}; nothing was dropped"
-        ) from error
-
-
-def _read_backup(file: Path) -> Sequence[Letter]:
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError as error:
-        raise InvalidRequestError("backup", f"{file} cannot be read: {error.strerror}") from error
-    return [of_line(line, number=number) for number, line in enumerate(lines, 1)]

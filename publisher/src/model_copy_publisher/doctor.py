@@ -1,24 +1,36 @@
 """Looks at everything that the copier needs of Pub/Sub, as far as our rights reach.
 
-It changes nothing. What it is not allowed to see is told as such, with the role that shows it.
+It changes nothing, unless it is told to try what nothing shows. What it is not allowed to see
+is told as such, with the role that shows it.
 """
 
+import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 
 from model_copy_publisher import examination, wire
 from model_copy_publisher.broker import HOST, Broker
 from model_copy_publisher.errors import BrokerError
-from model_copy_publisher.examination import Finding, SeenSubscription, Verdict
+from model_copy_publisher.examination import (
+    FORWARDED_FILTER,
+    KEPT_DAYS,
+    Finding,
+    SeenSubscription,
+    Verdict,
+)
+from model_copy_publisher.subscription import Subscription
 
 CLOCK_SECONDS = 5.0
+_OTHER_CLOCK = "--clock URL asks another server"
 _UNSEEN = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED})
 
 
@@ -30,8 +42,14 @@ class Doctor:
     request_topic: str
     reply_topic: str
     dead_letter_topic: str
+    tick_topic: str
     request_subscription: str
+    tick_subscription: str
+    forwarded_subscription: str
     dead_letter_subscription: str
+    audience: str = ""  # that the worker expects; empty: not known here
+    clock: str = ""  # URL of a server that tells the time; empty: Google's, if Pub/Sub is
+    tries: bool = False  # make a subscription for a moment, as waiting does
     credentials_file: str | None = None
 
     def findings(self) -> Iterator[Finding]:
@@ -46,34 +64,70 @@ class Doctor:
             yield Finding(Verdict.WRONG, str(error), error.advice)
             return
         with broker, broker.explained(task="look at Pub/Sub", missing="it", needs="nothing"):
-            yield Finding(Verdict.OK, f"credentials for Pub/Sub at {broker.address}")
-            yield _clock(broker.address)
-            for topic in (self.request_topic, self.reply_topic, self.dead_letter_topic):
-                yield _topic(broker, topic)
-            yield from self._requests(broker)
-            yield from self._letters(broker)
-            yield from self._ours(broker)
+            ours = f"credentials of {broker.account}" if broker.account else "credentials"
+            yield Finding(Verdict.OK, f"{ours} for Pub/Sub at {broker.address}")
+            yield _clock(self.clock or (f"https://{HOST}/" if broker.address == HOST else ""))
+            missing: set[str] = set()
+            for topic in (
+                self.request_topic,
+                self.reply_topic,
+                self.dead_letter_topic,
+                self.tick_topic,
+            ):
+                yield (found := _topic(broker, topic))
+                if found.verdict is Verdict.WRONG:
+                    missing.add(topic)
+            yield from self._subscriptions(broker, missing)
+            yield from self._forwarding(broker, missing)
+            yield from self._ours(broker, missing)
 
-    def _requests(self, broker: Broker) -> Iterator[Finding]:
-        name = self.request_subscription
-        seen = _subscription(broker, name)
-        if isinstance(seen, Finding):
-            yield seen
-        else:
-            yield from examination.of_requests(
-                seen, request_topic=self.request_topic, dead_letter_topic=self.dead_letter_topic
-            )
-        yield _agent(broker, self.dead_letter_topic, "roles/pubsub.publisher")
-        yield _agent(broker, name, "roles/pubsub.subscriber")
+    def _subscriptions(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
+        look = partial(_look, broker, missing)
+        letters, audience = self.dead_letter_topic, self.audience
+        yield from look(
+            self.request_subscription,
+            make=f"{_pushed(self.request_topic, '/pubsub/requests')} --ack-deadline=60"
+            f" --dead-letter-topic={letters} --max-delivery-attempts=100",
+            judge=partial(
+                examination.of_requests,
+                request_topic=self.request_topic,
+                dead_letter_topic=letters,
+                audience=audience,
+            ),
+        )
+        yield from look(
+            self.tick_subscription,
+            make=f"{_pushed(self.tick_topic, '/pubsub/ticks')} --ack-deadline=600"
+            " --message-retention-duration=10m",
+            judge=partial(
+                examination.of_pushed,
+                topic=self.tick_topic,
+                path="/pubsub/ticks",
+                audience=audience,
+            ),
+        )
+        yield from look(
+            self.forwarded_subscription,
+            make=f"{_pushed(letters, '/pubsub/dead-letters')} --ack-deadline=60"
+            f" --message-filter={FORWARDED_FILTER}",
+            judge=partial(examination.of_forwarded, dead_letter_topic=letters, audience=audience),
+        )
+        yield from look(
+            self.dead_letter_subscription,
+            make=f"--topic={letters} --ack-deadline=10 --message-retention-duration={KEPT_DAYS}d",
+            judge=partial(examination.of_letters, dead_letter_topic=letters),
+        )
 
-    def _letters(self, broker: Broker) -> Iterator[Finding]:
-        seen = _subscription(broker, self.dead_letter_subscription)
-        if isinstance(seen, Finding):
-            yield seen
-        else:
-            yield from examination.of_letters(seen, dead_letter_topic=self.dead_letter_topic)
+    def _forwarding(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
+        """What it takes that Pub/Sub itself forwards what it gives up."""
+        for resource, role in (
+            (self.dead_letter_topic, "roles/pubsub.publisher"),
+            (self.request_subscription, "roles/pubsub.subscriber"),
+        ):
+            if resource not in missing:
+                yield _agent(broker, resource, role)
 
-    def _ours(self, broker: Broker) -> Iterator[Finding]:
+    def _ours(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
         publish, subscribe = "roles/pubsub.publisher", "roles/pubsub.subscriber"
         for resource, permission, role in (
             (self.request_topic, "pubsub.topics.publish", publish),
@@ -81,56 +135,92 @@ class Doctor:
             (self.reply_topic, "pubsub.topics.attachSubscription", subscribe),
             (self.dead_letter_subscription, "pubsub.subscriptions.consume", subscribe),
         ):
-            yield _permission(broker, resource, permission, role)
-        yield Finding(
-            Verdict.UNSEEN,
-            f"whether we may make subscriptions in {self.project}, as waiting does",
-            "model-copy watch --timeout 1 tries it",
+            if resource not in missing:  # nobody has a permission on what there is not
+                yield _permission(broker, resource, permission, role)
+        if self.reply_topic not in missing:
+            yield self._may_wait(broker)
+
+    def _may_wait(self, broker: Broker) -> Finding:
+        """Nothing of Pub/Sub's tells who may make a subscription in a project."""
+        what = f"make subscriptions in {self.project}, as waiting does"
+        if not self.tries:
+            return Finding(Verdict.UNSEEN, f"whether we may {what}", "model-copy doctor --try")
+        made = Subscription(
+            broker=broker, project=self.project, reply_topic=self.reply_topic, purpose="doctor"
         )
+        try:
+            with made:
+                return Finding(Verdict.OK, f"we may {what}")
+        except BrokerError as error:
+            return Finding(Verdict.WRONG, f"we may not {what}: {error}", error.advice)
 
 
-def _clock(address: str) -> Finding:
-    if address != HOST:
-        return Finding(Verdict.UNSEEN, "the clock of an emulator is ours", "")
-    request = urllib.request.Request(f"https://{HOST}/", method="HEAD")
+def _pushed(topic: str, path: str) -> str:
+    return (
+        f"--topic={topic} --push-endpoint=https://WORKER{path}"
+        " --push-auth-service-account=ACCOUNT --push-auth-token-audience=AUDIENCE"
+    )
+
+
+def _clock(url: str) -> Finding:
+    if not url:
+        return Finding(Verdict.UNSEEN, "our clock: an emulator tells no time", "--clock URL")
+    host = urlsplit(url).netloc
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310  the command checks it
     try:
-        with urllib.request.urlopen(request, timeout=CLOCK_SECONDS) as answer:  # noqa: S310  https
+        with urllib.request.urlopen(request, timeout=CLOCK_SECONDS) as answer:  # noqa: S310
             date = answer.headers["Date"]
     except urllib.error.HTTPError as error:
         with error:
             date = error.headers["Date"]
-    except OSError as error:
-        return Finding(Verdict.UNSEEN, f"Google's clock: {error}", f"open https://{HOST} to us")
-    if date is None:
-        return Finding(Verdict.UNSEEN, "Google's clock: the answer has no Date", "")
-    skew = datetime.now(UTC) - parsedate_to_datetime(date)
-    return examination.of_clock(skew.total_seconds())
+    except (OSError, http.client.HTTPException) as error:
+        return Finding(Verdict.UNSEEN, f"our clock: {host} does not answer: {error}", _OTHER_CLOCK)
+    try:
+        skew = datetime.now(UTC) - parsedate_to_datetime(date or "")
+    except (ValueError, TypeError):  # also where a date has no time zone
+        what = f"our clock: the answer of {host} has {'a bad' if date else 'no'} Date"
+        return Finding(Verdict.UNSEEN, what, _OTHER_CLOCK)
+    return examination.of_clock(skew.total_seconds(), host=host)
 
 
 def _topic(broker: Broker, name: str) -> Finding:
     seen = _ask(broker, wire.GET_TOPIC, wire.GET_TOPIC.request(topic=name))
     if isinstance(seen, grpc.RpcError):
-        return _not_seen(seen, name, "topics")
+        return _not_seen(seen, name, f"gcloud pubsub topics create {name}")
     return Finding(Verdict.OK, f"{name} exists")
 
 
-def _subscription(broker: Broker, name: str) -> SeenSubscription | Finding:
+def _look(
+    broker: Broker,
+    missing: set[str],
+    name: str,
+    *,
+    make: str,
+    judge: Callable[[SeenSubscription], Iterator[Finding]],
+) -> Iterator[Finding]:
+    """Look at a subscription; ``make``: what it should be made with, where there is none."""
     request = wire.GET_SUBSCRIPTION.request(subscription=name)
     seen = _ask(broker, wire.GET_SUBSCRIPTION, request)
     if isinstance(seen, grpc.RpcError):
-        return _not_seen(seen, name, "subscriptions")
+        command = f"gcloud pubsub subscriptions create {name} {make} --expiration-period=never"
+        yield (found := _not_seen(seen, name, command))
+        if found.verdict is Verdict.WRONG:
+            missing.add(name)
+        return
     token, policy = seen.push_config.oidc_token, seen.dead_letter_policy
-    return SeenSubscription(
-        name=seen.name,
-        topic=seen.topic,
-        push_endpoint=seen.push_config.push_endpoint,
-        audience=token.audience,
-        push_account=token.service_account_email,
-        filter=seen.filter,
-        kept_seconds=seen.message_retention_duration.seconds,
-        expires_after_seconds=seen.expiration_policy.ttl.seconds,
-        dead_letter_topic=policy.dead_letter_topic,
-        max_attempts=policy.max_delivery_attempts,
+    yield from judge(
+        SeenSubscription(
+            name=seen.name,
+            topic=seen.topic,
+            push_endpoint=seen.push_config.push_endpoint,
+            audience=token.audience,
+            push_account=token.service_account_email,
+            filter=seen.filter,
+            kept_seconds=seen.message_retention_duration.seconds,
+            expires_after_seconds=seen.expiration_policy.ttl.seconds,
+            dead_letter_topic=policy.dead_letter_topic,
+            max_attempts=policy.max_delivery_attempts,
+        )
     )
 
 
@@ -158,16 +248,17 @@ def _permission(broker: Broker, resource: str, permission: str, role: str) -> Fi
     if isinstance(answer, grpc.RpcError):
         return Finding(Verdict.UNSEEN, f"whether we have {permission} on {resource}{_why(answer)}")
     return examination.of_permission(
-        permission=permission, resource=resource, role=role, has=permission in answer.permissions
+        permission=permission,
+        resource=resource,
+        role=role,
+        has=permission in answer.permissions,
+        account=broker.account,
     )
 
 
-def _not_seen(error: Any, name: str, kind: str) -> Finding:
+def _not_seen(error: Any, name: str, make: str) -> Finding:
     if error.code() is grpc.StatusCode.NOT_FOUND:
-        topic = "" if kind == "topics" else " --topic=TOPIC --expiration-period=never"
-        return Finding(
-            Verdict.WRONG, f"{name} does not exist", f"gcloud pubsub {kind} create {name}{topic}"
-        )
+        return Finding(Verdict.WRONG, f"{name} does not exist", make)
     return Finding(
         Verdict.UNSEEN, f"{name}{_why(error)}", "roles/pubsub.viewer on it would show it"
     )

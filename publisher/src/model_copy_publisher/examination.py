@@ -10,6 +10,7 @@ from enum import StrEnum
 
 KEPT_DAYS = 31
 MAX_SKEW_SECONDS = 10.0
+FORWARDED_FILTER = "attributes:CloudPubSubDeadLetterSourceSubscription"
 _PUBSUB_AGENT = re.compile(
     r"serviceAccount:service-[0-9]+@gcp-sa-pubsub\.iam\.gserviceaccount\.com"
 )
@@ -48,62 +49,82 @@ class SeenSubscription:
     max_attempts: int = 0
 
 
-def of_requests(
-    seen: SeenSubscription, *, request_topic: str, dead_letter_topic: str
+def of_pushed(
+    seen: SeenSubscription, *, topic: str, path: str, audience: str = ""
 ) -> Iterator[Finding]:
-    """Judge the subscription by which the worker is pushed to."""
+    """Judge a subscription by which the worker is pushed to ``path``; it expects ``audience``."""
     update = f"gcloud pubsub subscriptions update {seen.name}"
-    if seen.topic != request_topic:
+    if seen.topic != topic:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} is of {seen.topic}, not of the request topic",
-            f"name the right one with --request-subscription, or --request-topic {seen.topic}",
+            f"{seen.name} is of {seen.topic}, not of {topic}",
+            f"name the right ones: model-copy config show tells where {seen.name} comes from",
         )
-    yield from _push(seen, update)
+    yield _push(seen, path, audience)
     yield from _expiry(seen, update)
+
+
+def of_requests(
+    seen: SeenSubscription, *, request_topic: str, dead_letter_topic: str, audience: str = ""
+) -> Iterator[Finding]:
+    """Judge the subscription by which the worker is told of requests."""
+    yield from of_pushed(seen, topic=request_topic, path="/pubsub/requests", audience=audience)
+    policy = (
+        f"gcloud pubsub subscriptions update {seen.name}"
+        f" --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100"
+    )
     if seen.dead_letter_topic != dead_letter_topic:
         told = seen.dead_letter_topic or "nowhere: what nobody can record is tried for ever"
-        yield Finding(
-            Verdict.WRONG,
-            f"what Pub/Sub gives up goes to {told}",
-            f"{update} --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100",
-        )
+        yield Finding(Verdict.WRONG, f"what Pub/Sub gives up goes to {told}", policy)
     elif seen.max_attempts < 100:
-        yield Finding(
-            Verdict.WRONG,
-            f"Pub/Sub gives up after {seen.max_attempts} attempts: minutes of an outage",
-            f"{update} --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100",
-        )
+        what = f"Pub/Sub gives up after {seen.max_attempts} attempts: minutes of an outage"
+        yield Finding(Verdict.WRONG, what, policy)
     else:
         yield Finding(Verdict.OK, f"what Pub/Sub gives up goes to {seen.dead_letter_topic}")
 
 
-def _push(seen: SeenSubscription, update: str) -> Iterator[Finding]:
-    if not seen.push_endpoint:
+def of_forwarded(
+    seen: SeenSubscription, *, dead_letter_topic: str, audience: str = ""
+) -> Iterator[Finding]:
+    """Judge the subscription by which the worker is told of what Pub/Sub gave up."""
+    yield from of_pushed(
+        seen, topic=dead_letter_topic, path="/pubsub/dead-letters", audience=audience
+    )
+    if FORWARDED_FILTER not in seen.filter:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} does not push: no worker is told of requests",
-            f"{update} --push-endpoint=https://WORKER/pubsub/requests"
-            " --push-auth-service-account=ACCOUNT",
+            f"{seen.name} tells the worker also of its own letters",
+            f"a filter cannot be changed: make it anew with --message-filter={FORWARDED_FILTER}",
         )
-        return
-    yield Finding(Verdict.OK, f"requests are pushed to {seen.push_endpoint}")
-    if seen.push_endpoint.startswith("http://"):
-        return  # a local run: nobody checks a token there
+
+
+def _push(seen: SeenSubscription, path: str, audience: str) -> Finding:
+    endpoint = seen.push_endpoint
+    right = endpoint if endpoint.endswith(path) else f"https://WORKER{path}"
+    mend = (
+        f"gcloud pubsub subscriptions update {seen.name} --push-endpoint={right}"
+        f" --push-auth-service-account={seen.push_account or 'ACCOUNT'}"
+        f" --push-auth-token-audience={audience or 'AUDIENCE'}"
+    )
+    pushes = f"{seen.name} pushes to {endpoint}" if endpoint else f"{seen.name} does not push"
+    if right != endpoint:
+        return Finding(Verdict.WRONG, f"{pushes}: the worker listens at {path}", mend)
     if not seen.push_account:
-        yield Finding(
-            Verdict.WRONG,
-            "pushes carry no token: Cloud Run refuses them",
-            f"{update} --push-endpoint={seen.push_endpoint} --push-auth-service-account=ACCOUNT",
-        )
-    elif not seen.audience:
-        yield Finding(
+        if endpoint.startswith("http://") and not audience:
+            return Finding(Verdict.OK, pushes)  # a local run: nobody checks a token there
+        return Finding(Verdict.WRONG, f"{pushes} without a token: Cloud Run refuses that", mend)
+    told = seen.audience or endpoint  # so Pub/Sub fills it in
+    signed = f"{pushes}, signed as {seen.push_account}, for {told}"
+    if audience and told != audience:
+        what = f"{signed}, and the worker expects {audience}: it refuses every push"
+        return Finding(Verdict.WRONG, what, mend)
+    if not audience:
+        return Finding(
             Verdict.UNSEEN,
-            f"pushes are signed as {seen.push_account}, for the endpoint itself as audience",
-            "the worker must expect just that; --push-auth-token-audience names another",
+            f"{signed}: whether the worker expects that is not told",
+            "--audience compares it with the worker's setting AUDIENCE",
         )
-    else:
-        yield Finding(Verdict.OK, f"pushes are signed as {seen.push_account}, for {seen.audience}")
+    return Finding(Verdict.OK, signed)
 
 
 def of_letters(seen: SeenSubscription, *, dead_letter_topic: str) -> Iterator[Finding]:
@@ -157,29 +178,36 @@ def of_agent(*, resource: str, role: str, members: Collection[str], command: str
         Verdict.UNSEEN,
         f"Pub/Sub's service agent has no {role} on {resource} itself; perhaps on the project",
         f"{command} add-iam-policy-binding {resource} --role={role}"
-        " --member=serviceAccount:service-PROJECT_NUMBER@gcp-sa-pubsub.iam.gserviceaccount.com",
+        ' --member="serviceAccount:service-$(gcloud projects describe'
+        f" {resource.split('/')[1]} --format='value(projectNumber)')"
+        '@gcp-sa-pubsub.iam.gserviceaccount.com"',
     )
 
 
-def of_permission(*, permission: str, resource: str, role: str, has: bool) -> Finding:
-    """Judge one of our own permissions."""
+def of_permission(
+    *, permission: str, resource: str, role: str, has: bool, account: str = ""
+) -> Finding:
+    """Judge one of our own permissions; ``account`` is our own, where that is known."""
     if has:
         return Finding(Verdict.OK, f"we have {permission} on {resource}")
     kind = "topics" if "/topics/" in resource else "subscriptions"
     return Finding(
         Verdict.WRONG,
         f"we have no {permission} on {resource}",
-        f"gcloud pubsub {kind} add-iam-policy-binding {resource} --role={role} --member=OURSELVES",
+        f"gcloud pubsub {kind} add-iam-policy-binding {resource} --role={role}"
+        f" --member={f'serviceAccount:{account}' if account else 'OURSELVES'}",
     )
 
 
-def of_clock(skew_seconds: float) -> Finding:
-    """Judge our clock by Google's."""
+def of_clock(skew_seconds: float, *, host: str) -> Finding:
+    """Judge our clock by that of ``host``."""
     if abs(skew_seconds) <= MAX_SKEW_SECONDS:
-        return Finding(Verdict.OK, f"the clock agrees with Google's within {MAX_SKEW_SECONDS:g} s")
+        what = f"our clock agrees with that of {host} within {MAX_SKEW_SECONDS:g} s"
+        return Finding(Verdict.OK, what)
     where = "ahead of" if skew_seconds > 0 else "behind"
     return Finding(
         Verdict.WRONG,
-        f"the clock is {abs(skew_seconds):.0f} s {where} Google's: credentials may be refused",
+        f"our clock is {abs(skew_seconds):.0f} s {where} that of {host}:"
+        " credentials may be refused",
         "chronyc makestep",
     )

@@ -212,6 +212,16 @@ def _identity(letter: Letter) -> dict[str, str]:
     }
 
 
+def name_for_good(letter: Letter) -> dict[str, str]:
+    """Return what a letter must be given before it becomes another message.
+
+    One of bare JSON that Pub/Sub wrote is known by its own message id alone: put back under
+    another id, and perhaps twice, its replays would be other requests.
+    """
+    known = letter.outcome_id or letter.origin is not Origin.PUBSUB
+    return {} if known else _identity(letter)
+
+
 def _written(letter: Letter, content: Mapping[str, Any]) -> bytes:
     if not letter.is_structured:
         return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()

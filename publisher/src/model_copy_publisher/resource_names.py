@@ -10,6 +10,10 @@ from model_copy_publisher.errors import InvalidRequestError
 REQUEST_TOPIC = "model-copy-requests"
 REPLY_TOPIC = "model-copy-replies"
 DEAD_LETTER_TOPIC = "model-copy-dead-letters"
+TICK_TOPIC = "model-copy-ticks"
+REQUEST_SUBSCRIPTION = "model-copy-requests"
+TICK_SUBSCRIPTION = "model-copy-ticks"
+FORWARDED_SUBSCRIPTION = "model-copy-forwarded"
 DEAD_LETTER_SUBSCRIPTION = "model-copy-dead-letters"
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")

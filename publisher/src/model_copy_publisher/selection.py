@@ -41,7 +41,11 @@ class Selection:
             and _is_like(letter.target, self.target)
             and (self.older_than is None or age > self.older_than)
             and (self.newer_than is None or age < self.newer_than)
-            and (not self.request_ids or letter.request_id in self.request_ids)
+            and (
+                not self.request_ids
+                or letter.request_id in self.request_ids
+                or letter.message_id in self.request_ids  # one of bare JSON has no other
+            )
             and (self.origin is None or letter.origin is self.origin)
         )
 

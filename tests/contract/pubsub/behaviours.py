@@ -44,6 +44,14 @@ def table() -> Iterator[str]:
 _FIELD = "test_a_bad_field_of_a_subscription_is_named"
 _LIMIT = "test_a_message_outside_the_limits_is_refused"
 _BADLY = "test_an_endpoint_that_answers_badly_harms_nobody_else"
+_KEPT = "test_a_subscription_may_keep_for_31_days_and_never_expire"
+_POLICIES = (
+    "test_a_policy_is_kept_as_it_was_set_until_its_resource_is_deleted",
+    "test_of_two_who_change_a_policy_at_once_the_second_is_told",
+    "test_of_what_does_not_exist_there_is_no_policy_and_nobody_has_a_permission",
+    "test_a_bad_binding_is_named",
+    "test_a_permission_that_the_resource_cannot_have_is_refused",
+)
 _STATUS = "test_every_other_status_is_a_nack"
 
 BEHAVIOURS = (
@@ -65,6 +73,14 @@ BEHAVIOURS = (
         tests=("test_a_subscription_is_given_back_as_written_with_the_documented_defaults",),
         emulator="the state is left unspecified",
         fails=("test_a_subscription_is_given_back_as_written_with_the_documented_defaults",),
+    ),
+    Behaviour(
+        what="how long messages are kept, and unused subscriptions",
+        documented="10 minutes to 31 days; a day at least, or for ever",
+        tests=(_KEPT, _FIELD),
+        ours="checked and given back; nothing is dropped for its age",
+        emulator="7 days at most; an expiry is not checked",
+        fails=(_KEPT, f"{_FIELD}[expires too soon]"),
     ),
     Behaviour(
         what="update of a subscription",
@@ -355,11 +371,30 @@ BEHAVIOURS = (
     ),
     # The rest
     Behaviour(
-        what="seek, snapshots, schemas, IAM, detaching, exactly-once, exports to other services",
+        what="IAM policies and permissions, of topics and subscriptions",
+        documented="get, set (with an etag), test; a missing resource has no permissions",
+        tests=_POLICIES,
+        ours="as documented, without conditions",
+        emulator="UNIMPLEMENTED",
+        fails=_POLICIES,
+    ),
+    Behaviour(
+        what="who may call",
+        documented="whom the policies of resource, project and organization let",
+        tests=(
+            "test_ours_is_open_until_a_policy_names_somebody",
+            "test_ours_refuses_what_the_policy_does_not_admit",
+        ),
+        ours="nobody shows who they are: what the policy lets anybody but Google's agents do; "
+        "everything, where it names nobody else",
+        emulator="everybody, everything (not tested here)",
+    ),
+    Behaviour(
+        what="seek, snapshots, schemas, detaching, exactly-once, exports to other services",
         documented="there",
         tests=("test_ours_says_what_it_does_not_do",),
         ours="UNIMPLEMENTED, with a sentence",
-        emulator="seek and snapshots work; IAM and detaching are UNIMPLEMENTED (not tested here)",
+        emulator="seek and snapshots work; detaching is UNIMPLEMENTED (not tested here)",
     ),
     Behaviour(
         what="bytes that are no request",

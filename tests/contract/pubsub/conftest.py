@@ -13,7 +13,7 @@ import pytest
 from contract.pubsub.behaviours import departures
 from local_cloud.pubsub import PubSub
 from pubsub_clients import PATIENCE_SECONDS, Clients, Served, serving
-from pubsub_emulator import EmulatorMissingError, clear, running_emulator
+from pubsub_emulator import clear
 from push_endpoint import Endpoint
 
 DEPARTURES = departures()
@@ -23,15 +23,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         ours_only = metafunc.function.__name__.startswith("test_ours_")
         metafunc.parametrize("server", ["ours"] if ours_only else ["ours", "emulator"])
-
-
-@pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    try:
-        with running_emulator(tmp_path_factory.mktemp("emulator")) as address:
-            yield address
-    except EmulatorMissingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

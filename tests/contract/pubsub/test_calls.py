@@ -16,6 +16,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 from pubsub_clients import Clients, texts
 
 PROJECT = "projects/contract"
+DAY = 86_400
 # The flag is the one way to ask whether there is nothing to pull, without waiting to see.
 pytestmark = pytest.mark.filterwarnings("ignore:The return_immediately flag:DeprecationWarning")
 
@@ -29,6 +30,10 @@ def _deadline(seconds: int) -> tuple[str, dict[str, Any]]:
 
 def _endpoint(url: str) -> tuple[str, dict[str, Any]]:
     return "push_endpoint", {"push_config": {"push_endpoint": url}}
+
+
+def _kept(seconds: int) -> tuple[str, dict[str, Any]]:
+    return "message_retention_duration", {"message_retention_duration": {"seconds": seconds}}
 
 
 def _backoff(name: str, seconds: int) -> tuple[str, dict[str, Any]]:
@@ -64,6 +69,14 @@ def test_a_subscription_is_given_back_as_written_with_the_documented_defaults(
     assert found.ack_deadline_seconds == 10
     assert found.message_retention_duration.total_seconds() == 7 * 86_400
     assert found.state == types.Subscription.State.ACTIVE
+
+
+def test_a_subscription_may_keep_for_31_days_and_never_expire(clients: Clients) -> None:
+    made = clients.subscribe(message_retention_duration={"seconds": 31 * DAY}, expiration_policy={})
+
+    assert made.message_retention_duration.total_seconds() == 31 * DAY
+    assert "expiration_policy" in made
+    assert "ttl" not in made.expiration_policy
 
 
 def test_lists_come_in_pages(clients: Clients) -> None:
@@ -129,6 +142,13 @@ def test_what_does_not_exist_is_not_found(
         pytest.param(*_endpoint("ftp://worker"), id="endpoint not http"),
         pytest.param(*_backoff("minimum_backoff", 601), id="backoff too long"),
         pytest.param(*_backoff("maximum_backoff", 9), id="backoff below the minimum"),
+        pytest.param(*_kept(599), id="retention too short"),
+        pytest.param(*_kept(31 * DAY + 1), id="retention too long"),
+        pytest.param(
+            "expiration_policy",
+            {"expiration_policy": {"ttl": {"seconds": DAY - 1}}},
+            id="expires too soon",
+        ),
         pytest.param(
             "dead_letter_topic",
             {"dead_letter_policy": {"max_delivery_attempts": 5}},
@@ -224,7 +244,7 @@ def test_a_subscription_outlives_its_topic_and_names_it_deleted(clients: Clients
     [
         lambda c: c.subscriber.seek(request={"subscription": c.subscription}),
         lambda c: c.subscriber.create_snapshot(name="s", subscription=c.subscription),
-        lambda c: c.plain.get_iam_policy(request={"resource": c.topic}),
+        lambda c: c.plain.get_iam_policy(request={"resource": f"{c.project}/snapshots/s"}),
         lambda c: c.plain.update_topic(topic={"name": c.topic}, update_mask={"paths": ["labels"]}),
         lambda c: c.subscribe(enable_exactly_once_delivery=True),
         lambda c: c.subscribe(bigquery_config={"table": "t"}),

@@ -205,6 +205,23 @@ async def test_gcloud_asks_for_tokens_order_and_no_wrapper(gcloud: Gcloud) -> No
     }
 
 
+@needs_gcloud
+@pytest.mark.usefixtures("http")  # which makes the topic
+async def test_gcloud_grants_and_asks_who_may(gcloud: Gcloud) -> None:
+    role, agent = "roles/pubsub.publisher", "service-1@gcp-sa-pubsub.iam.gserviceaccount.com"
+    member = f"serviceAccount:{agent}"
+
+    before = await gcloud("topics", "get-iam-policy", "requests")
+    granted = await gcloud(
+        *("topics", "add-iam-policy-binding", "requests"), f"--role={role}", f"--member={member}"
+    )
+    after = await gcloud("topics", "get-iam-policy", "requests")
+
+    assert before == {"etag": "ACAB"}
+    assert granted == after
+    assert after["bindings"] == [{"role": role, "members": [member]}]
+
+
 # Google's generated client
 
 

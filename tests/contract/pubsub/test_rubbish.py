@@ -27,6 +27,7 @@ FIELDS = st.sampled_from(
         *("messageRetentionDuration", "expirationPolicy", "pageSize", "pageToken", "rates"),
         *("clear", "next", "fault", "times", "seed", "duplicate", "subscriptions", "email"),
         *("audience", "claims", "lifetime_seconds", "snapshot", "time"),
+        *("policy", "bindings", "role", "members", "condition", "etag", "permissions"),
     ]
 )
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -50,6 +51,8 @@ WELL = st.sampled_from(
         {"ackIds": ["ack-1-1"], "ackDeadlineSeconds": 5},
         {"rates": {"duplicate": 0, "seed": 3}, "next": []},
         {"email": "a@example.com", "audience": "https://api"},
+        {"policy": {"bindings": [{"role": "roles/pubsub.admin", "members": ["allUsers"]}]}},
+        {"permissions": ["pubsub.topics.publish"]},
     ]
 )
 BODIES = st.builds(
@@ -64,6 +67,8 @@ CALLS = st.sampled_from(
         *(("POST", f"/v1/{TOPIC}:publish"), ("PATCH", f"/v1/{SUBSCRIPTION}")),
         *(("POST", f"/v1/{SUBSCRIPTION}:{verb}") for verb in ("acknowledge", "modifyAckDeadline")),
         *(("POST", f"/v1/{SUBSCRIPTION}:{verb}") for verb in ("modifyPushConfig", "seek")),
+        *(("POST", f"/v1/{TOPIC}:{verb}") for verb in ("setIamPolicy", "testIamPermissions")),
+        ("GET", f"/v1/{SUBSCRIPTION}:getIamPolicy"),
         *(("POST", "/control/faults"), ("POST", "/control/tokens"), ("GET", "/control/counters")),
     ]
 )

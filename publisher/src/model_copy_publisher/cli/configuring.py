@@ -9,7 +9,15 @@ import click
 from click.core import ParameterSource
 
 from model_copy_publisher import settings
-from model_copy_publisher.cli.options import connection, option, output, request_source, variables
+from model_copy_publisher.cli.options import (
+    connection,
+    dead_letters,
+    option,
+    output,
+    pushes,
+    request_source,
+    variables,
+)
 
 EXAMPLES = """\b
 Example of the settings file:
@@ -35,6 +43,8 @@ def config() -> None:
 @option("--deadline-seconds", type=int)
 @option("--reply-tag")
 @option("--subscription")
+@pushes
+@dead_letters
 @option("--timeout", type=float, default=3600.0)
 @request_source
 @output
@@ -51,7 +61,7 @@ def show(context: click.Context, /, **values: Any) -> None:
     texts = [(name, "" if value is None else str(value), origin) for name, value, origin in rows]
     width = max(len(value) for _, value, _ in texts)
     for name, text, origin in texts:
-        click.echo(f"{name:<22}  {text:<{width}}  {origin}".rstrip())
+        click.echo(f"{name:<24}  {text:<{width}}  {origin}".rstrip())
     click.echo(f"\nsettings file: {file}{'' if file.is_file() else ' (there is none)'}")
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:

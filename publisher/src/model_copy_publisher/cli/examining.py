@@ -7,21 +7,26 @@ from typing import Any
 import click
 
 from model_copy_publisher.cli.exits import DONE, NOT_DONE, ending
-from model_copy_publisher.cli.options import connection, option, output, where
+from model_copy_publisher.cli.options import (
+    connection,
+    dead_letters,
+    option,
+    output,
+    pushes,
+    where,
+)
+from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.examination import Verdict
 from model_copy_publisher.letter_report import printable
-from model_copy_publisher.resource_names import (
-    DEAD_LETTER_SUBSCRIPTION,
-    DEAD_LETTER_TOPIC,
-    full_name,
-)
+from model_copy_publisher.resource_names import full_name
 
 EXAMPLES = """\b
-Example:
+Examples:
   model-copy doctor
+  model-copy doctor --audience https://model-copier.example --try
 
 \b
-It changes nothing. What is wrong comes with what mends it; what our rights do not
+It changes nothing, without --try. What is wrong comes with what mends it; what our rights do not
 show is told as unseen, and is no failure.
 
 \b
@@ -34,14 +39,20 @@ Exit codes:
 
 
 @click.command(epilog=EXAMPLES)
+@option("--audience", help="The AUDIENCE that the worker is set to, to compare the pushes' with.")
 @option(
-    "--request-subscription",
-    default="model-copy-requests",
-    show_default=True,
-    help="Where the worker is pushed from.",
+    "--clock",
+    metavar="URL",
+    help="A server to hold our clock against, if not Google's.",
 )
-@option("--dead-letter-topic", default=DEAD_LETTER_TOPIC, show_default=True)
-@option("--dead-letter-subscription", default=DEAD_LETTER_SUBSCRIPTION, show_default=True)
+@click.option(
+    "--try",
+    "tries",
+    is_flag=True,
+    help="Also make a subscription to the replies, as waiting does, and delete it.",
+)
+@pushes
+@dead_letters
 @output
 @connection
 @click.pass_context
@@ -52,12 +63,23 @@ def doctor(context: click.Context, /, **options: Any) -> None:
 
 def _examine(options: Mapping[str, Any]) -> int:
     place = where(options)
-    for name in ("request_subscription", "dead_letter_topic", "dead_letter_subscription"):
+    for name in (
+        "dead_letter_topic",
+        "tick_topic",
+        "request_subscription",
+        "tick_subscription",
+        "forwarded_subscription",
+        "dead_letter_subscription",
+    ):
         place[name] = full_name(name, options[name], place["project"])
+    for name in ("audience", "clock"):
+        place[name] = options[name] or ""
+    if place["clock"] and not place["clock"].startswith(("http://", "https://")):
+        raise InvalidRequestError("clock", f"{place['clock']!r} is not http://... or https://...")
     from model_copy_publisher.doctor import Doctor  # noqa: PLC0415  loads gRPC
 
     wrong = False
-    for finding in Doctor(**place).findings():
+    for finding in Doctor(**place, tries=options["tries"]).findings():
         wrong = wrong or finding.verdict is Verdict.WRONG
         if options["output"] == "json":
             told = {"verdict": finding.verdict, "what": finding.what, "mend": finding.mend}

@@ -13,14 +13,14 @@ import click
 
 from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
-from model_copy_publisher.cli.options import connection, option, output, timeout, where
+from model_copy_publisher.cli.options import connection, output, timeout, where
+from model_copy_publisher.cli.options import dead_letters as where_letters_are
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import Named
 from model_copy_publisher.replays import CONTENT, MAX_REPLAYS, Changes, Left, Replay
 from model_copy_publisher.report import reply_line
 from model_copy_publisher.report import summary as summed
-from model_copy_publisher.resource_names import DEAD_LETTER_SUBSCRIPTION, DEAD_LETTER_TOPIC
 from model_copy_publisher.selection import Selection, parse_age
 
 if TYPE_CHECKING:
@@ -62,7 +62,12 @@ def _selection(function: Any) -> Any:
         click.option(
             "--forwarded", "origin", flag_value="pubsub", help="Only those that Pub/Sub gave up."
         ),
-        click.option("--request-id", "request_ids", multiple=True, help="Only this request's."),
+        click.option(
+            "--request-id",
+            "request_ids",
+            multiple=True,
+            help="Only this request's, or this letter by its own id.",
+        ),
         click.option("--newer-than", metavar="AGE", help="Only younger ones, as 90s, 15m, 2h, 3d."),
         click.option("--older-than", metavar="AGE", help="Only older ones, as 90s, 15m, 2h, 3d."),
         click.option("--target", metavar="PATTERN", help="Only to models like this: 'faker*'."),
@@ -95,18 +100,7 @@ def _box(function: Any) -> Any:
             metavar="SECONDS",
             help="Should this be killed, others see the letters after so long.",
         ),
-        option(
-            "--dead-letter-topic",
-            default=DEAD_LETTER_TOPIC,
-            show_default=True,
-            help="Where restored letters go.",
-        ),
-        option(
-            "--dead-letter-subscription",
-            default=DEAD_LETTER_SUBSCRIPTION,
-            show_default=True,
-            help="Where the letters are kept.",
-        ),
+        where_letters_are,
         output,
     ):
         function = decorate(function)
@@ -279,7 +273,7 @@ def _replay(options: Mapping[str, Any]) -> int:
         _tell(done, "replayed", quietly=options["dry_run"])
         if options["dry_run"]:
             return NOT_DONE if done.left else DONE
-        good = following.told(done) if options["wait"] and done.settled else True
+        good = following.told() if options["wait"] and done.settled else True
     return DONE if good and not done.left and following.agreed(done) else NOT_DONE
 
 
@@ -297,9 +291,16 @@ def _drop(options: Mapping[str, Any]) -> int:
 
 def _restore(options: Mapping[str, Any]) -> int:
     with _open(options) as letters:
-        count = letters.restore(options["backup"])
-    say(f"restored {count:,} letters")
-    return DONE
+        done = letters.restore(options["backup"])
+    _tell_left(done.left)
+    for each in done.perhaps_twice:
+        name = letter_report.printable(each.request_id or f"letter {each.message_id}")
+        say(f"{name} may be there twice: the run before was killed just then")
+    if done.letters:
+        say(f"restored {_many(done.letters)}")
+    elif not done.left:
+        say("All of them were restored before.")
+    return NOT_DONE if done.left else DONE
 
 
 class _Following:
@@ -308,7 +309,7 @@ class _Following:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         self._waiting: Waiting | None = None
-        self._planned = 0
+        self._sent: set[tuple[str, str]] = set()
 
     @contextmanager
     def begun(self, letters: "DeadLetters", replays: Sequence[Replay]) -> Iterator[None]:
@@ -336,32 +337,34 @@ class _Following:
             yield
 
     def published(self, replays: Sequence[Replay]) -> None:
-        """Count what is on its way."""
-        self._planned += len(replays)
+        """Note what is on its way."""
+        self._sent |= {(each.request_source, each.request_id) for each in replays}
 
     def agreed(self, done: "Done") -> bool:
         """Tell whether anything was to be done."""
-        return bool(done.settled or self._planned)
+        return bool(done.settled or self._sent)
 
-    def told(self, done: "Done") -> bool:
+    def told(self) -> bool:
         """Wait for the outcomes; True when all are good."""
         from model_copy_publisher.waiting import Trouble  # noqa: PLC0415  loads gRPC
 
         assert self._waiting is not None
-        # What was left was not asked for.
-        left = {each.letter.request_id for each in done.left}
-        for key in [key for key in self._waiting.pending if key[1] in left]:
+        for key in self._waiting.pending.keys() - self._sent:
             del self._waiting.pending[key]
         began_at, counts, good = time.monotonic(), Counter[str](), True
-        for lot in self._waiting.events(timeout_seconds=self._options["timeout"]):
-            for event in lot:
-                if isinstance(event, Trouble) and event.text:
-                    say(event.text)
-                elif isinstance(event, Reply):
-                    counts[event.outcome.value] += 1
-                    good = good and event.ok
-                    self._print(event)
-        say(summed(counts, time.monotonic() - began_at))
+        try:
+            for lot in self._waiting.events(timeout_seconds=self._options["timeout"]):
+                for event in lot:
+                    if isinstance(event, Trouble) and event.text:
+                        say(event.text)
+                    elif isinstance(event, Reply):
+                        counts[event.outcome.value] += 1
+                        good = good and event.ok
+                        self._print(event)
+        finally:
+            if self._waiting.pending:
+                counts["not told yet"] = len(self._waiting.pending)
+            say(summed(counts, time.monotonic() - began_at))
         return good
 
     def _print(self, reply: Reply) -> None:
@@ -390,7 +393,7 @@ def _open(options: Mapping[str, Any]) -> "Iterator[DeadLetters]":
 def _selected(options: Mapping[str, Any]) -> Selection:
     older, newer = options["older_than"], options["newer_than"]
     return Selection(
-        codes=options["codes"],
+        codes=[each.upper() for each in options["codes"]],
         source=options["source"],
         target=options["target"],
         older_than=None if older is None else parse_age("older-than", older),
@@ -431,11 +434,15 @@ def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
     say(f"{len(replays):,} would be sent; nothing was")
 
 
-def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
-    for each in done.left[:SHOWN]:
+def _tell_left(left: Sequence[Left]) -> None:
+    for each in left[:SHOWN]:
         say(letter_report.left_line(each))
-    if len(done.left) > SHOWN:
-        say(f"left       {len(done.left) - SHOWN:,} more")
+    if len(left) > SHOWN:
+        say(f"left       {len(left) - SHOWN:,} more")
+
+
+def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
+    _tell_left(done.left)
     if done.settled:
         say(f"{word} {_many(done.settled)}")
     elif not done.left and not quietly:

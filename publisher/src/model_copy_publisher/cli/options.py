@@ -9,7 +9,18 @@ from click.core import ParameterSource
 
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import DEFAULT_SOURCE
-from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
+from model_copy_publisher.resource_names import (
+    DEAD_LETTER_SUBSCRIPTION,
+    DEAD_LETTER_TOPIC,
+    FORWARDED_SUBSCRIPTION,
+    REPLY_TOPIC,
+    REQUEST_SUBSCRIPTION,
+    REQUEST_TOPIC,
+    TICK_SUBSCRIPTION,
+    TICK_TOPIC,
+    check_project,
+    full_name,
+)
 
 Decorator = Callable[[Any], Any]
 
@@ -58,6 +69,55 @@ def request_source(function: Any) -> Any:
         "--request-source", default=DEFAULT_SOURCE, show_default=True, help="Whose request it is."
     )
     return decorate(function)
+
+
+def dead_letters(function: Any) -> Any:
+    """Add where failed requests go, and where they are kept."""
+    for decorate in (
+        option(
+            "--dead-letter-topic",
+            default=DEAD_LETTER_TOPIC,
+            show_default=True,
+            help="Where failed requests go, and letters that are restored.",
+        ),
+        option(
+            "--dead-letter-subscription",
+            default=DEAD_LETTER_SUBSCRIPTION,
+            show_default=True,
+            help="Where the letters are kept.",
+        ),
+    ):
+        function = decorate(function)
+    return function
+
+
+def pushes(function: Any) -> Any:
+    """Add how the worker is told of things."""
+    for decorate in (
+        option(
+            "--forwarded-subscription",
+            default=FORWARDED_SUBSCRIPTION,
+            show_default=True,
+            help="Where the worker is told of what Pub/Sub gave up.",
+        ),
+        option(
+            "--tick-subscription",
+            default=TICK_SUBSCRIPTION,
+            show_default=True,
+            help="Where the worker is woken.",
+        ),
+        option(
+            "--request-subscription",
+            default=REQUEST_SUBSCRIPTION,
+            show_default=True,
+            help="Where the worker is told of requests.",
+        ),
+        option(
+            "--tick-topic", default=TICK_TOPIC, show_default=True, help="What wakes the worker."
+        ),
+    ):
+        function = decorate(function)
+    return function
 
 
 def timeout(default: float) -> Decorator:
