@@ -2,8 +2,12 @@
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+
+from firestore_emulator import running_firestore
+from pubsub_emulator import EmulatorMissingError
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -23,3 +27,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs with Ctrl-C ignored, and all that they start inherits it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def firestore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of Google's Firestore emulator; the test is skipped where it is not found."""
+    try:
+        with running_firestore(tmp_path_factory.mktemp("firestore")) as address:
+            yield address
+    except EmulatorMissingError as error:
+        pytest.skip(str(error))
