@@ -1,11 +1,13 @@
 """At the end of a run: what it had to skip, and why, a line for each reason."""
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+import stores
 from firestore_emulator import running_firestore
 from pubsub_emulator import EmulatorMissingError
 
@@ -37,3 +39,20 @@ def firestore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield address
     except EmulatorMissingError as error:
         pytest.skip(str(error))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store",
+        choices=["usual", "firestore"],
+        default="usual",
+        help="firestore: Google's emulator in place of SQLite and of the simulated store",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_under_test(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--store") == "firestore":
+        stores.emulator = request.getfixturevalue("firestore")
+        # Google's clients read it here, and the copier's processes inherit it.
+        os.environ["FIRESTORE_EMULATOR_HOST"] = stores.emulator

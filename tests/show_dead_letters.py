@@ -21,6 +21,7 @@ from pathlib import Path
 
 from google.pubsub_v1.types import PubsubMessage, Subscription
 
+import stores
 from inbox import Inbox
 from local_cloud.stack import LOCATION, SOURCE_MODEL, SOURCE_PROJECT, TARGET_PROJECT, Stack
 from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, subscription_path, topic_path
@@ -74,7 +75,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
         copy_seconds=0.3,
         tick_seconds=0.5,
         backoff_seconds=1,
-        settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2"},
+        settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2", **stores.settings()},
     )
     async with stack:
         assert stack.topics is not None

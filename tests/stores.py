@@ -1,7 +1,10 @@
-"""Job stores for tests, and jobs to put into them; Firestore is Google's emulator."""
+"""Job stores for tests, and jobs to put into them; Firestore is Google's emulator.
+
+With ``pytest --store=firestore`` it takes the place of SQLite and of the simulated store.
+"""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -9,15 +12,18 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-from model_copier.adapters.firestore import FirestoreJobStore
-from model_copier.adapters.firestore_documents import Place
+from google.cloud.firestore import Client
+
+from model_copier.adapters.firestore import FirestoreJobStore, _without_empty
+from model_copier.adapters.firestore_documents import TTL_FIELD, Place, fields_of
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.job import Job, Original
 from model_copier.ports import Clock
+from model_copier.records import from_record
 from model_copier.resource_names import ModelName
 from model_copier.timing import Timing
-from simulators import START, SimulatedClock
+from simulators import START, SimulatedClock, SimulatedStore
 
 TIMING = Timing()
 SOURCE = ModelName(project="source", location="us-central1", model="7", version="1")
@@ -45,6 +51,10 @@ def holding(stored: Job) -> Job:
     return stored.with_source(Source(name=SOURCE, known_as=SOURCE)).holding()
 
 
+# The address of the emulator, when it is to take the place of every other store.
+emulator = ""
+
+
 def new_place() -> Place:
     """Somewhere that nobody has written to: the emulator has every database."""
     return Place(project="tests", database=f"db-{uuid4().hex}", prefix="model-copier")
@@ -69,3 +79,61 @@ async def overwrite(store: SqliteJobStore | FirestoreJobStore, key: str, record:
         await store._write("UPDATE jobs SET record = ? WHERE key = ?", (record.encode(), key))
     else:
         await store._jobs.document(key).update({"record": record})
+
+
+# For tests that do not care which store they have.
+
+
+def new_store(clock: Clock) -> Any:
+    """The store of a world."""
+    if not emulator:
+        return SimulatedStore()
+    place = new_place()
+    store = EmulatedStore.open(place, clock=clock, call_seconds=10)
+    store.jobs = EmulatedJobs(place, clock)
+    return store
+
+
+def settings() -> dict[str, str]:
+    """What gives the copier's own processes a store, where a file will not do."""
+    if not emulator:
+        return {}
+    place = new_place()
+    return {"STORE": f"firestore://{place.project}/{place.database}?collection={place.prefix}"}
+
+
+class EmulatedStore(FirestoreJobStore):
+    """With what tests look at from outside."""
+
+    jobs: "EmulatedJobs"
+
+
+class EmulatedJobs(MutableMapping[str, Job]):
+    """All jobs of a database, by key, at once: tests look at them outside of any coroutine."""
+
+    def __init__(self, place: Place, clock: Clock) -> None:
+        client = Client(project=place.project, database=place.database)
+        self._jobs = client.collection(place.collection("jobs"))
+        self._clock = clock
+
+    def __getitem__(self, key: str) -> Job:
+        found = self._jobs.document(key).get()
+        if not found.exists:
+            raise KeyError(key)
+        return from_record(found.get("record"))
+
+    def __setitem__(self, key: str, job: Job) -> None:
+        self._jobs.document(key).set(_without_empty(fields_of(job)))
+
+    def __delitem__(self, key: str) -> None:
+        self._jobs.document(key).delete()
+
+    def __iter__(self) -> Iterator[str]:
+        """In the order in which they came; what has expired is gone."""
+        for found in sorted(self._jobs.stream(), key=lambda each: each.create_time):
+            expires_at = (found.to_dict() or {}).get(TTL_FIELD)
+            if expires_at is None or expires_at > self._clock.now():
+                yield found.id
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from model_copier.bootstrap import build_app
-from model_copier.errors import Code, UnavailableError
+from model_copier.errors import Code, SetUpError, UnavailableError
 from model_copier.settings import Settings, TokenChecks
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
 
@@ -308,3 +308,20 @@ async def test_it_is_not_ready_without_its_topic(api):
     assert answer.status_code == 503
     assert answer.json()["checks"]["reply_topic"] == "cannot be reached"
     assert "projects/p" not in answer.text
+
+
+async def test_what_is_not_set_up_is_told_with_what_mends_it_and_no_names(api, capsys):
+    async def not_there() -> None:
+        message, command = "projects/p has no database jobs", "gcloud firestore databases create"
+        raise SetUpError(message, what="the database is not there", mends=command)
+
+    api.world.store.check = not_there
+
+    answer = await api.http.get("/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["store"] == (
+        "is not set up: the database is not there; this mends it: gcloud firestore databases create"
+    )
+    assert "projects/p" not in answer.text
+    assert "projects/p has no database jobs" in capsys.readouterr().out
