@@ -1,4 +1,5 @@
-"""Chaos with real processes: ``make chaos REQUESTS=1000 SEED=1``, or with ``PUBSUB=google``.
+"""Chaos with real processes: ``make chaos REQUESTS=1000 SEED=1``, with ``PUBSUB=google`` or
+``STORE=firestore`` over Google's emulators.
 
 Two workers share one store, behind a front like Cloud Run's; about once a second one of
 them is killed, or stopped for longer than its lease. Pub/Sub duplicates, delays, reorders
@@ -31,6 +32,7 @@ from google.pubsub_v1.types import PubsubMessage, Subscription
 from chaos.front import Front
 from chaos.verdict import Evidence, Message, violations
 from chaos.work import PARENTS, SOURCES, Ask, asks, cancel_of
+from firestore_emulator import running_firestore
 from local_cloud.process import ROOT, Process
 from local_cloud.pubsub import Faults, PubSub, Rates
 from local_cloud.stack import LOCATION, SOURCE_PROJECT, TARGET_PROJECT
@@ -71,6 +73,7 @@ class Chaos:
     requests: int
     seed: int
     broker: str = "local"
+    store: str = "sqlite"
     mutant: str = ""
     every_seconds: float = 1.0  # between two blows, on average
     patience_seconds: float = 1200.0
@@ -99,7 +102,7 @@ class Chaos:
             for worker in workers:
                 worker.main = self._engine(folder)
                 stack.push_async_callback(worker.stop)
-            env = self._env(folder, address, vertex)
+            env = self._env(address, vertex) | self._start_store(stack, folder)
             await asyncio.gather(*(worker.start(env) for worker in workers))
             front = Front([worker.port for worker in workers], seed=self.seed)
             await front.start()
@@ -148,6 +151,12 @@ class Chaos:
             return pubsub.address
         return stack.enter_context(running_emulator(folder))
 
+    def _start_store(self, stack: AsyncExitStack, folder: Path) -> dict[str, str]:
+        if self.store == "sqlite":
+            return {"STORE": f"sqlite:///{folder / 'jobs.db'}"}
+        emulator = stack.enter_context(running_firestore(folder))
+        return {"STORE": "firestore://chaos/jobs", "FIRESTORE_EMULATOR_HOST": emulator}
+
     async def _start_vertex(self, stack: AsyncExitStack) -> Vertex:
         vertex = Vertex(
             copy_seconds=[0.5, 3.0],
@@ -174,14 +183,13 @@ class Chaos:
             mutant.put_into(place / "src")
         return place / "main.py"
 
-    def _env(self, folder: Path, address: str, vertex: Vertex) -> dict[str, str]:
+    def _env(self, address: str, vertex: Vertex) -> dict[str, str]:
         return {
             "PUBSUB_EMULATOR_HOST": address,
             "VERTEX_ENDPOINT": f"http://{vertex.address}",
             "SOURCE_PROJECT": SOURCE_PROJECT,
             "TARGET_PROJECT": TARGET_PROJECT,
             "LOCATION": LOCATION,
-            "STORE": f"sqlite:///{folder / 'jobs.db'}",
             "TOKEN_CHECKS": "none",
             **SETTINGS,
         }
@@ -380,6 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pubsub", choices=["local", "google"], default="local")
+    parser.add_argument("--store", choices=["sqlite", "firestore"], default="sqlite")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two blows")
     parser.add_argument("--patience", type=float, default=1200, help="seconds until all is told")
     parser.add_argument(
@@ -390,6 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         requests=asked.requests,
         seed=asked.seed,
         broker=asked.pubsub,
+        store=asked.store,
         mutant=asked.mutant,
         every_seconds=asked.every,
         patience_seconds=asked.patience,
