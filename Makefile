@@ -32,6 +32,11 @@ up: .venv/installed ## keep everything running until Ctrl-C; prints what to expo
 test: .venv/installed ## every test
 	@$(BIN)/python -m pytest -q
 
+# One test of the crashes takes more than a minute: every crash is a history of its own.
+test-firestore: .venv/installed ## what has a store, over Google's Firestore emulator in its place (a quarter of an hour)
+	@$(BIN)/python -m pytest -q --store=firestore --timeout=600 tests/contract/test_job_store*.py \
+		tests/unit/test_workflow.py tests/unit/test_ticks.py tests/fault tests/integration tests/e2e
+
 golden: .venv/installed ## the golden messages: what comes in, verdict, reply, letter
 	@PYTHONPATH=tests $(BIN)/python -m golden table
 
@@ -70,9 +75,9 @@ mutants: .venv/installed ## break each rule of the engine, and see what finds it
 soak: .venv/installed ## random histories of the engine, COUNT=100000 of them from SEED=1
 	@$(BIN)/python tests/model/soak.py --count $(or $(COUNT),100000) --seed $(or $(SEED),1)
 
-chaos: .venv/installed ## REQUESTS=1000 with two workers that are killed and stopped; SEED=1, PUBSUB=google
+chaos: .venv/installed ## REQUESTS=1000, two workers killed and stopped; SEED=1, PUBSUB=google, STORE=firestore
 	@$(BIN)/python tests/chaos/run.py --requests $(or $(REQUESTS),1000) --seed $(or $(SEED),1) \
-		--pubsub $(or $(PUBSUB),local) $(if $(MUTANT),--mutant "$(MUTANT)")
+		--pubsub $(or $(PUBSUB),local) --store $(or $(STORE),sqlite) $(if $(MUTANT),--mutant "$(MUTANT)")
 
 bench-rest: .venv/installed ## CALLERS=2000 wait at once on one process, beside FastAPI and Model.copy
 	@$(BIN)/python benchmarks/rest.py --callers $(or $(CALLERS),2000)

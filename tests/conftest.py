@@ -1,11 +1,14 @@
 """What all tests share: Google's emulator, and at the end what was skipped, and why."""
 
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+import stores
+from firestore_emulator import running_firestore
 from pubsub_emulator import EmulatorMissingError, running_emulator
 
 
@@ -36,3 +39,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts its background jobs with Ctrl-C ignored, and all that they start inherits it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def firestore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of Google's Firestore emulator; the test is skipped where it is not found."""
+    try:
+        with running_firestore(tmp_path_factory.mktemp("firestore")) as address:
+            yield address
+    except EmulatorMissingError as error:
+        pytest.skip(str(error))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store",
+        choices=["usual", "firestore"],
+        default="usual",
+        help="firestore: Google's emulator in place of SQLite and of the simulated store",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _store_under_test(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--store") == "firestore":
+        stores.emulator = request.getfixturevalue("firestore")
+        # Google's clients read it here, and the copier's processes inherit it.
+        os.environ["FIRESTORE_EMULATOR_HOST"] = stores.emulator

@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 
 import rubbish
+import stores
 from model_copier import replies
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.bootstrap import build_app
@@ -42,7 +43,7 @@ from model_copier.messages import (
 from model_copier.settings import Settings, TokenChecks
 from model_copier.web.push import MAX_BODY_BYTES
 from rubbish import Input
-from simulators import SimulatedTopics
+from simulators import SimulatedClock, SimulatedTopics
 from world import PARENT, SOURCE_PROJECT, TARGET_PROJECT, World
 
 # Everything that `make test` and the soak must have reached.
@@ -100,7 +101,7 @@ def _assert_publishable(message: Message) -> None:
 class Outages:
     """A job store that is out when told so."""
 
-    def __init__(self, store: SqliteJobStore) -> None:
+    def __init__(self, store: Any) -> None:
         self._store = store
         self._calls_left: int | None = None
         self._answer_lost = False
@@ -236,7 +237,7 @@ class Answered:
 
 @dataclass
 class Ordeal:
-    """One store for many histories; it is emptied in between."""
+    """One file for many histories, emptied in between; or a database for each."""
 
     store: SqliteJobStore
     counts: Counter[str] = field(default_factory=Counter)
@@ -245,9 +246,9 @@ class Ordeal:
     async def endure(self, history: Sequence[Input]) -> None:
         """Post all of ``history`` at a worker of its own, let all copies end, and judge."""
         self.inputs += len(history)
-        await self.store._write("DELETE FROM jobs", ())
-        outages = Outages(self.store)
-        world = World(store=outages, topics=StrictTopics())
+        clock = SimulatedClock()
+        outages = Outages(await self._empty_store(clock))
+        world = World(store=outages, topics=StrictTopics(), clock=clock)
         world.models.add(PARENT)
         world.models.copy_seconds = 12
         app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
@@ -265,6 +266,12 @@ class Ordeal:
                 await world.pass_time(each.wait_seconds)
         await _come_to_rest(world)
         judge_outcomes(world, answers)
+
+    async def _empty_store(self, clock: SimulatedClock) -> Any:
+        if stores.emulator:
+            return stores.new_store(clock)
+        await self.store._write("DELETE FROM jobs", ())
+        return self.store
 
     async def _post(
         self, client: httpx.AsyncClient, world: World, posted: Input, *, again: bool = False

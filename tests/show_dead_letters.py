@@ -21,6 +21,7 @@ from pathlib import Path
 
 from google.pubsub_v1.types import PubsubMessage
 
+import stores
 from inbox import Inbox
 from local_cloud.stack import LOCATION, SOURCE_MODEL, SOURCE_PROJECT, TARGET_PROJECT, Stack
 from local_cloud.topics import REPLIES, REQUESTS, topic_path
@@ -75,7 +76,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
         copy_seconds=0.3,
         tick_seconds=0.5,
         backoff_seconds=1,
-        settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2"},
+        settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2", **stores.settings()},
     )
     async with stack:
         replies = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "outside")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import stores
 from local_cloud.pubsub import PubSub
 from local_cloud.stack import LOCATION, SOURCE_MODEL, TARGET_PROJECT, Stack
 from pubsub_emulator import EmulatorMissingError, running_emulator
@@ -75,7 +76,7 @@ async def running_stack(folder: Path, emulator: str = "") -> AsyncIterator[Stack
         copy_seconds=0.5,
         tick_seconds=0.5,
         backoff_seconds=1,
-        settings=SETTINGS,
+        settings={**SETTINGS, **stores.settings()},
         pubsub=pubsub,
         kept_days=7 if emulator else 31,
     )

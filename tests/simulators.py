@@ -110,6 +110,9 @@ class SimulatedStore:
             del self.jobs[key]
         return len(expired)
 
+    async def check(self) -> None:
+        """There is nothing to set up."""
+
 
 def _due_at(job: Job) -> datetime:
     assert job.due_at is not None

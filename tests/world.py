@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import stores
 from model_copier.deliveries import Accepted, Deliveries
 from model_copier.job import Job
 from model_copier.messages import Contract, Message, Received
@@ -11,7 +12,7 @@ from model_copier.request_data import Defaults
 from model_copier.ticks import Ticks
 from model_copier.timing import Timing
 from model_copier.workflow import Workflow
-from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
+from simulators import SimulatedClock, SimulatedModels, SimulatedTopics
 
 SOURCE_PROJECT = "gemini-fine-tuning-source"
 TARGET_PROJECT = "gemini-fine-tuning-target"
@@ -56,7 +57,7 @@ def request(
 class World:
     timing: Timing = field(default_factory=Timing)
     clock: SimulatedClock = field(default_factory=SimulatedClock)
-    store: Any = field(default_factory=SimulatedStore)
+    store: Any = None
     topics: Any = field(default_factory=SimulatedTopics)
     models: Any = None
     workflow: Workflow = field(init=False)
@@ -64,6 +65,8 @@ class World:
     ticks: Ticks = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.store is None:
+            self.store = stores.new_store(self.clock)
         if self.models is None:
             self.models = SimulatedModels(self.clock)
             self.models.add(SOURCE)

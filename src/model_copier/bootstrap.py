@@ -23,13 +23,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model_copier.adapters.pubsub import PubsubTopics
-from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.deliveries import Deliveries
 from model_copier.errors import UnavailableError
 from model_copier.job import Job
 from model_copier.logs import log
 from model_copier.messages import Contract
+from model_copier.ports import Clock, JobStore
 from model_copier.request_data import Defaults
 from model_copier.settings import Settings, TokenChecks
 from model_copier.ticks import Ticks
@@ -71,11 +71,9 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         starts_per_minute=settings.starts_per_minute,
     )
     request_topic = settings.topic(settings.request_topic)
-    store = await SqliteJobStore.open(
-        Path(settings.store.removeprefix("sqlite:///")), busy_seconds=timing.call / 2
-    )
+    clock = SystemClock()
     workflow = Workflow(
-        store=store,
+        store=await _open_store(settings, timing, clock),
         models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
         topics=PubsubTopics(
             reply_topic=settings.topic(settings.reply_topic),
@@ -84,13 +82,27 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
             call_seconds=timing.call,
             emulator_host=settings.pubsub_emulator_host,
         ),
-        clock=SystemClock(),
+        clock=clock,
         service_name=f"//model-copier/{request_topic}",
         timing=timing,
         on_trouble=_tell_trouble,
     )
     contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
+
+
+async def _open_store(settings: Settings, timing: Timing, clock: Clock) -> JobStore:
+    """Open the one that STORE names; the other is not even imported."""
+    if settings.store.startswith("firestore:"):
+        from model_copier.adapters.firestore import FirestoreJobStore  # noqa: PLC0415
+        from model_copier.adapters.firestore_documents import Place  # noqa: PLC0415
+
+        place = Place.parse(settings.store)
+        return FirestoreJobStore.open(place, clock=clock, call_seconds=timing.call)
+    from model_copier.adapters.sqlite import SqliteJobStore  # noqa: PLC0415
+
+    file = Path(settings.store.removeprefix("sqlite:///"))
+    return await SqliteJobStore.open(file, busy_seconds=timing.call / 2)
 
 
 def build_app(

@@ -4,7 +4,8 @@ CopierError
 ├── RejectedError           give up: the request breaks the contract; never became a job
 ├── RefusedError            give up: Google said no, and the same call would be refused again
 ├── UnavailableError        try again: nothing was done
-│   └── UnreadableRecordError   try again: a newer service wrote this record, and reads it
+│   ├── UnreadableRecordError   try again: a newer service wrote this record, and reads it
+│   └── SetUpError              try again, once somebody has mended the set-up
 ├── OutcomeUnknownError     neither: the call may have worked; look before trying again
 └── StoreError
     ├── JobExistsError          look: another delivery stored this job first
@@ -89,6 +90,19 @@ class UnavailableError(CopierError):
 
 class UnreadableRecordError(UnavailableError):
     """A record of the store that this service cannot read: it is left alone."""
+
+
+class SetUpError(UnavailableError):
+    """Something outside is not set up as it must be. Pub/Sub keeps what comes meanwhile.
+
+    ``what`` is wrong and the command that ``mends`` it are for everybody, so they name no
+    project and no account; the message is for the log.
+    """
+
+    def __init__(self, message: str, *, what: str, mends: str) -> None:
+        super().__init__(f"{message}; {what}, and this mends it: {mends}")
+        self.what = what
+        self.mends = mends
 
 
 class OutcomeUnknownError(CopierError):

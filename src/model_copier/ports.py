@@ -85,7 +85,7 @@ class JobStore(Protocol):
         """Jobs that follow the operation whose name ends in ``number``."""
 
     async def ended(self, keys: Collection[str]) -> Sequence[Job]:
-        """Those of the jobs with these keys that have ended. One query, however many keys."""
+        """Those of the jobs with these keys that have ended: a query for each 30 keys at most."""
 
     async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
         """Jobs that ``wanted`` takes, the newest first (by ``accepted_at``, then ``key``).
@@ -102,7 +102,17 @@ class JobStore(Protocol):
         """
 
     async def delete_expired(self, now: datetime) -> int:
-        """Forget records whose ``expires_at`` has passed; return how many."""
+        """Forget records whose ``expires_at`` has passed; return how many.
+
+        A store that forgets by itself does nothing here; what has expired reads as gone.
+        """
+
+    async def check(self) -> None:
+        """Return if every question above could be answered now; change nothing.
+
+        Raises:
+            SetUpError: somebody must mend something first; it says how.
+        """
 
 
 class ModelService(Protocol):

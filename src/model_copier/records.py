@@ -23,7 +23,7 @@ def to_record(job: Job) -> bytes:
     return _RECORD.dump_json((RECORD_VERSION, job))
 
 
-def from_record(record: bytes) -> Job:
+def from_record(record: bytes | str) -> Job:
     """Read a job back.
 
     Raises:
@@ -35,7 +35,7 @@ def from_record(record: bytes) -> Job:
         raise UnreadableRecordError(_what_is_wrong(record, error)) from error
 
 
-def _what_is_wrong(record: bytes, error: ValidationError) -> str:
+def _what_is_wrong(record: bytes | str, error: ValidationError) -> str:
     try:
         match from_json(record):
             case [int(version), *_] if version != RECORD_VERSION:

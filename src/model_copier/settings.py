@@ -15,7 +15,11 @@ from model_copier.callers import Caller, read_callers
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _TOPIC = re.compile(r"(?:projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
-_STORE = re.compile(r"sqlite:///.+")
+_STORE = re.compile(
+    r"sqlite:///.+"
+    r"|firestore://[a-z0-9][a-z0-9.:-]{0,62}/(?:\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])"
+    r"(?:\?collection=[A-Za-z][A-Za-z0-9_-]{0,99})?"
+)
 
 
 class TokenChecks(StrEnum):
@@ -88,8 +92,9 @@ class Settings:
         _text(_PROJECT, "a project id"),
     )
     store: str = _setting(
-        "where jobs are kept: `sqlite:///FILE` (processes of one machine share it)",
-        _text(_STORE, "sqlite:///FILE"),
+        "where jobs are kept: `sqlite:///FILE` (processes of one machine share it) or"
+        " `firestore://PROJECT/DATABASE?collection=PREFIX` (default: model-copier)",
+        _text(_STORE, "sqlite:///FILE or firestore://PROJECT/DATABASE?collection=PREFIX"),
     )
     # The region that most tuned Gemini models live in, and the one the first users named.
     location: str = _setting(
@@ -207,6 +212,11 @@ class Settings:
         _text(re.compile(r"\S+:\d+"), "HOST:PORT"),
         "",
     )
+    firestore_emulator_host: str = _setting(
+        "a Firestore emulator; Google's client reads it by itself",
+        _text(re.compile(r"\S+:\d+"), "HOST:PORT"),
+        "",
+    )
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -232,7 +242,8 @@ class Settings:
         if "K_SERVICE" in env and str(values.get("store", "")).startswith("sqlite:"):
             wrong.append(
                 f"STORE={values['store']!r} will not do on Cloud Run: a file there is the memory"
-                " of one instance, and jobs would be lost with it"
+                " of one instance, and jobs would be lost with it; set"
+                " STORE=firestore://PROJECT/DATABASE"
             )
         for kind in ("source", "target"):
             allowed = values.get(f"allowed_{kind}_projects")

@@ -1,4 +1,5 @@
-"""Chaos with real processes: ``make chaos REQUESTS=1000 SEED=1``, or with ``PUBSUB=google``.
+"""Chaos with real processes: ``make chaos REQUESTS=1000 SEED=1``, with ``PUBSUB=google`` or
+``STORE=firestore`` over Google's emulators.
 
 Two workers share one store, behind a front like Cloud Run's; about once a second one of
 them is killed, or stopped for longer than its lease, and a fresh one stands ready in the place
@@ -34,6 +35,7 @@ from chaos.front import Front
 from chaos.verdict import Evidence, Message, violations
 from chaos.work import PARENTS, SOURCES, Ask, asks, cancel_of
 from chaos.workers import Workers
+from firestore_emulator import running_firestore
 from local_cloud.process import ROOT
 from local_cloud.pubsub import Faults, PubSub, Rates
 from local_cloud.stack import LOCATION, SOURCE_PROJECT, TARGET_PROJECT
@@ -78,6 +80,7 @@ class Chaos:
     requests: int
     seed: int
     broker: str = "local"
+    store: str = "sqlite"
     mutant: str = ""
     every_seconds: float = 1.0  # between two blows, on average
     patience_seconds: float = 1200.0
@@ -102,7 +105,8 @@ class Chaos:
             pubsub = PubSub(faults=Faults(self._rates()))
             address = await self._start_broker(stack, folder, pubsub)
             vertex = await self._start_vertex(stack)
-            workers = Workers(folder, self._engine(folder), self._env(folder, address, vertex))
+            env = self._env(address, vertex) | self._start_store(stack, folder)
+            workers = Workers(folder, self._engine(folder), env)
             stack.push_async_callback(workers.stop)
             two = await asyncio.gather(workers.another(), workers.another())
             front = Front([worker.port for worker in two], seed=self.seed)
@@ -153,6 +157,12 @@ class Chaos:
             return pubsub.address
         return stack.enter_context(running_emulator(folder))
 
+    def _start_store(self, stack: AsyncExitStack, folder: Path) -> dict[str, str]:
+        if self.store == "sqlite":
+            return {"STORE": f"sqlite:///{folder / 'jobs.db'}"}
+        emulator = stack.enter_context(running_firestore(folder))
+        return {"STORE": "firestore://chaos/jobs", "FIRESTORE_EMULATOR_HOST": emulator}
+
     async def _start_vertex(self, stack: AsyncExitStack) -> Vertex:
         vertex = Vertex(
             copy_seconds=[0.5, 3.0],
@@ -179,14 +189,13 @@ class Chaos:
             mutant.put_into(place / "src")
         return place / "main.py"
 
-    def _env(self, folder: Path, address: str, vertex: Vertex) -> dict[str, str]:
+    def _env(self, address: str, vertex: Vertex) -> dict[str, str]:
         return {
             "PUBSUB_EMULATOR_HOST": address,
             "VERTEX_ENDPOINT": f"http://{vertex.address}",
             "SOURCE_PROJECT": SOURCE_PROJECT,
             "TARGET_PROJECT": TARGET_PROJECT,
             "LOCATION": LOCATION,
-            "STORE": f"sqlite:///{folder / 'jobs.db'}",
             "TOKEN_CHECKS": "none",
             **SETTINGS,
         }
@@ -419,6 +428,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pubsub", choices=["local", "google"], default="local")
+    parser.add_argument("--store", choices=["sqlite", "firestore"], default="sqlite")
     parser.add_argument("--every", type=float, default=1.0, help="seconds between two blows")
     parser.add_argument("--patience", type=float, default=1200, help="seconds until all is told")
     parser.add_argument(
@@ -429,6 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         requests=asked.requests,
         seed=asked.seed,
         broker=asked.pubsub,
+        store=asked.store,
         mutant=asked.mutant,
         every_seconds=asked.every,
         patience_seconds=asked.patience,

@@ -1,6 +1,7 @@
-"""What every job store promises (``ports.JobStore``), over the simulated one and SQLite."""
+"""What every job store promises (``ports.JobStore``), over the simulated one, SQLite, Firestore."""
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,7 +12,6 @@ from typing import Any
 import pytest
 
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import (
     Code,
     DestinationTakenError,
@@ -20,47 +20,25 @@ from model_copier.errors import (
     UnavailableError,
     UnreadableRecordError,
 )
-from model_copier.job import Failure, Job, Original, State
+from model_copier.job import Failure, Original, State
 from model_copier.ports import Wanted
 from model_copier.records import to_record
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
 from simulators import START, SimulatedStore
-
-TIMING = Timing()
-SOURCE = ModelName(project="source", location="us-central1", model="7", version="1")
-LATEST = START + timedelta(seconds=TIMING.longest_wait)
+from stores import LATEST, firestore_store, holding, job, overwrite
 
 
-def job(key: str = "a", **changes: Any) -> Job:
-    new = Job(
-        key=key,
-        request_id=f"request-{key}",
-        request_source="//ec2",
-        digests=("d",),
-        request=CopyRequest(
-            source=SOURCE, target_project="target", target_location="us-central1", destination="m"
-        ),
-        original=Original(data=b"\xff\x00 not text", attributes={"ce-id": key}),
-        accepted_at=START,
-        attempt_at=START,
-        due_at=START,
-    )
-    return replace(new, **changes)
-
-
-def holding(stored: Job) -> Job:
-    return stored.with_source(Source(name=SOURCE, known_as=SOURCE)).holding()
-
-
-@pytest.fixture(params=["simulated", "sqlite"])
+@pytest.fixture(params=["simulated", "sqlite", "firestore"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Any]:
-    if request.param == "simulated":
-        yield SimulatedStore()
-        return
-    opened = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5)
-    yield opened
-    await opened.close()
+    match request.param:
+        case "simulated":
+            yield SimulatedStore()
+        case "sqlite":
+            opened = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5)
+            yield opened
+            await opened.close()
+        case "firestore":
+            async with firestore_store(request.getfixturevalue("firestore")) as emulated:
+                yield emulated
 
 
 async def test_a_job_comes_back_as_it_was_stored(store):
@@ -282,7 +260,8 @@ async def test_expired_records_are_forgotten(store):
     await store.create(job("young", expires_at=START + timedelta(days=1)))
     await store.create(job("open"))
 
-    assert await store.delete_expired(START) == 1
+    await store.delete_expired(START)
+
     assert await store.get("old") is None
     assert await store.get("young") is not None
 
@@ -302,6 +281,36 @@ async def test_of_many_savers_one_wins_each_version(store):
     await asyncio.gather(*(add_one() for _ in range(20)))
 
     assert (await store.get("a")).tries == 20
+
+
+async def test_everything_can_be_asked(store):
+    await store.check()
+
+
+@pytest.mark.parametrize("store", ["sqlite", "firestore"], indirect=True)
+async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(store, capsys):
+    await store.create(job("newer"))
+    await store.create(job("ours"))
+    await overwrite(store, "newer", "[2, {}]")
+
+    assert [found.key for found in await store.due(START, LATEST, 1)] == ["ours"]
+    assert [found.key for found in await store.find(Wanted(request_source="//ec2"), 10)] == ["ours"]
+    assert "a record of version 2" in capsys.readouterr().out
+    with pytest.raises(UnreadableRecordError, match="version 2"):
+        await store.get("newer")
+
+
+@pytest.mark.parametrize("store", ["sqlite", "firestore"], indirect=True)
+async def test_a_record_of_an_older_service_is_read(store):
+    """It lacks what has been added since."""
+    stored = await store.create(job())
+    added = ("untried", "quiet_since", "start_at")
+    [number, fields] = json.loads(to_record(stored))
+    older = {name: value for name, value in fields.items() if name not in added}
+    await overwrite(store, "a", json.dumps([number, older]))
+
+    assert await store.get("a") == stored
+    assert await store.due(START, LATEST, 10) == [stored]
 
 
 # SQLite alone.
@@ -397,21 +406,6 @@ async def test_a_page_of_copies_reads_an_index_and_not_all_jobs(tmp_path: Path):
     )
 
     assert ["jobs_by_requester" in step[3] for step in plan] == [True]
-    await store.close()
-
-
-async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(tmp_path: Path, capsys):
-    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
-    await store.create(job("newer"))
-    await store.create(job("ours"))
-    with sqlite3.connect(tmp_path / "jobs.db") as other:
-        other.execute("UPDATE jobs SET record = '[2, {}]' WHERE key = 'newer'")
-    other.close()
-
-    assert [found.key for found in await store.due(START, LATEST, 1)] == ["ours"]
-    assert "a record of version 2" in capsys.readouterr().out
-    with pytest.raises(UnreadableRecordError, match="version 2"):
-        await store.get("newer")
     await store.close()
 
 

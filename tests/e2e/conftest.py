@@ -1,10 +1,14 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
 
+import stores
+from firestore_front import FirestoreFront
 from inbox import Inbox
 from local_cloud.stack import Stack
 from local_cloud.topics import DEAD_LETTERS, REPLIES, topic_path
@@ -18,13 +22,13 @@ QUICK = {
 }
 
 
-def quick_stack(folder: Path, **more: Any) -> Stack:
+def quick_stack(folder: Path, *, settings: Mapping[str, str] | None = None, **more: Any) -> Stack:
     return Stack(
         folder=folder,
         copy_seconds=0.5,
         tick_seconds=0.5,
         backoff_seconds=0.2,
-        settings=QUICK,
+        settings={**QUICK, **stores.settings(), **(settings or {})},
         **more,
     )
 
@@ -51,10 +55,48 @@ async def letters(stack: Stack) -> AsyncIterator[Inbox]:
 
 
 @pytest.fixture
-async def own_stack(tmp_path: Path) -> AsyncIterator[Stack]:
+async def firestore_front() -> AsyncIterator[FirestoreFront | None]:
+    """Between Firestore and the processes of a test, where it has Firestore."""
+    if not stores.emulator:
+        yield None
+        return
+    async with FirestoreFront(emulator=stores.emulator) as front:
+        yield front
+
+
+@pytest.fixture
+async def own_stack(tmp_path: Path, firestore_front: FirestoreFront | None) -> AsyncIterator[Stack]:
     """A local cloud for a test that harms it."""
-    async with quick_stack(tmp_path, max_delivery_attempts=5) as running:
+    there = {"FIRESTORE_EMULATOR_HOST": firestore_front.address} if firestore_front else {}
+    async with quick_stack(tmp_path, settings=there, max_delivery_attempts=5) as running:
         yield running
+
+
+@dataclass
+class StoreOutage:
+    """Takes the job store away from a worker that is not running."""
+
+    file: Path
+    front: FirestoreFront | None
+
+    def begin(self) -> None:
+        if self.front:
+            self.front.refusal = (grpc.StatusCode.UNAVAILABLE, "away, on purpose")
+            return
+        for file in self.file.parent.glob(f"{self.file.name}*"):
+            file.unlink()
+        self.file.write_bytes(b"this is no database, but long enough to be taken for one")
+
+    def end(self) -> None:
+        if self.front:
+            self.front.refusal = None
+        else:
+            self.file.unlink()
+
+
+@pytest.fixture
+def store_outage(own_stack: Stack, firestore_front: FirestoreFront | None) -> StoreOutage:
+    return StoreOutage(own_stack.folder / "jobs.db", firestore_front)
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
 """The worker's process killed, told to go, or robbed of its store; each test harms its own."""
 
 import asyncio
+import base64
+import json
 from pathlib import Path
 
 import httpx
 
+import stores
 from asking import ask, wait_for_copies
 from inbox import Inbox
 from local_cloud.stack import Stack
 from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, topic_path
 from show_dead_letters import dead_letters
-from world import TARGET
+from world import REQUEST, TARGET
 
 
 async def test_killed_after_a_copy_was_taken_and_before_it_was_saved(own_stack, own_replies):
@@ -48,7 +51,7 @@ async def test_sigterm_ends_follows_at_once_and_loses_nothing(tmp_path: Path):
         copy_seconds=4,
         tick_seconds=60,
         backoff_seconds=0.2,
-        settings={"POLL_SECONDS": "5", "FOLLOW_SECONDS": "120"},
+        settings={"POLL_SECONDS": "5", "FOLLOW_SECONDS": "120", **stores.settings()},
     )
     async with slow as stack:
         inbox = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "replies")
@@ -66,42 +69,34 @@ async def test_sigterm_ends_follows_at_once_and_loses_nothing(tmp_path: Path):
         await inbox.close()
 
 
-def break_store(stack: Stack) -> Path:
-    """Leave something in the place of the jobs that is no job store."""
-    store = stack.folder / "jobs.db"
-    for file in stack.folder.glob("jobs.db*"):
-        file.unlink()
-    store.write_bytes(b"this is no database, but long enough to be taken for one")
-    return store
-
-
-async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replies):
+async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replies, store_outage):
     await own_stack.worker.kill()
-    store = break_store(own_stack)
+    store_outage.begin()
     await own_stack.worker.start(own_stack.env)
-    push = {"message": {"data": "e30=", "messageId": "1"}}
+    data = base64.b64encode(json.dumps(REQUEST).encode()).decode()
+    push = {"message": {"data": data, "messageId": "1"}}
     async with httpx.AsyncClient() as http:
         answer = await http.post(f"{own_stack.worker.url}/pubsub/requests", json=push)
     await ask(own_stack)
 
-    store.unlink()
+    store_outage.end()
 
     assert answer.status_code == 503
     assert (await own_replies.reply("request-1"))["outcome"] == "succeeded"
 
 
 async def test_a_request_that_pubsub_gave_up_is_answered_and_replayed_by_command(
-    own_stack, own_replies, tmp_path: Path
+    own_stack, own_replies, store_outage, tmp_path: Path
 ):
     """Its letter is Pub/Sub's own: it names no outcome that it would be a replay of."""
     await own_stack.worker.kill()
-    store = break_store(own_stack)
+    store_outage.begin()
     letters = await Inbox.open(own_stack.pubsub.address, topic_path(DEAD_LETTERS), "test-letters")
     requests = await Inbox.open(own_stack.pubsub.address, topic_path(REQUESTS), "test-requests")
     await own_stack.worker.start(own_stack.env)
     await ask(own_stack)
     letter = await letters.until(lambda _letter: True)
-    store.unlink()
+    store_outage.end()
     told = await own_replies.reply("request-1")
 
     replay = ["replay", "--forwarded", "--yes", "--wait"]

@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from model_copier.bootstrap import Service, build_app, contained
-from model_copier.errors import Code, UnavailableError
+from model_copier.errors import Code, SetUpError, UnavailableError
 from model_copier.settings import Settings, TokenChecks
 from model_copier.web.calls import numbered
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
@@ -390,7 +390,7 @@ async def test_it_is_not_ready_without_its_topic_or_its_store(api, part):
         raise UnavailableError("projects/p/topics/t: 404")
 
     if part == "store":
-        api.world.store.next_due_at = away
+        api.world.store.check = away
     else:
         api.world.topics.check = away
 
@@ -440,3 +440,20 @@ async def test_a_bug_before_the_application_is_told_in_the_same_way(capsys):
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
     assert "secret" not in answer.text
     assert "secret" in capsys.readouterr().out
+
+
+async def test_what_is_not_set_up_is_told_with_what_mends_it_and_no_names(api, capsys):
+    async def not_there() -> None:
+        message, command = "projects/p has no database jobs", "gcloud firestore databases create"
+        raise SetUpError(message, what="the database is not there", mends=command)
+
+    api.world.store.check = not_there
+
+    answer = await api.http.get("/ready")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["store"] == (
+        "is not set up: the database is not there; this mends it: gcloud firestore databases create"
+    )
+    assert "projects/p" not in answer.text
+    assert "projects/p has no database jobs" in capsys.readouterr().out

@@ -20,6 +20,7 @@ import pytest_asyncio
 from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 
+import stores
 from local_cloud.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -128,7 +129,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         copy_seconds=0.5,
         tick_seconds=0.5,
         backoff_seconds=0.2,
-        settings=QUICK,
+        settings={**QUICK, **stores.settings()},
     ) as running:
         yield running
 

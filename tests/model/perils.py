@@ -469,6 +469,9 @@ class _StorePort:
         )
         return deleted
 
+    async def check(self) -> None:
+        await self._read("check", lambda: None)
+
 
 @dataclass
 class _TopicsPort:

@@ -6,6 +6,7 @@ import pytest
 
 from model_copier.settings import Settings, SettingsError, rows
 
+STORES = "sqlite:///FILE or firestore://PROJECT/DATABASE?collection=PREFIX"
 REQUIRED = {"SOURCE_PROJECT": "tuning", "TARGET_PROJECT": "serving", "STORE": "sqlite:///jobs.db"}
 ENV = REQUIRED | {"AUDIENCE": "https://copier.example"}
 
@@ -47,7 +48,7 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
             " unless a request says otherwise"
         ),
         "  - TARGET_PROJECT='Serving' should be a project id",
-        "  - STORE='redis://here' should be sqlite:///FILE",
+        f"  - STORE='redis://here' should be {STORES}",
         "  - LOCATION='us central1' should be a region such as us-central1",
         "  - REPLY_TOPIC='a/b' should be a topic's name",
         "  - FOLLOW_SECONDS='long' should be a number of seconds from 0 to 540",
@@ -68,6 +69,36 @@ def test_a_file_on_cloud_run_is_refused_because_it_is_memory():
         Settings.from_env(ENV | {"K_SERVICE": "model-copier"})
 
     assert "STORE='sqlite:///jobs.db' will not do on Cloud Run" in str(refusal.value)
+    assert "set STORE=firestore://PROJECT/DATABASE" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "firestore://serving/jobs",
+        "firestore://serving/(default)",
+        "firestore://example.com:serving/jobs?collection=copier_2",
+    ],
+)
+def test_firestore_is_named_by_project_database_and_prefix(store):
+    assert Settings.from_env(ENV | {"STORE": store, "K_SERVICE": "model-copier"}).store == store
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "firestore://serving",
+        "firestore:///jobs",
+        "firestore://serving/",
+        "firestore://serving/JOBS",
+        "firestore://serving/jobs?collections=copier",
+        "firestore://serving/jobs?collection=__copier__",
+        "firestore://serving/jobs/more",
+    ],
+)
+def test_a_firestore_that_is_not_named_whole_is_refused(store):
+    with pytest.raises(SettingsError, match="firestore://PROJECT/DATABASE"):
+        Settings.from_env(ENV | {"STORE": store})
 
 
 def test_only_the_usual_projects_are_allowed_unless_others_are_listed():

@@ -43,6 +43,18 @@ def test_main_adds_only_the_settings_to_what_the_framework_imports():
     assert loaded == ["main", "model_copier", "model_copier.callers", "model_copier.settings"]
 
 
+def test_a_store_that_is_not_named_is_never_imported():
+    look = (
+        "import sys, main; main._service('all'); import model_copier.bootstrap; print(*sys.modules)"
+    )
+
+    loaded = start(ENV, look).stdout.split()
+
+    assert "model_copier.bootstrap" in loaded
+    assert "google.cloud.firestore" not in loaded
+    assert "model_copier.adapters.firestore_documents" not in loaded
+
+
 @pytest.mark.parametrize("missing", ENV)
 def test_a_missing_setting_ends_the_start_with_its_name(missing):
     ended = start({name: value for name, value in ENV.items() if name != missing})

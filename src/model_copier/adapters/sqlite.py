@@ -10,7 +10,7 @@ import asyncio
 import json
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,15 +18,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
+from model_copier.adapters.reading import readable
 from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
     UnavailableError,
-    UnreadableRecordError,
 )
 from model_copier.job import Job
-from model_copier.logs import log
 from model_copier.ports import LONGEST_QUEUE, Wanted
 from model_copier.records import from_record, to_record
 
@@ -165,7 +164,7 @@ class SqliteJobStore:
 
     async def with_operation(self, number: str) -> Sequence[Job]:
         found = await self._read("SELECT record FROM jobs WHERE operation = ?", (number,))
-        return list(_readable(row[0] for row in found))
+        return list(readable(row[0] for row in found))
 
     async def ended(self, keys: Collection[str]) -> Sequence[Job]:
         found = await self._read(
@@ -173,7 +172,7 @@ class SqliteJobStore:
             " AND state NOT IN ('ACCEPTED', 'COPYING')",
             (json.dumps(list(keys)),),
         )
-        return list(_readable(row[0] for row in found))
+        return list(readable(row[0] for row in found))
 
     async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
         after_at, after_key = wanted.after or (None, "")
@@ -189,7 +188,7 @@ class SqliteJobStore:
             "limit": limit,
         }
         found = await self._read(_FIND, values)
-        return list(_readable(row[0] for row in found))
+        return list(readable(row[0] for row in found))
 
     async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
         values = {
@@ -204,6 +203,9 @@ class SqliteJobStore:
     async def delete_expired(self, now: datetime) -> int:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
 
+    async def check(self) -> None:
+        await self.next_due_at()
+
     async def _read(self, statement: str, values: _Values) -> list[Any]:
         return (await asyncio.to_thread(self._execute, statement, values))[0]
 
@@ -214,7 +216,7 @@ class SqliteJobStore:
         """Read on past what cannot be read, or a newer service's jobs would hide ours."""
         with self._turn, _outages():
             found = self._connection.execute(_DUE, moments)
-            jobs = list(islice(_readable(row[0] for row in found), limit))
+            jobs = list(islice(readable(row[0] for row in found), limit))
             found.close()
             return jobs
 
@@ -253,7 +255,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
         connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
     if "state" in lacking:
         for key, record in connection.execute("SELECT key, record FROM jobs").fetchall():
-            for job in _readable([record]):
+            for job in readable([record]):
                 connection.execute(_FILL, (*_shown_columns(job), key))
     connection.execute("COMMIT")
 
@@ -267,15 +269,6 @@ def _outages() -> Iterator[None]:
         raise
     except (sqlite3.Error, OSError) as error:
         raise UnavailableError(f"job store: {error}") from error
-
-
-def _readable(records: Iterable[bytes]) -> Iterator[Job]:
-    """Leave alone what this service cannot read: a newer one may have written it."""
-    for record in records:
-        try:
-            yield from_record(record)
-        except UnreadableRecordError as error:
-            log("unreadable_record", severity="ERROR", why=str(error))
 
 
 def _columns(job: Job) -> tuple[object, ...]:

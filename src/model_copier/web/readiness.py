@@ -1,7 +1,8 @@
 """Whether this process could do its work now: store, reply topic and clock.
 
 What must not break: however often it is asked, what it looks at is asked once in
-KEPT_SECONDS; it is open to everybody, and tells no names.
+KEPT_SECONDS; it is open to everybody, and tells no names. What is not set up is told with
+the command that mends it; the log has the names that go in there.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from google.auth.exceptions import TransportError
 from google.auth.transport.requests import Request
 
-from model_copier.errors import UnavailableError
+from model_copier.errors import SetUpError, UnavailableError
 from model_copier.logs import log
 from model_copier.web.certificates import age_seconds
 from model_copier.workflow import Workflow
@@ -67,13 +68,16 @@ class Readiness:
             try:
                 async with asyncio.timeout(LONGEST_SECONDS):
                     found[name] = await look()
+            except SetUpError as error:
+                log("not_ready", severity="ERROR", part=name, why=str(error))
+                found[name] = f"is not set up: {error.what}; this mends it: {error.mends}"
             except (UnavailableError, TimeoutError) as error:
                 log("not_ready", severity="WARNING", part=name, why=str(error) or "no answer")
                 found[name] = "cannot be reached"
         return found
 
     async def _store(self) -> str:
-        await self.workflow.store.next_due_at()
+        await self.workflow.store.check()
         return OK
 
     async def _reply_topic(self) -> str:

@@ -1,0 +1,104 @@
+"""A job as a Firestore document: the record, and beside it the fields that queries rest on.
+
+Pure. What must not break: Terraform and docs/stores.md index exactly INDEXED; a test
+compares them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self
+from urllib.parse import parse_qs, urlsplit
+
+from model_copier.job import Job
+from model_copier.ports import Wanted
+from model_copier.records import to_record
+
+COLLECTIONS: Final = ("jobs", "destinations", "queues")
+# The fields of a job that are indexed, and how. No other field of the three collections
+# needs an index; Firestore would give each of them two.
+INDEXED: Final[Mapping[str, str]] = {
+    "due_at": "ASCENDING",
+    "listed": "DESCENDING",
+    "marks": "CONTAINS",
+}
+# Firestore deletes a job some time after this; from the moment itself on it reads as gone.
+TTL_FIELD: Final = "expires_at"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the jobs are kept."""
+
+    project: str
+    database: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, store: str) -> Self:
+        """Read ``firestore://PROJECT/DATABASE?collection=PREFIX``, which the settings checked."""
+        parts = urlsplit(store)
+        (prefix,) = parse_qs(parts.query).get("collection", ["model-copier"])
+        return cls(project=parts.netloc, database=parts.path.strip("/"), prefix=prefix)
+
+    def collection(self, name: str) -> str:
+        assert name in COLLECTIONS
+        return f"{self.prefix}-{name}"
+
+
+def fields_of(job: Job) -> dict[str, Any]:
+    """None: the document has no such field."""
+    marks = [
+        *([trace_mark(job.trace)] if job.trace else ()),
+        *([operation_mark(job.follows)] if job.follows else ()),
+        *([ended_mark(job.key)] if job.state.final else ()),
+    ]
+    return {
+        # With each save another one: Firestore counts a write that changes nothing as none.
+        "version": job.version,
+        "due_at": job.due_at,
+        "destination": job.destination,
+        "marks": marks or None,
+        "listed": _listed(job.request_source, job.accepted_at) + job.key,
+        TTL_FIELD: job.expires_at,
+        "record": to_record(job).decode(),
+    }
+
+
+def trace_mark(name: str) -> str:
+    return f"trace {name}"
+
+
+def operation_mark(number: str) -> str:
+    return f"operation {number}"
+
+
+def ended_mark(key: str) -> str:
+    return f"ended {key}"
+
+
+def _listed(request_source: str, accepted_at: datetime) -> str:
+    """Sort a requester's jobs by time, in one string: two fields would need a second index."""
+    microseconds = max(0, (accepted_at - _EPOCH) // timedelta(microseconds=1))
+    return f"{name_of(request_source)} {microseconds:018d} "
+
+
+def listed_between(wanted: Wanted) -> tuple[str, str]:
+    """Say from where on, and before what, a requester's list holds what is wanted."""
+    source = wanted.request_source
+    lowest = _listed(source, wanted.accepted_from or _EPOCH)
+    before = name_of(source) + " ~"  # behind every digit
+    if wanted.accepted_before:
+        before = min(before, _listed(source, wanted.accepted_before))
+    if wanted.after:
+        at, key = wanted.after
+        before = min(before, _listed(source, at) + key)
+    return lowest, before
+
+
+def name_of(text: str) -> str:
+    """A document's name has no slashes and is short; a hash also spreads the load."""
+    return hashlib.sha256(text.encode()).hexdigest()

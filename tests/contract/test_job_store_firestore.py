@@ -1,0 +1,246 @@
+"""What Firestore alone promises: locks that heal, limits, what it costs, what is set up wrongly."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+
+from firestore_front import FirestoreFront
+from model_copier.adapters.firestore import FirestoreJobStore
+from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD, fields_of
+from model_copier.errors import DestinationTakenError, SetUpError, UnavailableError
+from model_copier.job import Original
+from model_copier.ports import Wanted
+from simulators import START, SimulatedClock
+from stores import LATEST, firestore_store, holding, job
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+async def front(firestore: str) -> AsyncIterator[FirestoreFront]:
+    async with FirestoreFront(emulator=firestore) as running:
+        yield running
+
+
+@pytest.fixture
+async def store(front: FirestoreFront, clock: SimulatedClock) -> AsyncIterator[FirestoreJobStore]:
+    async with firestore_store(front.address, clock=clock) as opened:
+        yield opened
+
+
+# Destinations
+
+
+async def test_a_destination_whose_holder_is_gone_is_taken_over(store):
+    """As a person leaves it behind who deletes a job by hand."""
+    await store.save(holding(await store.create(job("a"))))
+    await store._jobs.document("a").delete()
+    second = await store.create(job("b"))
+
+    taken = await store.save(holding(second))
+
+    with pytest.raises(DestinationTakenError):
+        await store.save(holding(await store.create(job("c"))))
+    assert taken.destination
+
+
+async def test_a_destination_whose_holder_knows_nothing_of_it_is_taken_over(store):
+    """The holder was never saved, holds another, or has ended: its own document says so."""
+    a, b = await store.create(job("a")), await store.create(job("b"))
+    destination = holding(a).destination
+    await store._lock(destination).set({"destination": destination, "holder": "b"})
+
+    await store.save(holding(a))
+
+    with pytest.raises(DestinationTakenError):
+        await store.save(holding(b))
+
+
+async def test_a_destination_of_which_only_the_lock_was_written_is_still_its_own(store):
+    a = await store.create(job("a"))
+    destination = holding(a).destination
+    await store._lock(destination).set({"destination": destination, "holder": "a"})
+
+    assert (await store.save(holding(a))).destination == destination
+
+
+async def test_a_destination_is_left_without_a_trace(store):
+    held = await store.save(holding(await store.create(job())))
+    await store.save(held.succeeded(START, model_version="1", verified=True))
+
+    assert [each async for each in store._destinations.stream()] == []
+
+
+# What expires
+
+
+async def test_what_has_expired_reads_as_gone_before_firestore_deletes_it(store, clock):
+    failing = holding(job(due_at=None)).asked(START, ())
+    ended = failing.succeeded(START, model_version="1", verified=True)
+    stored = await store.create(replace(ended, expires_at=START + timedelta(days=1)))
+    assert await store.get("a") == stored
+
+    clock.advance(86_400)
+
+    assert await store.get("a") is None
+    assert await store.ended(["a"]) == []
+    assert await store.with_traces([stored.trace]) == []
+    assert await store.find(Wanted(request_source="//ec2"), 10) == []
+    assert await store.create(job()) == replace(job(), version=1)
+    assert await store.get("a") == replace(job(), version=1)
+
+
+# What Firestore is asked to keep
+
+
+async def test_the_largest_job_fits_into_a_document(store):
+    """64 KiB of request, every attribute that Pub/Sub allows, and characters that JSON writes
+    as six.
+    """
+    attributes = {f"{n:03d}" + "\x01" * 253: "\x01" * 1024 for n in range(100)}
+    largest = job(
+        original=Original(data=b"\xff" * 65_536, attributes=attributes),
+        digests=tuple("d" * 64 for _ in range(100)),
+        known_versions=tuple(str(n) for n in range(1000)),
+    )
+
+    await store.create(largest)
+
+    assert await store.get("a") == replace(largest, version=1)
+    assert len(fields_of(largest)["record"].encode()) < MEBIBYTE * 0.9
+
+
+async def test_every_query_asks_one_indexed_field(store, monkeypatch):
+    """The emulator has every index; Firestore has those that Terraform makes."""
+    asked: list[tuple[str, Any]] = []
+    ask = store._ask
+
+    async def listening(index: str, query: Any) -> Any:
+        asked.append((index, query._to_protobuf()))
+        return await ask(index, query)
+
+    monkeypatch.setattr(store, "_ask", listening)
+    wanted = Wanted(request_source="//ec2", accepted_from=START, accepted_before=LATEST)
+
+    await store.due(START, LATEST, 10)
+    await store.next_due_at()
+    await store.with_traces(["model", "model@1"])
+    await store.with_operation("42")
+    await store.ended(["a"])
+    await store.find(wanted, 10)
+    await store.check()
+
+    assert {index for index, _ in asked} == INDEXED.keys()
+    for index, query in asked:
+        fields = {order.field.field_path for order in query.order_by} - {"__name__"}
+        assert fields | _filtered(query.where) == {index}
+
+
+def _filtered(where: Any) -> set[str]:
+    if where.field_filter.field.field_path:
+        return {where.field_filter.field.field_path}
+    return {name for each in where.composite_filter.filters for name in _filtered(each)}
+
+
+async def test_a_document_has_the_fields_that_are_indexed_and_no_empty_ones(store):
+    asked = holding(job()).asked(START, ())
+    await store.create(replace(asked, expires_at=START + timedelta(days=1)))
+
+    [document] = [each.to_dict() async for each in store._jobs.stream()]
+
+    assert {*INDEXED, TTL_FIELD} <= document.keys()
+    assert None not in document.values()
+    assert json.loads(document["record"])[0] == 1
+
+
+# Outages
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "mended_by"),
+    [
+        (
+            grpc.StatusCode.NOT_FOUND,
+            "The database jobs does not exist for project p",
+            "gcloud firestore databases create --database=DATABASE",
+        ),
+        (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "Missing or insufficient permissions.",
+            "--role=roles/datastore.user",
+        ),
+        (
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "The query requires an index.",
+            "gcloud firestore indexes fields update due_at --index=order=ascending",
+        ),
+    ],
+)
+async def test_what_is_not_set_up_is_told_with_the_command_that_mends_it(
+    store, front, code, details, mended_by
+):
+    front.refusal = (code, details)
+
+    with pytest.raises(SetUpError, match=details) as told:
+        await store.check()
+
+    assert mended_by in told.value.mends
+
+
+async def test_a_database_of_the_other_kind_is_told_by_a_read(store, front):
+    front.refusal = (grpc.StatusCode.FAILED_PRECONDITION, "in Datastore Mode")
+
+    with pytest.raises(SetUpError) as told:
+        await store.get("a")
+
+    assert told.value.mends.startswith("gcloud firestore databases update")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.CANCELLED,
+    ],
+)
+async def test_every_call_tells_an_outage(store, front, code):
+    front.refusal = (code, "out, on purpose")
+    calls = [
+        store.create(job()),
+        store.get("a"),
+        store.save(job()),
+        store.due(START, LATEST, 10),
+        store.next_due_at(),
+        store.with_traces(["m"]),
+        store.with_operation("42"),
+        store.ended(["a"]),
+        store.find(Wanted(request_source="//ec2"), 10),
+        store.take_turn("here", START, 1),
+        store.check(),
+    ]
+
+    for call in calls:
+        with pytest.raises(UnavailableError, match="out, on purpose"):
+            await call
+
+
+async def test_a_store_that_does_not_answer_is_an_outage_not_a_hang():
+    """Nobody listens there; gRPC would try for twenty seconds."""
+    async with firestore_store("127.0.0.1:9", seconds=0.2) as store:
+        with pytest.raises(UnavailableError, match="job store"):
+            await store.get("a")

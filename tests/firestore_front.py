@@ -1,0 +1,99 @@
+"""A front before Firestore's emulator that counts what Firestore would bill, and plays outages.
+
+It passes every call on as the bytes that came. What it can do to a call: have it done and
+answer UNAVAILABLE, or refuse it as Google does where something is not set up.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from google.cloud.firestore_v1.types import (
+    BatchGetDocumentsResponse,
+    CommitRequest,
+    RunQueryResponse,
+)
+
+COMMIT, GET, QUERY = (
+    f"/google.firestore.v1.Firestore/{method}"
+    for method in ("Commit", "BatchGetDocuments", "RunQuery")
+)
+_RESPONSES: dict[str, Any] = {GET: BatchGetDocumentsResponse, QUERY: RunQueryResponse}
+
+
+@dataclass(kw_only=True)
+class FirestoreFront(grpc.GenericRpcHandler):
+    """``async with FirestoreFront(emulator=address) as front``: then ``front.address``."""
+
+    emulator: str
+    billed: Counter[str] = field(default_factory=Counter)  # reads, writes, deletes
+    answers_to_lose: int = 0  # of the next commits
+    refusal: tuple[grpc.StatusCode, str] | None = None  # of every call
+    address: str = ""
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self.emulator)
+        self._server = grpc.aio.server(handlers=[self])
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._server.stop(None)
+        await self._channel.close()
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        method = str(details.method)
+
+        async def once(request: bytes, context: Any) -> bytes:
+            return await self._once(method, request, context)
+
+        async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+            async for part in self._stream(method, request, context):
+                yield part
+
+        if method in _RESPONSES:
+            return grpc.unary_stream_rpc_method_handler(stream)
+        return grpc.unary_unary_rpc_method_handler(once)
+
+    async def _once(self, method: str, request: bytes, context: Any) -> bytes:
+        await self._refuse(context)
+        call: Any = self._channel.unary_unary(method)
+        try:
+            answer: bytes = await call(request, metadata=context.invocation_metadata())
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details())
+            raise
+        if method == COMMIT:
+            for write in CommitRequest.deserialize(request).writes:
+                self.billed["deletes" if write.delete else "writes"] += 1
+            if self.answers_to_lose:
+                self.answers_to_lose -= 1
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "done, and the answer is lost")
+        return answer
+
+    async def _stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        await self._refuse(context)
+        call: Any = self._channel.unary_stream(method)
+        documents = 0
+        try:
+            async for part in call(request, metadata=context.invocation_metadata()):
+                answer = _RESPONSES[method].deserialize(part)
+                documents += bool(answer.document if method == QUERY else answer.found)
+                yield part
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details())
+        # What finds nothing is billed as one read.
+        self.billed["reads"] += max(documents, 1)
+
+    async def _refuse(self, context: Any) -> None:
+        if self.refusal is not None:
+            await context.abort(*self.refusal)

@@ -1,0 +1,80 @@
+"""What Firestore bills for: the table in docs/stores.md is what is counted here."""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from firestore_front import FirestoreFront
+from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD
+from model_copier.ports import Wanted
+from simulators import SimulatedClock, SimulatedModels
+from stores import firestore_store
+from world import SOURCE, World
+
+PAGE = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
+ROW = re.compile(r"^\| (.+?) \| +(\d+) \| +(\d+) \| +(\d+) \|$", re.MULTILINE)
+SAID = {name: tuple(map(int, numbers)) for name, *numbers in ROW.findall(PAGE)}
+NOBODYS = Wanted(request_source="//nobody")
+
+
+@dataclass
+class Counted:
+    world: World
+    front: FirestoreFront
+
+    async def of(self, act: Callable[[World], Awaitable[object]]) -> tuple[int, ...]:
+        self.front.billed.clear()
+        await act(self.world)
+        return tuple(self.front.billed[kind] for kind in ("reads", "writes", "deletes"))
+
+
+@pytest.fixture
+async def counted(firestore: str) -> AsyncIterator[Counted]:
+    clock = SimulatedClock()
+    models = SimulatedModels(clock)
+    models.add(SOURCE)
+    async with (
+        FirestoreFront(emulator=firestore) as front,
+        firestore_store(front.address, clock=clock) as store,
+    ):
+        yield Counted(World(clock=clock, models=models, store=store), front)
+
+
+async def copy_for(world: World, seconds: float) -> None:
+    world.models.copy_seconds = seconds
+    await world.deliver()
+    await world.pass_time(seconds + 120)
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+EVENTS: dict[str, Callable[[World], Awaitable[object]]] = {
+    "a copy of 42 s, followed": lambda world: copy_for(world, 42),
+    "a copy of 30 minutes, followed": lambda world: copy_for(world, 1800),
+    "a tick that finds nothing to do": lambda world: world.ticks.take(0),
+    "the same with FOLLOW_SECONDS": lambda world: world.ticks.take(30),
+    "`/ready`": lambda world: world.store.check(),
+    "a look for 30 callers who wait": lambda world: world.store.ended([str(n) for n in range(30)]),
+    "a page of `GET /v1/copies` that is empty": lambda world: world.store.find(NOBODYS, 20),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+async def test_an_event_costs_what_the_page_says(counted: Counted, event: str):
+    assert await counted.of(EVENTS[event]) == SAID[event]
+
+
+async def test_a_request_that_comes_again_costs_what_the_page_says(counted: Counted):
+    await copy_for(counted.world, 42)
+
+    assert await counted.of(World.deliver) == SAID["a request that comes again, answered"]
+
+
+def test_the_page_names_what_is_indexed_and_what_expires():
+    for field, kind in INDEXED.items():
+        assert f"| `{field}` | {kind.lower()} |" in PAGE
+        index = "array-config=contains" if kind == "CONTAINS" else f"order={kind.lower()}"
+        assert f"fields update {field} $JOBS --index={index}" in PAGE
+    assert f"ttls update {TTL_FIELD} $JOBS --enable-ttl" in PAGE
