@@ -10,7 +10,7 @@ import pytest
 
 from command_line import DEADLINE_SECONDS, SUCCESS, Run, Service
 from local_cloud.pubsub import PubSub
-from model_copy_publisher import CopyRequest, Outcome, Publisher, waiting
+from model_copy_publisher import CopyRequest, Outcome, Pace, Publisher
 
 HERE = ["--project", "team-models"]
 HEADER = "source_model_id,destination_model_id\n"
@@ -235,11 +235,10 @@ async def test_what_has_ended_unheard_is_asked_for_again(
 ):
     """Its outcome may be with a process that was killed: its state is no outcome yet."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
-    monkeypatch.setattr(waiting, "FIRST_QUESTION_SECONDS", 0.2)
-    monkeypatch.setattr(waiting, "NEXT_QUESTION_SECONDS", 0.5)
+    pace = Pace(first_seconds=0.2, again_seconds=0.5)
 
     def copy() -> Outcome:
-        with Publisher(project="team-models") as publisher:
+        with Publisher(project="team-models", pace=pace) as publisher:
             request = CopyRequest(source_model_id="7", request_id="r-1")
             return publisher.copy(request, timeout_seconds=DEADLINE_SECONDS).outcome
 
