@@ -41,7 +41,8 @@ class Copier:
                 self.states[about] = "CANCELLED"
                 await self.tell("cancelled", about)
             else:
-                await self.tell("status", about, state=state, in_reply_to=asked)
+                made = {"resource_name": MODEL, "version": "3"} if state == "SUCCEEDED" else {}
+                await self.tell("status", about, state=state, in_reply_to=asked, **made)
 
     async def tell(self, outcome: str, request_id: str, **data: Any) -> None:
         attributes = {
@@ -71,14 +72,17 @@ async def copier(service: Service) -> AsyncIterator[Copier]:
     await asyncio.gather(answering, return_exceptions=True)
 
 
-async def test_a_request_that_had_ended_is_told_by_its_state(copier: Copier, run: Run):
+@pytest.mark.parametrize("command", ["wait", "status"])
+async def test_a_request_that_had_ended_is_told_with_its_model(
+    copier: Copier, run: Run, command: str
+):
     copier.states = {"r-1": "SUCCEEDED"}
 
-    command = await run(["wait", "r-1", *HERE])
-    code, output = await command.ends()
+    asking = await run([command, "r-1", *HERE])
+    code, output = await asking.ends()
 
     assert code == 0
-    assert output.splitlines()[0] == f"succeeded  {MODEL}"
+    assert output.splitlines()[:2] == [f"succeeded  {MODEL}", "version    3"]
     [question] = copier.questions
     assert question.attributes["ce-type"] == "dev.modelcopier.copy.status.requested.v1"
     assert json.loads(question.data) == {"request_id": "r-1"}
@@ -192,5 +196,5 @@ async def test_the_python_api_asks_too(
     status, waited, cancelled = await asyncio.to_thread(ask)
 
     assert status.state == "COPYING"
-    assert waited.ok
+    assert (waited.ok, waited.resource_name, waited.version) == (True, MODEL, "3")
     assert cancelled.outcome == "cancelled"

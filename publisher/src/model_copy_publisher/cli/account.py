@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import click
@@ -46,6 +47,10 @@ class Account:
             and self.journal is not None
             and self.journal.knows(request)
         )
+
+    def confirmed_at(self, request: CopyRequest) -> datetime | None:
+        """Return when it was confirmed, before this run."""
+        return self.journal.confirmed_at(request) if self.journal is not None else None
 
     def is_listened_for(self, request: CopyRequest) -> bool:
         return (

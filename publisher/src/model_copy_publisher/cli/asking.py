@@ -159,7 +159,7 @@ class _Asking:
             (each.request_source, each.request_id) for each in self.requests if event.answers(each)
         ]
         if self.until == "ended" and isinstance(event, Status) and not event.ended:
-            shown.stands(key, event.state.lower())
+            shown.stands(key, event.state.lower(), since=event.timings.accepted_at)
             return
         if key[1] in self.told:
             return
