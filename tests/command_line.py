@@ -87,7 +87,7 @@ class Service:
         await self.tell(request.attributes["ce-id"], data, without=without, **told)
 
     async def tell(
-        self, request_id: str, data: Mapping[str, Any], *, without: str = "", **attributes: str
+        self, request_id: str, data: Mapping[str, Any], /, *, without: str = "", **attributes: str
     ) -> None:
         """Publish an outcome or a state of the publisher's request of this id."""
         told = {

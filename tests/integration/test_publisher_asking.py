@@ -126,9 +126,24 @@ async def test_a_request_that_nobody_knows_is_asked_for_again_and_then_told(
     assert (await command.ends())[0] == 0
 
     command = await run(["wait", "nobody", *HERE])
+    await copier.was_asked(4)
     assert await command.ends() == (1, "")
     assert f"No request nobody of {DEFAULT_SOURCE} is known." in command.errors
     assert "--request-source" in command.errors
+
+
+async def test_a_request_that_is_not_known_when_the_time_is_over_is_told_so(
+    copier: Copier, run: Run
+):
+    copier.states = {"r-1": "COPYING"}
+    command = await run(["wait", "r-1", "nobody", "--timeout", "1", *HERE])
+
+    code, output = await command.ends()
+
+    assert (code, output) == (3, "")
+    assert f"No request nobody of {DEFAULT_SOURCE} is known." in command.errors
+    assert "No reply to the request r-1 within 1 s." in command.errors
+    assert command.again[:2] == ["wait", "r-1"]
 
 
 async def test_ctrl_c_detaches_from_what_is_left(copier: Copier, run: Run):
@@ -144,7 +159,7 @@ async def test_ctrl_c_detaches_from_what_is_left(copier: Copier, run: Run):
     assert code == 130
     assert command.again[:2] == ["wait", "r-1"]
     assert "r-2" not in command.again
-    assert command.again[2:4] == ["--timeout", "99.0"]
+    assert command.again[2:4] == ["--timeout", "99"]
 
 
 async def test_status_tells_how_a_request_stands_now(copier: Copier, run: Run):

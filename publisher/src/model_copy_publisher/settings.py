@@ -35,6 +35,7 @@ NAMES = (
     "output",
     "subscription",
 )
+NUMBERS = frozenset({"deadline_seconds", "timeout"})
 
 
 def default_file(env: Mapping[str, str]) -> Path:
@@ -71,6 +72,8 @@ def read(file: Path | None) -> Mapping[str, Any]:
             raise InvalidRequestError(
                 "config", f"{path}: {name} is no setting; there are {', '.join(NAMES)}"
             )
+        if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InvalidRequestError("config", f"{path}: {name} should be a number")
         if not isinstance(value, str | int | float):
             raise InvalidRequestError("config", f"{path}: {name} should be a text or a number")
     return values

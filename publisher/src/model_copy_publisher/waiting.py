@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from model_copy_publisher.errors import MissingError, NoReplyError, UnreachableError
-from model_copy_publisher.events import Outcome, Reply, ReplyError, Status
+from model_copy_publisher.events import Outcome, Reply, Status
 from model_copy_publisher.messages import STATUS_TYPE, CopyRequest, Named, Question
 from model_copy_publisher.subscription import Received, Subscription
 
@@ -56,7 +56,6 @@ class Unknown:
     """The service knows no such request."""
 
     request: Awaited
-    error: ReplyError | None
 
 
 Event = Reply | Status | Trouble | Unknown
@@ -146,6 +145,9 @@ class Waiting:
             tried_at = time.monotonic()
             left = deadline - tried_at
             if left <= 0:
+                yield from self._last_words()
+                if not self.pending:
+                    return
                 raise NoReplyError(self._unanswered(timeout_seconds))
             received: list[Received] = []
             try:
@@ -203,7 +205,7 @@ class Waiting:
         asked_about = self._questions.about(event)
         if asked_about is not None and isinstance(event, Reply):
             self._seen.add(event.event_id)
-            yield from self._not_known(asked_about, event)
+            yield from self._not_known(asked_about)
             return
         awaited = self._awaited(event)
         if awaited is None or not event.answers(awaited):
@@ -226,7 +228,7 @@ class Waiting:
             (each for (_, name), each in self.pending.items() if name == event.request_id), None
         )
 
-    def _not_known(self, request: Awaited, rejection: Reply) -> Iterator[Event]:
+    def _not_known(self, request: Awaited) -> Iterator[Event]:
         key = key_of(request)
         if key not in self.pending:
             return
@@ -236,9 +238,17 @@ class Waiting:
             self._lot_at = min(self._lot_at, self._ask_at[key])
         elif self._states_will_do:
             self._drop(key)
-            yield Unknown(request, rejection.error)
+            yield Unknown(request)
         else:
             self._unheard.add(key)
+
+    def _last_words(self) -> Iterator[Sequence[Event]]:
+        """At the end of the time, say of which requests nothing was known so far."""
+        if self._states_will_do and self._unknown:
+            unknown = [self.pending[key] for key in self._unknown]
+            for each in unknown:
+                self._drop(key_of(each))
+            yield [Unknown(each) for each in unknown]
 
     def _drop(self, key: Key) -> None:
         for known in (self.pending, self._ask_at, self._unknown):
