@@ -199,7 +199,8 @@ class _Asking:
 
     def interrupted(self) -> int:
         """Ctrl-C: nothing is undone by it."""
-        say(f"Detached: the copies go on. To {self._verb()} again:\n  {self._again()}")
+        copies = "the copies go on" if len(self.requests) > 1 else "the copy goes on"
+        say(f"Detached: {copies}. To {self._verb()} again:\n  {self._again()}")
         return DETACHED
 
     def _verb(self) -> str:
