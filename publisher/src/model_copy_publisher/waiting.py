@@ -21,8 +21,8 @@ PAUSE_SECONDS = 0.5
 # Questions go out so often, in lots.
 LOT_SECONDS = 1.0
 # A question may overtake the request that it is about.
-UNKNOWN_TRIES = 4
-UNKNOWN_PAUSE_SECONDS = 1.5
+UNKNOWN_TRIES = 3
+UNKNOWN_PAUSE_SECONDS = 1.0
 
 Awaited = CopyRequest | Named
 Key = tuple[str, str]  # source and id
