@@ -90,6 +90,8 @@ class Broker:
 
     def close(self) -> None:
         """Close the connection; open calls are cancelled."""
+        if self._starter is not None:
+            self._starter.shutdown(wait=False, cancel_futures=True)
         self._channel.close()
 
     def call(self, method: Method, request: Any, *, within_seconds: float) -> Any:

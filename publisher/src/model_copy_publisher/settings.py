@@ -35,6 +35,7 @@ NAMES = (
     "output",
     "subscription",
 )
+OUTPUTS = ("text", "json")
 NUMBERS = frozenset({"deadline_seconds", "timeout"})
 
 
@@ -74,6 +75,8 @@ def read(file: Path | None) -> Mapping[str, Any]:
             )
         if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InvalidRequestError("config", f"{path}: {name} should be a number")
+        if name == "output" and value not in OUTPUTS:
+            raise InvalidRequestError("config", f"{path}: output should be {' or '.join(OUTPUTS)}")
         if not isinstance(value, str | int | float):
             raise InvalidRequestError("config", f"{path}: {name} should be a text or a number")
     return values

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import DEFAULT_SOURCE
 from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
+from model_copy_publisher.settings import OUTPUTS
 
 Decorator = Callable[[Any], Any]
 
@@ -72,7 +73,7 @@ def timeout(default: float) -> Decorator:
     )
 
 
-output = option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+output = option("--output", type=click.Choice(OUTPUTS), default="text", show_default=True)
 
 
 def where(options: Mapping[str, Any]) -> dict[str, Any]:
