@@ -7,10 +7,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from model_copy_publisher import settings
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import DEFAULT_SOURCE
 from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
-from model_copy_publisher.settings import OUTPUTS
 
 Decorator = Callable[[Any], Any]
 
@@ -73,7 +73,7 @@ def timeout(default: float) -> Decorator:
     )
 
 
-output = option("--output", type=click.Choice(OUTPUTS), default="text", show_default=True)
+output = option("--output", type=click.Choice(settings.OUTPUTS), default="text", show_default=True)
 
 
 def where(options: Mapping[str, Any]) -> dict[str, Any]:
