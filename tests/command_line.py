@@ -16,6 +16,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOT
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcAsyncIOTransport
 
 from model_copy_publisher import CopyRequest
+from model_copy_publisher.messages import DEFAULT_SOURCE
 
 PROJECT = "projects/team-models"
 REQUESTS = f"{PROJECT}/topics/model-copy-requests"
@@ -79,18 +80,25 @@ class Service:
         **attributes: str,
     ) -> None:
         """Publish the outcome of ``request``; ``attributes`` replace the true ones."""
-        asked = CopyRequest(**json.loads(request.data))
-        outcome = data["outcome"]
+        told = {
+            "request_source": request.attributes["ce-source"],
+            "request_digest": CopyRequest(**json.loads(request.data)).digest,
+        } | attributes
+        await self.tell(request.attributes["ce-id"], data, without=without, **told)
+
+    async def tell(
+        self, request_id: str, data: Mapping[str, Any], /, *, without: str = "", **attributes: str
+    ) -> None:
+        """Publish an outcome or a state of the publisher's request of this id."""
         told = {
             "ce-specversion": "1.0",
-            "ce-id": f"{request.attributes['ce-id']}-outcome-1",
+            "ce-id": f"{request_id}-outcome-1",
             "ce-source": "//model-copier",
-            "ce-type": f"dev.modelcopier.copy.{outcome}.v1",
+            "ce-type": f"dev.modelcopier.copy.{data['outcome']}.v1",
             "content-type": "application/json",
-            "request_id": request.attributes["ce-id"],
-            "request_source": request.attributes["ce-source"],
-            "request_digest": asked.digest,
-            "outcome": outcome,
+            "request_id": request_id,
+            "request_source": DEFAULT_SOURCE,
+            "outcome": data["outcome"],
             "attempt": "1",
         } | attributes
         told.pop(without, None)

@@ -16,8 +16,8 @@ import tempfile
 import time
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,11 +102,7 @@ async def killed_and_run_again(stack: Stack, count: int, folder: Path, *, kills:
     assert command.returncode == 0, errors.decode()
 
     told = Counter(json.loads(line)["request_id"] for line in output.splitlines())
-    written = Counter(
-        tuple(entry["ended"])
-        for entry in map(json.loads, journal.read_text().splitlines())
-        if "ended" in entry
-    )
+    written = Counter(tuple(entry["ended"]) for entry in entries(journal) if "ended" in entry)
     assert set(told) == {request_id for _, request_id, _ in written}
     return Shown(
         models=count_models(stack, count),
@@ -117,6 +113,16 @@ async def killed_and_run_again(stack: Stack, count: int, folder: Path, *, kills:
         summary=errors.decode().splitlines()[-1],
         seconds=time.monotonic() - began_at,
     )
+
+
+def entries(journal: Path) -> Iterator[Mapping[str, Any]]:
+    """Read the lines of a journal; one that a kill has cut short says nothing.
+
+    A busy machine makes that likely: the kernel stops a write of several pages at a kill.
+    """
+    for line in journal.read_text().splitlines():
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 async def killed_after(command: asyncio.subprocess.Process, outcomes: int) -> list[str]:

@@ -182,7 +182,17 @@ class Status(OfJob):
         )
     )
     in_reply_to: str = Field(description="CloudEvent id of the status request")
+    # Once it has ended: what the outcome tells, for those who did not listen when it was told.
+    resource_name: str | None = Field(None, description="of SUCCEEDED, as its outcome tells")
+    version: str | None = Field(None, description="of SUCCEEDED, as its outcome tells")
+    verified: bool | None = Field(None, description="of SUCCEEDED, as its outcome tells")
+    already_existed: bool | None = Field(None, description="of SUCCEEDED, as its outcome tells")
+    warnings: list[str] | None = Field(None, description="of SUCCEEDED, as its outcome tells")
+    possible_duplicates: list[str] | None = Field(
+        None, description="of SUCCEEDED, as its outcome tells"
+    )
     error: Error | None = Field(None, description="why there is no copy, where it failed")
+    dead_letter: str | None = Field(None, description="of FAILED, as its outcome tells")
 
 
 def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:
@@ -226,12 +236,10 @@ def outcome(job: Job, source: str) -> Message:
 
 
 def status_of(job: Job, in_reply_to: str) -> Status:
-    return Status(
-        **_known_of(job),
-        state=job.state,
-        in_reply_to=in_reply_to,
-        error=_error(job.failure) if job.failure else None,
-    )
+    known = _known_of(job)
+    if job.state.final:
+        known = {name: value for name, value in outcome_of(job) if name != "outcome"}
+    return Status(**known, state=job.state, in_reply_to=in_reply_to)
 
 
 def status(job: Job, asking: Identity, source: str, now: datetime) -> Message:

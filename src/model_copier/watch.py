@@ -26,6 +26,7 @@ class Watch:
 
     store: JobStore
     look_seconds: float = LOOK_SECONDS
+    outage_seconds: float = OUTAGE_SECONDS  # until the next look at a store that is away
     looks: int = 0  # questions asked so far
     _waiting: Counter[str] = field(default_factory=Counter)
     _ended: dict[str, asyncio.Future[Job]] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class Watch:
                 try:
                     found = await self.store.ended(list(self._waiting))
                 except UnavailableError:
-                    found, pause = (), OUTAGE_SECONDS  # they wait on: it may come back in time
+                    found, pause = (), self.outage_seconds  # they wait on: it may come back in time
                 self.looks += 1
                 for job in found:
                     ended = self._ended.get(job.key)

@@ -72,6 +72,7 @@ async def test_a_copy_is_asked_for_waited_for_and_asked_about(cloud: Stack, tmp_
     assert published[0] == 0
     assert (waited[0], waited[1].startswith("succeeded  ")) == (0, True)
     assert (status[0], status[1].startswith("succeeded  ")) == (0, True)
+    assert "\nversion    1\nverified   yes\n" in status[1]
     assert (cancelled[0], cancelled[1].startswith("succeeded  ")) == (1, True)
     assert unknown[0] == 1
     assert "No request nobody" in unknown[1]

@@ -41,7 +41,8 @@ class Copier:
                 self.states[about] = "CANCELLED"
                 await self.tell("cancelled", about)
             else:
-                await self.tell("status", about, state=state, in_reply_to=asked)
+                made = {"resource_name": MODEL, "version": "3"} if state == "SUCCEEDED" else {}
+                await self.tell("status", about, state=state, in_reply_to=asked, **made)
 
     async def tell(self, outcome: str, request_id: str, **data: Any) -> None:
         attributes = {
@@ -71,14 +72,17 @@ async def copier(service: Service) -> AsyncIterator[Copier]:
     await asyncio.gather(answering, return_exceptions=True)
 
 
-async def test_a_request_that_had_ended_is_told_by_its_state(copier: Copier, run: Run):
+@pytest.mark.parametrize("command", ["wait", "status"])
+async def test_a_request_that_had_ended_is_told_with_its_model(
+    copier: Copier, run: Run, command: str
+):
     copier.states = {"r-1": "SUCCEEDED"}
 
-    command = await run(["wait", "r-1", *HERE])
-    code, output = await command.ends()
+    asking = await run([command, "r-1", *HERE])
+    code, output = await asking.ends()
 
     assert code == 0
-    assert output.splitlines()[0] == f"succeeded  {MODEL}"
+    assert output.splitlines()[:2] == [f"succeeded  {MODEL}", "version    3"]
     [question] = copier.questions
     assert question.attributes["ce-type"] == "dev.modelcopier.copy.status.requested.v1"
     assert json.loads(question.data) == {"request_id": "r-1"}
@@ -122,9 +126,24 @@ async def test_a_request_that_nobody_knows_is_asked_for_again_and_then_told(
     assert (await command.ends())[0] == 0
 
     command = await run(["wait", "nobody", *HERE])
+    await copier.was_asked(4)
     assert await command.ends() == (1, "")
     assert f"No request nobody of {DEFAULT_SOURCE} is known." in command.errors
     assert "--request-source" in command.errors
+
+
+async def test_a_request_that_is_not_known_when_the_time_is_over_is_told_so(
+    copier: Copier, run: Run
+):
+    copier.states = {"r-1": "COPYING"}
+    command = await run(["wait", "r-1", "nobody", "--timeout", "1", *HERE])
+
+    code, output = await command.ends()
+
+    assert (code, output) == (3, "")
+    assert f"No request nobody of {DEFAULT_SOURCE} is known." in command.errors
+    assert "No reply to the request r-1 within 1 s." in command.errors
+    assert command.again[:2] == ["wait", "r-1"]
 
 
 async def test_ctrl_c_detaches_from_what_is_left(copier: Copier, run: Run):
@@ -140,7 +159,7 @@ async def test_ctrl_c_detaches_from_what_is_left(copier: Copier, run: Run):
     assert code == 130
     assert command.again[:2] == ["wait", "r-1"]
     assert "r-2" not in command.again
-    assert command.again[2:4] == ["--timeout", "99.0"]
+    assert command.again[2:4] == ["--timeout", "99"]
 
 
 async def test_status_tells_how_a_request_stands_now(copier: Copier, run: Run):
@@ -192,5 +211,5 @@ async def test_the_python_api_asks_too(
     status, waited, cancelled = await asyncio.to_thread(ask)
 
     assert status.state == "COPYING"
-    assert waited.ok
+    assert (waited.ok, waited.resource_name, waited.version) == (True, MODEL, "3")
     assert cancelled.outcome == "cancelled"

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 import signal
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from command_line import DEADLINE_SECONDS, SUCCESS, Run, Service
 from local_cloud.pubsub import PubSub
-from model_copy_publisher import CopyRequest, Outcome, Publisher, waiting
+from model_copy_publisher import CopyRequest, Outcome, Pace, Publisher
 
 HERE = ["--project", "team-models"]
 HEADER = "source_model_id,destination_model_id\n"
@@ -230,16 +232,59 @@ async def test_wrong_usage_is_told_before_anything_is_connected(
     assert sentence in command.errors
 
 
+async def test_each_change_of_a_copy_of_many_is_a_plain_line(
+    service: Service, run: Run, rows: Path
+):
+    command = await run(["publish", "--from-file", str(rows), "--wait", *HERE])
+    requests = await service.requests(30)
+    for request in requests:
+        await service.announce(request, {"outcome": "status", "state": "COPYING"})
+    await command.shows("copying    7 -> m-29")
+    for request in requests:
+        await service.announce(request)
+    assert (await command.ends())[0] == 0
+
+    copying = [line for line in command.errors.splitlines() if line.startswith("copying ")]
+    assert len(copying) == 30
+    assert all(re.fullmatch(r"copying    7 -> m-\d+ +\d+ s", line) for line in copying)
+
+
+async def test_all_of_many_are_asked_about_and_never_faster_than_the_pace(
+    pubsub: PubSub, service: Service, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+    pace = Pace(first_seconds=0.1, again_seconds=60, per_second=20)
+    wanted = [CopyRequest(source_model_id="7", request_id=f"r-{n}") for n in range(30)]
+
+    def copy() -> list[Outcome]:
+        with Publisher(project="team-models", pace=pace) as publisher:
+            replies = publisher.copy_all(wanted, timeout_seconds=DEADLINE_SECONDS)
+            return [each.outcome for each in replies]
+
+    copying = asyncio.create_task(asyncio.to_thread(copy))
+    taken = await service.requests(60)
+    questions = [each for each in taken if each.attributes["ce-id"].startswith("ask-")]
+    requests = [each for each in taken if each not in questions]
+    for request in requests:
+        await service.announce(request)
+
+    assert await copying == [Outcome.SUCCEEDED] * 30
+    assert {json.loads(each.data)["request_id"] for each in questions} == {
+        each.request_id for each in wanted
+    }
+    asked_at = sorted(datetime.fromisoformat(each.attributes["ce-time"]) for each in questions)
+    assert asked_at[20] - asked_at[19] > timedelta(seconds=0.9)
+
+
 async def test_what_has_ended_unheard_is_asked_for_again(
     pubsub: PubSub, service: Service, monkeypatch: pytest.MonkeyPatch
 ):
     """Its outcome may be with a process that was killed: its state is no outcome yet."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
-    monkeypatch.setattr(waiting, "FIRST_QUESTION_SECONDS", 0.2)
-    monkeypatch.setattr(waiting, "NEXT_QUESTION_SECONDS", 0.5)
+    pace = Pace(first_seconds=0.2, again_seconds=0.5)
 
     def copy() -> Outcome:
-        with Publisher(project="team-models") as publisher:
+        with Publisher(project="team-models", pace=pace) as publisher:
             request = CopyRequest(source_model_id="7", request_id="r-1")
             return publisher.copy(request, timeout_seconds=DEADLINE_SECONDS).outcome
 

@@ -95,7 +95,8 @@ async def test_how_long_to_wait_is_no_end_of_a_watch(service: Service, run: Run,
         ("project = ", "config.toml: Invalid value (at "),
         ('projekt = "p"', "projekt is no setting; there are project, request_topic"),
         ("project = [1]", "project should be a text or a number"),
-        ('timeout = "long"', "'long' is not a valid float"),
+        ('timeout = "long"', "timeout should be a number"),
+        ('output = "xml"', "output should be text or json"),
     ],
 )
 async def test_a_file_that_says_nonsense_is_named(

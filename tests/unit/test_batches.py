@@ -121,6 +121,8 @@ def test_one_request_to_several_destinations_has_ids_made_of_its_own():
         (f'{HEADER}\n"7,a\n', "2:1: is not CSV: unexpected end of data"),
         (f'{HEADER}\n"7\n8",a\n7,B\n', "2:1: source_model_id: '7\\n8' is not an id"),
         ("colour,source_model_id\nred,7\n", "1:1: 'colour' is no field of a request; there are"),
+        ("source_model\n7\n", "1:1: 'source_model' is no field of a request; did you mean source_"),
+        ("source_model_id;reply_tag\n7;a\n", "1:16: ';' is no comma between columns"),
         ("destination_model_id\na\n", "1:1: source_model_id is missing: the first line names"),
         ("source_model_id,source_model_id\n7,8\n", "1:2: source_model_id is there twice"),
         ("source_model_id,correlation\n7,{\n", "2:2: correlation: is not JSON"),

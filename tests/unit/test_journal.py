@@ -10,6 +10,7 @@ from model_copy_publisher.journal import Journal
 
 ONE = CopyRequest(source_model_id="7", destination_model_id="one", request_id="r-1")
 TWO = CopyRequest(source_model_id="7", destination_model_id="two", request_id="r-2")
+MORNING = datetime(2026, 2, 13, 9, tzinfo=UTC)
 TOPIC = "projects/p/topics/t"
 
 
@@ -19,7 +20,7 @@ def confirmed(request: CopyRequest) -> Published:
         request_source=request.request_source,
         request_digest=request.digest,
         message_id="17",
-        published_at=datetime(2026, 2, 13, 9, tzinfo=UTC),
+        published_at=MORNING,
     )
 
 
@@ -51,6 +52,7 @@ def test_what_was_written_is_known_to_the_next_process(file: Path):
     with Journal(file, topic=TOPIC) as again:
         assert again.knows(ONE)
         assert again.knows(TWO)
+        assert again.confirmed_at(ONE) == MORNING
         assert again.outcome(ONE) == outcome(ONE)
         assert again.outcomes[next(iter(again.outcomes))].to_json()["of_a_later_version"] == 1
         assert again.outcome(TWO) is None

@@ -138,6 +138,19 @@ def test_a_status_says_how_far_a_job_is_and_whose_question_it_answers():
     assert status["in_reply_to"] == told.attributes["in_reply_to"] == "question-1"
 
 
+@pytest.mark.parametrize(
+    "job", [succeeded(), failed(), copying().with_nothing_made().cancelled(START)]
+)
+def test_a_status_of_what_has_ended_tells_all_that_its_outcome_tells(job: Job):
+    outcome = json.loads(replies.outcome(job, SERVICE).data)
+
+    status = json.loads(replies.status(job, ASKING, SERVICE, START).data)
+
+    assert outcome.pop("outcome").upper() == status.pop("state")
+    assert status.pop("in_reply_to") == "question-1"
+    assert status == outcome
+
+
 def test_a_failure_names_its_letter():
     job = failed()
 

@@ -36,7 +36,7 @@ async def watch_of(count: int) -> tuple[Watch, CountingStore, list[str]]:
     store = CountingStore()
     for number in range(count):
         await store.create(replace(world.job, key=f"key-{number}"))
-    return Watch(store=store, look_seconds=0.01), store, list(store.jobs)
+    return Watch(store=store, look_seconds=0.01, outage_seconds=0.01), store, list(store.jobs)
 
 
 async def end(store: SimulatedStore, key: str) -> Job:
@@ -98,8 +98,7 @@ async def test_when_the_time_is_over_it_is_told_as_it_is():
     assert not job.state.final
 
 
-async def test_a_store_that_is_away_for_a_while_is_waited_for(monkeypatch):
-    monkeypatch.setattr("model_copier.watch.OUTAGE_SECONDS", 0.01)
+async def test_a_store_that_is_away_for_a_while_is_waited_for():
     watch, store, (key,) = await watch_of(1)
     store.away = True
     waiting = asyncio.create_task(watch.until_ended(key, 30))

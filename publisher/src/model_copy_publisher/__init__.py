@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from model_copy_publisher.replays import Changes
     from model_copy_publisher.replies import Replies
     from model_copy_publisher.selection import Selection
+    from model_copy_publisher.waiting import Pace
 
 __all__ = [
     "BrokerError",
@@ -45,6 +46,7 @@ __all__ = [
     "ModelCopyError",
     "NoReplyError",
     "Outcome",
+    "Pace",
     "Published",
     "Publisher",
     "RefusedError",
@@ -64,6 +66,7 @@ _LATER = {
     "Changes": "replays",
     "DeadLetters": "dead_letters",
     "Letter": "letters",
+    "Pace": "waiting",
     "Publisher": "client",
     "Replies": "replies",
     "Selection": "selection",

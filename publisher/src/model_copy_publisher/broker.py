@@ -8,6 +8,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -79,6 +80,7 @@ class Broker:
                 f"{HOST}:443", self._credentials.of_channel(), options=options
             )
         self._calls: dict[str, Any] = {}
+        self._starter: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +95,8 @@ class Broker:
 
     def close(self) -> None:
         """Close the connection; open calls are cancelled."""
+        if self._starter is not None:
+            self._starter.shutdown(wait=False, cancel_futures=True)
         self._channel.close()
 
     def call(self, method: Method, request: Any, *, within_seconds: float) -> Any:
@@ -126,7 +130,14 @@ class Broker:
     def start(self, method: Method, request: Any, *, within_seconds: float) -> Any:
         """Call without waiting: ``result()`` is as ``call_once``, ``cancel()`` ends it."""
         call = self._callable(method)
-        return call.future(request, timeout=within_seconds, metadata=method.metadata(request))
+        metadata = method.metadata(request)
+        # Off the main thread: a Ctrl-C that hits gRPC there leaves a channel that never closes.
+        if self._starter is None:
+            self._starter = ThreadPoolExecutor(1, thread_name_prefix="calls")
+        started = self._starter.submit(
+            call.future, request, timeout=within_seconds, metadata=metadata
+        )
+        return started.result()
 
     def _callable(self, method: Method) -> Any:
         call = self._calls.get(method.path)

@@ -28,7 +28,14 @@ from model_copy_publisher.messages import (
 )
 from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
 from model_copy_publisher.subscription import Subscription
-from model_copy_publisher.waiting import Awaited, Questions, Unknown, Waiting
+from model_copy_publisher.waiting import (
+    DEFAULT_PACE,
+    Awaited,
+    Pace,
+    Questions,
+    Unknown,
+    Waiting,
+)
 
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 # A question is answered by the next delivery; a worker that starts up needs some seconds.
@@ -52,7 +59,8 @@ class Publisher:
             reply = publisher.copy(request)                # the same request: never a second copy
 
     ``PUBSUB_EMULATOR_HOST`` is obeyed; otherwise ``credentials_file`` is used, or Google's
-    application default credentials. One object serves one thread.
+    application default credentials. ``pace`` bounds how often a wait asks how copies stand.
+    One object serves one thread.
 
     Raises:
         InvalidRequestError: ``project`` or a topic is not a name.
@@ -66,11 +74,13 @@ class Publisher:
         request_topic: str = REQUEST_TOPIC,
         reply_topic: str = REPLY_TOPIC,
         credentials_file: str | None = None,
+        pace: Pace = DEFAULT_PACE,
     ) -> None:
         check_project(project)
         self.request_topic = full_name("request_topic", request_topic, project)
         self.reply_topic = full_name("reply_topic", reply_topic, project)
         self._project = project
+        self._pace = pace
         self._broker = Broker(credentials_file)
 
     def __enter__(self) -> Self:
@@ -242,6 +252,7 @@ class Publisher:
             yield Waiting(
                 subscription=listening,
                 awaited=requests,
+                pace=self._pace,
                 ask=self._publish_again,
                 questions=Questions(publish=self._publish_questions),
                 on_subscribed=on_subscribed,
@@ -261,6 +272,7 @@ class Publisher:
             yield Waiting(
                 subscription=listening,
                 awaited=requests,
+                pace=self._pace,
                 ask=asking.ask,
                 questions=asking,
                 states_will_do=True,
@@ -284,6 +296,7 @@ class Publisher:
             yield Waiting(
                 subscription=listening,
                 awaited=requests,
+                pace=self._pace,
                 ask=again,
                 questions=questions,
                 known_before=known_before,

@@ -153,7 +153,7 @@ def _external_account(file: Path | None) -> Mapping[str, Any] | None:
     except OSError as error:
         raise RefusedError(
             f"The credentials file {file} cannot be read: {error.strerror}.",
-            "Correct GOOGLE_APPLICATION_CREDENTIALS.",
+            "Correct --credentials-file, or GOOGLE_APPLICATION_CREDENTIALS.",
         ) from error
     except ValueError:
         return None  # google-auth says what is wrong with it

@@ -56,7 +56,8 @@ class ReplyError:
 class Status:
     """How a request stands: the answer to a question, never an outcome.
 
-    A later version of the service may know more states than this one.
+    Once it has ended, with what its outcome told. A later version of the service may know
+    more states than this one.
     """
 
     event_id: str
@@ -69,7 +70,14 @@ class Status:
     target_model: str | None
     copy_attempts: int | None
     timings: Timings
+    resource_name: str | None
+    version: str | None
+    verified: bool | None
+    already_existed: bool | None
+    warnings: tuple[str, ...]
+    possible_duplicates: tuple[str, ...]
     error: ReplyError | None
+    dead_letter: str | None
     data: Mapping[str, Any] = field(repr=False, compare=False)
 
     @property
@@ -198,7 +206,14 @@ def _status(data: bytes, attributes: Mapping[str, str], message_id: str) -> Stat
         target_model=fields.text("target_model"),
         copy_attempts=fields.whole("copy_attempts"),
         timings=_timings(fields),
+        resource_name=fields.text("resource_name"),
+        version=fields.text("version"),
+        verified=fields.flag("verified"),
+        already_existed=fields.flag("already_existed"),
+        warnings=fields.texts("warnings") + fields.complaints,
+        possible_duplicates=fields.texts("possible_duplicates"),
         error=_error(fields.mapping("error")),
+        dead_letter=fields.text("dead_letter"),
         data=fields.values,
     )
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -32,6 +33,7 @@ class Journal:
         self.file = file
         self.published: dict[Key, str] = {}  # to the subscription that listened, or ""
         self.outcomes: dict[Key, Reply] = {}
+        self._confirmed_at: dict[Key, datetime] = {}  # for the first time
         self.subscription = ""  # the newest that listened for this batch
         self._topic = topic
         self._anew = anew
@@ -64,6 +66,10 @@ class Journal:
         """Tell whether the request was confirmed."""
         return _key(request) in self.published
 
+    def confirmed_at(self, request: CopyRequest) -> datetime | None:
+        """Return when the request was confirmed first."""
+        return self._confirmed_at.get(_key(request))
+
     def outcome(self, request: CopyRequest) -> Reply | None:
         """Return the request's outcome if it was read."""
         return self.outcomes.get(_key(request))
@@ -81,6 +87,7 @@ class Journal:
         """Write down what Pub/Sub has confirmed."""
         for each in published:
             self.published[_key(each)] = subscription
+            self._confirmed_at.setdefault(_key(each), each.published_at)
         self._write(
             {
                 "published": _named(each),
@@ -122,7 +129,10 @@ class Journal:
             if "listening" in entry:
                 self.subscription = str(entry["listening"])
             elif "published" in entry:
-                self.published[_key_of(entry["published"])] = str(entry["subscription"])
+                key = _key_of(entry["published"])
+                self.published[key] = str(entry["subscription"])
+                confirmed_at = datetime.fromisoformat(entry["published_at"])
+                self._confirmed_at.setdefault(key, confirmed_at)
             elif "ended" in entry:
                 key = _key_of(entry["ended"])
                 data = entry["reply"]

@@ -190,9 +190,7 @@ class Replies:
         within = min(PULL_SECONDS, max(0.1, deadline - tried_at))
         received: list[Received] = []
         try:
-            received = self._subscription.pull(
-                within_seconds=within, at_most=at_most, interruptible=True
-            )
+            received = self._subscription.pull(within_seconds=within, at_most=at_most)
             trouble = ""
         except MissingError:
             if not self._subscription.temporary:

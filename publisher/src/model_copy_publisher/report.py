@@ -31,15 +31,8 @@ def published_line(published: Published) -> str:
 def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: float) -> list[str]:
     """Tell the outcome to a person, the most wanted fact first."""
     lines = [f"{reply.outcome:<10} {_headline(reply)}"]
-    facts: list[tuple[str, str | None]] = [
-        ("version", reply.version),
-        ("verified", {True: "yes", False: "no", None: None}[reply.verified]),
-        ("note", "it was there already; nothing was copied" if reply.already_existed else None),
-        *(("warning", warning) for warning in reply.warnings),
-        *(("duplicate", model) for model in reply.possible_duplicates),
-        ("hint", reply.error.hint if reply.error else None),
-        ("letter", reply.dead_letter),
-        ("copy", _seconds(reply.timings.copy_seconds)),
+    facts = [
+        *_outcome_facts(reply),
         ("waited", f"{_seconds(waited_seconds)}{_ours(asked_at, reply, waited_seconds)}"),
     ]
     return lines + [f"{name:<10} {value}" for name, value in facts if value]
@@ -48,20 +41,19 @@ def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: floa
 def reply_line(reply: Reply | Status) -> str:
     """Tell how one of many ended."""
     word = reply.outcome.value if isinstance(reply, Reply) else reply.state.lower()
-    version = f"  version {reply.version}" if isinstance(reply, Reply) and reply.version else ""
+    version = f"  version {reply.version}" if reply.version else ""
     return f"{word:<10} {reply.request_id}  {_headline(reply)}{version}"
 
 
 def status_lines(status: Status) -> list[str]:
     """Tell how a request stands."""
-    facts: list[tuple[str, str | None]] = [
+    facts = [
+        *_outcome_facts(status),
         ("request", status.request_id),
         ("source", status.source_model),
         ("asked", f"{status.copy_attempts} times" if (status.copy_attempts or 0) > 1 else None),
         ("accepted", rfc3339(status.timings.accepted_at) if status.timings.accepted_at else None),
         ("ended", rfc3339(status.timings.ended_at) if status.timings.ended_at else None),
-        ("hint", status.error.hint if status.error else None),
-        ("copy", _seconds(status.timings.copy_seconds)),
     ]
     return [f"{status.state.lower():<10} {_headline(status)}".rstrip()] + [
         f"{name:<10} {value}" for name, value in facts if value
@@ -105,13 +97,25 @@ def as_json(
     return json.dumps(result, ensure_ascii=False)
 
 
+def _outcome_facts(told: Reply | Status) -> list[tuple[str, str | None]]:
+    return [
+        ("version", told.version),
+        ("verified", {True: "yes", False: "no", None: None}[told.verified]),
+        ("note", "it was there already; nothing was copied" if told.already_existed else None),
+        *(("warning", warning) for warning in told.warnings),
+        *(("duplicate", model) for model in told.possible_duplicates),
+        ("hint", told.error.hint if told.error else None),
+        ("letter", told.dead_letter),
+        ("copy", _seconds(told.timings.copy_seconds)),
+    ]
+
+
 def _headline(told: Reply | Status) -> str:
     if told.error is not None:
         return f"{told.error.code}: {told.error.message}"
     if isinstance(told, Reply) and told.copy_model_request is not None:
         return _would(told.copy_model_request)
-    resource_name = told.resource_name if isinstance(told, Reply) else None
-    return resource_name or told.target_model or told.source_model or ""
+    return told.resource_name or told.target_model or told.source_model or ""
 
 
 def _would(asked: Mapping[str, Any]) -> str:

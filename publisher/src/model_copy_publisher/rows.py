@@ -87,11 +87,13 @@ def _csv(text: str) -> Iterator[Row | BadRow]:
 
 
 def _wrong_header(header: Sequence[str], line: int) -> Iterator[BadRow]:
+    for mark in ";\t|":
+        if len(header) == 1 and mark in header[0]:
+            yield BadRow(line, header[0].index(mark) + 1, f"{mark!r} is no comma between columns")
+            return
     for column, name in enumerate(header, 1):
         if name not in FIELDS:
-            yield BadRow(
-                line, column, f"{name!r} is no field of a request; there are {', '.join(FIELDS)}"
-            )
+            yield BadRow(line, column, f"{name!r} is {_no_field(name)}")
         elif name in header[: column - 1]:
             yield BadRow(line, column, f"{name} is there twice")
     if "source_model_id" not in header:
@@ -158,8 +160,7 @@ def _jsonl_row(line: int, content: str, values: dict[str, Any]) -> Row | BadRow:
     given: dict[str, Any] = {}
     for name, value in values.items():
         if name not in FIELDS:
-            reason = f"{name}: no field of a request; there are {', '.join(FIELDS)}"
-            return BadRow(line, columns[name], reason)
+            return BadRow(line, columns[name], f"{name}: {_no_field(name)}")
         if value is None:
             continue
         try:
@@ -167,6 +168,14 @@ def _jsonl_row(line: int, content: str, values: dict[str, Any]) -> Row | BadRow:
         except ValueError as error:
             return BadRow(line, columns[name], f"{name}: {error}")
     return Row(line=line, values=given, columns=columns)
+
+
+def _no_field(name: str) -> str:
+    import difflib  # noqa: PLC0415  only a mistake pays for it
+
+    near = difflib.get_close_matches(name, FIELDS, 1)
+    guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(FIELDS)}"
+    return f"no field of a request; {guess}"
 
 
 def from_json(name: str, value: Any) -> Any:

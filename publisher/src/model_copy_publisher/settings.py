@@ -41,6 +41,8 @@ NAMES = (
     "output",
     "subscription",
 )
+OUTPUTS = ("text", "json")
+NUMBERS = frozenset({"deadline_seconds", "timeout"})
 
 
 def default_file(env: Mapping[str, str]) -> Path:
@@ -77,6 +79,10 @@ def read(file: Path | None) -> Mapping[str, Any]:
             raise InvalidRequestError(
                 "config", f"{path}: {name} is no setting; there are {', '.join(NAMES)}"
             )
+        if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InvalidRequestError("config", f"{path}: {name} should be a number")
+        if name == "output" and value not in OUTPUTS:
+            raise InvalidRequestError("config", f"{path}: output should be {' or '.join(OUTPUTS)}")
         if not isinstance(value, str | int | float):
             raise InvalidRequestError("config", f"{path}: {name} should be a text or a number")
     return values

@@ -25,6 +25,8 @@ EXPIRES_AFTER_SECONDS = 86_400
 KEEPS_SECONDS = 43_200
 ACK_SECONDS = 10
 FAREWELL_SECONDS = 5.0
+# One call. Also the longest silence on the connection, and until a lost subscription is noticed.
+PULL_SECONDS = 15.0
 # Pub/Sub's own limit for one call.
 MAX_MESSAGES = 1000
 # Far below its limit of 512 KiB for one call: an ack id is about 200 bytes.
@@ -81,6 +83,7 @@ class Subscription:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_pull()
         if self.temporary and not self.kept:
             self._delete()
 
@@ -89,6 +92,7 @@ class Subscription:
 
         What was announced in between is lost with it: ask again.
         """
+        self._end_pull()
         own = f"model-copy-{self._purpose}-{uuid4().hex}"
         self.name = f"projects/{self._project}/subscriptions/{own}"
         wanted = wire.Subscription(
@@ -107,40 +111,44 @@ class Subscription:
                 if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                     raise
 
-    def pull(
-        self, *, within_seconds: float, at_most: int = MAX_MESSAGES, interruptible: bool = False
-    ) -> list[Received]:
+    def pull(self, *, within_seconds: float, at_most: int = MAX_MESSAGES) -> list[Received]:
         """Wait for messages, and return what there is; perhaps nothing.
+
+        A call that has no answer by then goes on, and the next pull takes it up: what Pub/Sub
+        sends to a call that was broken off comes again only once its lease has run out.
 
         Raises:
             MissingError: the subscription is gone.
             BrokerError: Pub/Sub could not be asked.
         """
         with self._explained("receive the replies", missing=f"the subscription {self.name}"):
-            request = wire.PullRequest(subscription=self.name, max_messages=at_most)
+            call = self._pull or self._start_pull(at_most)
+            if self._interrupted:
+                call.cancel()
             try:
-                response = self._ask(request, within_seconds, interruptible)
-            except grpc.FutureCancelledError:
+                response = call.result(timeout=within_seconds)
+            except (grpc.FutureTimeoutError, grpc.FutureCancelledError):
                 return []
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     return []
                 raise
+            finally:
+                if call.done():
+                    self._pull = None
         return [_received(each) for each in response.received_messages]
 
-    def _ask(self, request: Any, within_seconds: float, interruptible: bool) -> Any:  # noqa: FBT001
-        if not interruptible:
-            return self._broker.call_once(wire.PULL, request, within_seconds=within_seconds)
-        self._pull = self._broker.start(wire.PULL, request, within_seconds=within_seconds)
-        if self._interrupted:
-            self._pull.cancel()
-        return self._pull.result()
+    def _start_pull(self, at_most: int) -> Any:
+        request = wire.PullRequest(subscription=self.name, max_messages=at_most)
+        self._pull = self._broker.start(wire.PULL, request, within_seconds=PULL_SECONDS)
+        return self._pull
 
     def interrupt(self) -> None:
-        """End an interruptible pull that goes on, and any later one: it returns nothing."""
+        """End a pull that goes on, and any later one: it returns nothing."""
         self._interrupted = True
-        if self._pull is not None:
-            self._pull.cancel()
+        call = self._pull
+        if call is not None:
+            call.cancel()
 
     def acknowledge(self, received: Sequence[Received]) -> None:
         """Settle for good. What cannot be settled now comes again, and is known by its id."""
@@ -155,6 +163,11 @@ class Subscription:
                 subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=seconds
             )
             self._try(wire.MODIFY_ACK_DEADLINE, request)
+
+    def _end_pull(self) -> None:
+        if self._pull is not None:
+            self._pull.cancel()
+            self._pull = None
 
     def _delete(self) -> None:
         # What cannot be deleted now expires by itself.

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import click
@@ -47,6 +48,10 @@ class Account:
             and self.journal.knows(request)
         )
 
+    def confirmed_at(self, request: CopyRequest) -> datetime | None:
+        """Return when it was confirmed, before this run."""
+        return self.journal.confirmed_at(request) if self.journal is not None else None
+
     def is_listened_for(self, request: CopyRequest) -> bool:
         return (
             bool(self.options["resume"])
@@ -85,7 +90,7 @@ class Account:
                 click.echo("\n".join(lines))
         elif not self.is_one:
             self.sum_up()
-        if not waited:
+        if not waited and self.wanted.requests:
             say(f"To wait for the outcome{'' if self.is_one else 's'}:\n  {self.again()}")
         assert not waited or len(self.ended) == len(self.wanted.requests)
         ok = all(reply.ok for reply in self.ended.values()) and not self.wanted.bad
@@ -118,7 +123,8 @@ class Account:
         """Pub/Sub refused, or is away."""
         if isinstance(error, UnreachableError) or self.published:
             same = "the same request" if self.is_one else "the same"
-            say(f"Publishing {same} again is harmless:\n  {self.again()}")
+            again = self.again(wait=self.options["wait"])
+            say(f"Publishing {same} again is harmless:\n  {again}")
 
     def interrupted(self) -> int:
         """Ctrl-C: nothing is undone by it."""

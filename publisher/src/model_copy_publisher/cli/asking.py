@@ -29,10 +29,6 @@ WAIT_EXAMPLES = """\b
 Examples:
   model-copy wait 50b9aee23cf64b209373f206a84bc016
   model-copy wait nightly-1 nightly-2 --timeout 600 --output json
-
-\b
-A request that had ended before is told by its state. Publishing the same request
-again tells the whole outcome.
 """
 STATUS_EXAMPLES = """\b
 Example:
@@ -49,7 +45,9 @@ Exits with 0 once the copy is cancelled, with 1 if it came to another end first.
 _ids = click.argument("request_ids", metavar="ID...", nargs=-1, required=True)
 
 
-@click.command(epilog=f"{WAIT_EXAMPLES}\n{EXIT_CODES}")
+@click.command(
+    short_help="Wait for requests by their ids.", epilog=f"{WAIT_EXAMPLES}\n{EXIT_CODES}"
+)
 @_ids
 @request_source
 @timeout(3600)
@@ -73,7 +71,7 @@ def status(context: click.Context, /, **options: Any) -> None:
     context.exit(_Asking(context=context, options=options, until="told").end())
 
 
-@click.command(epilog=f"{CANCEL_EXAMPLES}\n{EXIT_CODES}")
+@click.command(short_help="Ask for the end of copies.", epilog=f"{CANCEL_EXAMPLES}\n{EXIT_CODES}")
 @_ids
 @request_source
 @timeout(3600)
@@ -159,7 +157,7 @@ class _Asking:
             (each.request_source, each.request_id) for each in self.requests if event.answers(each)
         ]
         if self.until == "ended" and isinstance(event, Status) and not event.ended:
-            shown.stands(key, event.state.lower())
+            shown.stands(key, event.state.lower(), since=event.timings.accepted_at)
             return
         if key[1] in self.told:
             return
@@ -201,7 +199,8 @@ class _Asking:
 
     def interrupted(self) -> int:
         """Ctrl-C: nothing is undone by it."""
-        say(f"Detached: the copies go on. To {self._verb()} again:\n  {self._again()}")
+        copies = "the copies go on" if len(self.requests) > 1 else "the copy goes on"
+        say(f"Detached: {copies}. To {self._verb()} again:\n  {self._again()}")
         return DETACHED
 
     def _verb(self) -> str:

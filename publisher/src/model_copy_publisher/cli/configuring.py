@@ -27,7 +27,7 @@ Example of the settings file:
 """
 
 
-@click.group(epilog=EXAMPLES)
+@click.group(short_help="Show the settings, and where each comes from.", epilog=EXAMPLES)
 def config() -> None:
     """Settings: an option counts first, then the environment, then the settings file."""
 

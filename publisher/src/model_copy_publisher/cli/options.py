@@ -7,6 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from model_copy_publisher import settings
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import DEFAULT_SOURCE
 from model_copy_publisher.resource_names import (
@@ -132,7 +133,7 @@ def timeout(default: float) -> Decorator:
     )
 
 
-output = option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+output = option("--output", type=click.Choice(settings.OUTPUTS), default="text", show_default=True)
 
 
 def where(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,10 +177,17 @@ def command_again(
         defaulted = context.get_parameter_source(name) is ParameterSource.DEFAULT
         value = fixed.get(name, None if defaulted else context.params[name])
         for each in value if isinstance(value, tuple) else (value,):
-            if each is None or each is False:
+            if each is None or each is False or _is_default(name, each, context.params):
                 continue
             if isinstance(parameter, click.Option):
                 words.append(parameter.opts[0])
             if each is not True:
-                words.append(str(each))
+                words.append(f"{each:g}" if isinstance(each, float) else str(each))
     return shlex.join(words)
+
+
+def _is_default(name: str, value: object, options: Mapping[str, Any]) -> bool:
+    """Tell whether ``value`` is the full name of the topic that is taken by default."""
+    default = {"request_topic": REQUEST_TOPIC, "reply_topic": REPLY_TOPIC}.get(name)
+    project = options.get("project")
+    return bool(default and project) and value == f"projects/{project}/topics/{default}"

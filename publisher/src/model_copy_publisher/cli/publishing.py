@@ -32,7 +32,9 @@ In a file, the id of a row is made of the batch's name and the row's content.
 """
 
 
-@click.command(epilog=f"{EXAMPLES}\n{EXIT_CODES}")
+@click.command(
+    short_help="Ask for a copy, or for many from a file.", epilog=f"{EXAMPLES}\n{EXIT_CODES}"
+)
 @click.argument("source_model_id", metavar="[SOURCE]", required=False)
 @click.argument("destination_model_id", metavar="[DESTINATION]", required=False)
 @click.option(

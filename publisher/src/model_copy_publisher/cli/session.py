@@ -91,6 +91,9 @@ class Session:
             with publisher.listening(
                 left, subscription=subscription, on_subscribed=self._subscribed
             ) as waiting:
+                for each in left:
+                    if confirmed_at := self.account.confirmed_at(each):
+                        shown.published(key_of_request(each), confirmed_at)
                 try:
                     unheard = [each for each in left if not self.account.is_listened_for(each)]
                     self._publish(publisher, unheard, shown, subscription=subscription.name)
@@ -129,7 +132,7 @@ class Session:
                 key = (each.request_source, each.request_id)
                 self.account.published[key] = each
                 lot.append(each)
-                shown.published(1)
+                shown.published(key, each.published_at)
                 if self.account.options["output"] == "json" and not self.account.options["wait"]:
                     shown.result(
                         as_json(each, by_key[key], waited=False, reply=None, waited_seconds=None)
@@ -161,7 +164,7 @@ class Session:
                 if isinstance(event, Reply):
                     ended.append((by_key[key], event))
                 elif isinstance(event, Status):
-                    shown.stands(key, event.state.lower())
+                    shown.stands(key, event.state.lower(), since=event.timings.accepted_at)
             if self.account.journal is not None:
                 self.account.journal.ended(ended)
             for request, reply in ended:

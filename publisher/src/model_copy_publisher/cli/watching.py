@@ -112,8 +112,10 @@ def _watch(options: Mapping[str, Any]) -> int:
             max_outstanding=min(100, options["count"] or 100),
             timeout_seconds=options["timeout"] or float("inf"),
         )
-    ran_out = options["timeout"] is not None and not replies.stopped
-    return NO_ANSWER if ran_out and options["count"] is not None else DONE
+    if replies.stopped or options["count"] is None:
+        return DONE
+    say(f"{seen:,} of {options['count']:,} events came within {options['timeout']:g} s.")
+    return NO_ANSWER
 
 
 def _line(reply: Reply, output: str) -> str:
