@@ -48,7 +48,7 @@ class Ticks:
     """Takes ticks. One for each process."""
 
     workflow: Workflow
-    # How long ago what is still due should have been moved on: near zero when all is well.
+    # By how much what was due was late, when it was last looked for.
     behind_seconds: float = 0.0
     _leader: _Lead | None = None
     _in_hand: set[str] = field(default_factory=set)
@@ -74,7 +74,7 @@ class Ticks:
         try:
             await self._lead(lead)
             if self._leader is lead:
-                await self._tidy()
+                await self.workflow.store.delete_expired(self.workflow.clock.now())
         except asyncio.CancelledError:
             for move in lead.moves:
                 move.cancel()
@@ -125,17 +125,12 @@ class Ticks:
             # What is due by now is in hand, or cannot be moved by us.
             await self._rest(min(wait, flow.timing.poll_shortest) if wait > 0 else 1)
 
-    async def _tidy(self) -> None:
-        """Nothing is left to do for now: forget what is old, and see what was left undone."""
-        store, now = self.workflow.store, self.workflow.clock.now()
-        await store.delete_expired(now)
-        due_at = await store.next_due_at()
-        self.behind_seconds = max(0.0, (now - due_at).total_seconds()) if due_at else 0.0
-
     async def _take_up_due(self, lead: _Lead) -> bool:
         """Begin to move what is due, as far as there is room; tell whether there may be more."""
         flow, now = self.workflow, self.workflow.clock.now()
         found = await flow.store.due(now, flow.timing.latest_due(now), IN_HAND)
+        late = [(now - job.due_at).total_seconds() for job in found if job.due_at]
+        self.behind_seconds = max([0.0, *late])
         for job in found:
             if job.key not in self._in_hand and lead.is_new(job):
                 self._in_hand.add(job.key)
