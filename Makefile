@@ -83,10 +83,16 @@ bench-follow: .venv/installed ## what following copies gains and costs
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src publisher/src tests benchmarks main.py
+	@$(BIN)/mypy src publisher/src tests benchmarks deploy/checks main.py
 	@$(BIN)/lint-imports
 
-check: lint test ## what CI runs
+check-deploy: .venv/installed ## Terraform, image and scripts in deploy/, without Google
+	@$(BIN)/python -m deploy.checks
+
+provider-facts: .venv/installed ## what the Google provider takes, anew from npm; after new kinds of resources
+	@$(BIN)/python -m deploy.checks.facts
+
+check: lint check-deploy test ## what CI runs
 
 format: .venv/installed ## rewrite the code the way the linters want it
 	@$(BIN)/ruff format .
