@@ -92,6 +92,9 @@ check-deploy: .venv/installed ## Terraform, image and scripts in deploy/, withou
 provider-facts: .venv/installed ## what the Google provider takes, anew from npm; after new kinds of resources
 	@$(BIN)/python -m deploy.checks.facts
 
+try-image: .venv/installed ## the Dockerfile's own steps without an engine, and the worker that comes of them
+	@PYTHONPATH=tests:. $(BIN)/python tests/try_image.py
+
 check: lint check-deploy test ## what CI runs
 
 format: .venv/installed ## rewrite the code the way the linters want it
