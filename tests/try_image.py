@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-
 from deploy.checks.image import Dockerfile, Instruction
+
 from local_cloud.cloud import LocalCloud
 from local_cloud.topics import PROJECT, REQUESTS, Topics, subscription_path
 
@@ -122,7 +122,7 @@ class Image:
         """Say whether the image's user can run this machine's Python at all."""
         if os.getuid():
             return False
-        python = [self.place / "venv/bin/python", "-c", ""]
+        python = [str(self.place / "venv/bin/python"), "-c", ""]
         try:
             subprocess.run(python, env=self.env, user=self.user, group=self.user, check=True)
         except (PermissionError, subprocess.CalledProcessError):
@@ -130,15 +130,16 @@ class Image:
         return True
 
     def start(self, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        as_user = {"user": self.user, "group": self.user} if self.reachable() else {}
+        who = self.user if self.reachable() else None
         program = shutil.which(self.command[0], path=self.env["PATH"])
         assert program, f"CMD: {self.command[0]} is not in the image"
         return subprocess.Popen(
             [program, *self.command[1:]],
-            env=self.env | settings,
+            env={**self.env, **settings},
             cwd=self.place,
             start_new_session=True,
-            **as_user,
+            user=who,
+            group=who,
         )
 
     def check(self) -> Sequence[str]:
@@ -150,7 +151,8 @@ class Image:
         if len(cold) > len(sources) / 100 or any("model_copier" in p.parts for p in cold):
             wrong.append(f"not compiled: {len(cold)} of {len(sources)}, such as {cold[0]}")
         for python in (self.place / "venv/bin/python", self.folder / "base-1/bin/python"):
-            found = subprocess.run([python, "-m", "pip", "--version"], capture_output=True)
+            asked = [str(python), "-m", "pip", "--version"]
+            found = subprocess.run(asked, capture_output=True, check=False)
             if not found.returncode:
                 wrong.append(f"{python} has pip")
         return wrong
@@ -171,7 +173,7 @@ async def answered_after(image: Image) -> float:
         await topics.create(worker_url="http://127.0.0.1:9")
         jobs = image.folder / "jobs"
         jobs.mkdir()
-        os.chmod(jobs, 0o777)  # noqa: PTH101, S103  of the image's user
+        os.chmod(jobs, 0o777)  # noqa: PTH101  of the image's user
         settings = {
             "FUNCTION_TARGET": "worker",
             "PORT": str(port),
@@ -227,7 +229,9 @@ def main() -> int:
             who = f"this user ({who} cannot reach this machine's Python)"
         print(f"started as  {who}: {' '.join(image.command)}")
         seconds = asyncio.run(answered_after(image))
-        print(f"answered    a push with 204, {seconds:.1f} s after the start (at most {within:g} s)")
+        print(
+            f"answered    a push with 204, {seconds:.1f} s after the start (at most {within:g} s)"
+        )
         return 1 if wrong or seconds > within else 0
 
 

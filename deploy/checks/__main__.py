@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.checks import image, policy, provider, references
+from deploy.checks import aws, image, policy, provider, references
 from deploy.checks.configuration import Configuration, UnreadableError
 from deploy.checks.problem import Problem
 from deploy.checks.programs import programs
@@ -28,7 +28,11 @@ def problems(terraform: Path) -> Iterator[Problem]:
 
 
 def main() -> int:
-    found = [*problems(DEPLOY / "terraform"), *image.problems(DEPLOY / "Dockerfile")]
+    found = [
+        *problems(DEPLOY / "terraform"),
+        *image.problems(DEPLOY / "Dockerfile"),
+        *aws.problems(DEPLOY / "aws"),
+    ]
     asked = []
     for program in programs(DEPLOY):
         if program.skipped:

@@ -2,10 +2,10 @@
 # index on a rising value takes 500 writes a second: so all fields are exempt but those that are asked for.
 
 locals {
-  # As the adapter names them: src/model_copier/adapters/firestore.py.
-  collections    = ["jobs"]
-  indexed_fields = ["due_at"]
-  expiry_field   = "expires_at"
+  # As the adapter has them, to which a test compares them: adapters/firestore_documents.py.
+  collections  = ["jobs", "destinations", "queues"]
+  indexed      = { due_at = "ASCENDING", listed = "DESCENDING", marks = "CONTAINS" }
+  expiry_field = "expires_at"
 }
 
 resource "google_firestore_database" "jobs" {
@@ -26,36 +26,33 @@ resource "google_firestore_field" "exempt" {
   for_each   = toset(local.collections)
   project    = var.project
   database   = google_firestore_database.jobs.name
-  collection = each.value
+  collection = "${var.name}-${each.value}"
   field      = "*"
 
   index_config {}
 }
 
 resource "google_firestore_field" "indexed" {
-  for_each = {
-    for pair in setproduct(local.collections, local.indexed_fields) :
-    "${pair[0]}/${pair[1]}" => { collection = pair[0], field = pair[1] }
-  }
+  for_each   = local.indexed
   project    = var.project
   database   = google_firestore_database.jobs.name
-  collection = each.value.collection
-  field      = each.value.field
+  collection = "${var.name}-jobs"
+  field      = each.key
 
   index_config {
     indexes {
-      order       = "ASCENDING"
-      query_scope = "COLLECTION"
+      order        = each.value == "CONTAINS" ? null : each.value
+      array_config = each.value == "CONTAINS" ? each.value : null
+      query_scope  = "COLLECTION"
     }
   }
 }
 
 # A record outlives whatever can be replayed; then Firestore deletes it, within a day or so.
 resource "google_firestore_field" "expiry" {
-  for_each   = toset(local.collections)
   project    = var.project
   database   = google_firestore_database.jobs.name
-  collection = each.value
+  collection = "${var.name}-jobs"
   field      = local.expiry_field
 
   ttl_config {}

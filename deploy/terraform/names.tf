@@ -38,7 +38,7 @@ locals {
     REPLY_TOPIC              = google_pubsub_topic.replies.name
     DEAD_LETTER_TOPIC        = google_pubsub_topic.dead_letters.name
     TICK_TOPIC               = google_pubsub_topic.ticks.name
-    STORE                    = "firestore://${var.project}/${google_firestore_database.jobs.name}"
+    STORE                    = "firestore://${var.project}/${google_firestore_database.jobs.name}?collection=${var.name}"
     AUDIENCE                 = local.audience
     PUSH_ACCOUNT             = google_service_account.push.email
     # Cloud Run checks the signature and takes it off. Nobody gets past it: see worker.tf, api.tf.

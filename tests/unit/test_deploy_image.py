@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from deploy.checks.__main__ import DEPLOY
 from deploy.checks.image import Dockerfile, problems, texts
 
