@@ -17,6 +17,8 @@ output "publisher_env" {
     "export MODEL_COPY_PROJECT=${var.project}",
     "export MODEL_COPY_REQUEST_TOPIC=${google_pubsub_topic.requests.id}",
     "export MODEL_COPY_REPLY_TOPIC=${google_pubsub_topic.replies.id}",
+    "export MODEL_COPY_REQUEST_SUBSCRIPTION=${google_pubsub_subscription.requests.id}",
+    "export MODEL_COPY_DEAD_LETTER_TOPIC=${google_pubsub_topic.dead_letters.id}",
     "export MODEL_COPY_DEAD_LETTER_SUBSCRIPTION=${google_pubsub_subscription.dead_letters.id}",
     "",
   ])

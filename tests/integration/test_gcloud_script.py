@@ -5,7 +5,9 @@ What it makes on the local Pub/Sub is what the local cloud itself makes, and wha
 
 import asyncio
 import functools
+import itertools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -126,6 +128,24 @@ def test_gcloud_knows_every_command_and_flag(how, callers):
 )
 def test_a_wrong_command_or_flag_is_found(command):
     assert len(list(unknown(command.split()))) == 1
+
+
+@needs_gcloud
+@pytest.mark.parametrize("page", ["install.md", "upgrade.md", "security.md"])
+def test_gcloud_knows_the_commands_on_the_pages(page):
+    text = (DEPLOY.parent / "docs" / page).read_text().replace("\\\n", " ")
+    # In prose `gcloud` alone is the program.
+    written = re.findall(r"(?:^|[`(]| && )gcloud ([a-z][^`\n]*)", text, re.MULTILINE)
+    assert written
+
+    found = [complaint for line in written for complaint in unknown(_alone(line))]
+    assert found == []
+
+
+def _alone(line: str) -> list[str]:
+    """A command without what a shell does around it."""
+    words = shlex.split(line.removesuffix(")"), comments=True)
+    return list(itertools.takewhile(lambda word: word not in ("|", ">", "&&"), words))
 
 
 # What it makes
