@@ -1,8 +1,10 @@
-"""Whatever an expression names is there: variables, locals, resources and what they give."""
+"""Whatever an expression names is there, gives what is asked of it, and needs nobody in turn."""
 
 import json
 import re
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from deploy.checks.configuration import Block, Configuration, is_literal, members, texts_in
 from deploy.checks.facts import FACTS
@@ -15,6 +17,7 @@ _RESOURCE = re.compile(r"(?<![\w.\"/])(data\.)?(google_\w+)\.(\w+)(?:\[[^\]]*\])
 def problems(configuration: Configuration) -> Iterator[Problem]:
     yield from _values(configuration)
     yield from _resources(configuration)
+    yield from _circles(configuration)
 
 
 def _values(configuration: Configuration) -> Iterator[Problem]:
@@ -44,6 +47,24 @@ def _resources(configuration: Configuration) -> Iterator[Problem]:
                 yield Problem.in_block(block, f"{address} is declared nowhere")
             elif facts and attribute and attribute not in facts["gives"].split():
                 yield Problem.in_block(block, f"{address} gives no {attribute}")
+
+
+def _circles(configuration: Configuration) -> Iterator[Problem]:
+    """Terraform makes things one after the other: nothing may wait for itself."""
+    needs = {b.address: _named(b.body) for b in configuration.of("resource")}
+    needs |= {f"local.{name}": _named(value) for name, value in configuration.locals.items()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        yield Problem("", error.args[1][0], f"waits for itself: {' <- '.join(error.args[1])}")
+
+
+def _named(value: Any) -> set[str]:
+    texts = [text for text in texts_in(value) if not is_literal(text)]
+    simple = {
+        f"local.{name}" for t in texts for kind, name in _SIMPLE.findall(t) if kind == "local"
+    }
+    return simple | {f"{d}{type_}.{n}" for t in texts for d, type_, n, _ in _RESOURCE.findall(t)}
 
 
 def _expressions(block: Block) -> Iterator[str]:

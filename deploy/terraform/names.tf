@@ -27,21 +27,21 @@ locals {
   service_emails = { worker = google_service_account.worker.email, api = google_service_account.api.email }
 
   settings = merge(var.settings, {
-    SOURCE_PROJECT           = var.source_projects[0]
-    TARGET_PROJECT           = var.target_projects[0]
-    ALLOWED_SOURCE_PROJECTS  = join(",", var.source_projects)
-    ALLOWED_TARGET_PROJECTS  = join(",", var.target_projects)
-    ALLOWED_SERVICE_ACCOUNTS = join(",", local.copy_accounts)
-    LOCATION                 = var.region
-    PUBSUB_PROJECT           = var.project
-    REQUEST_TOPIC            = google_pubsub_topic.requests.name
-    REPLY_TOPIC              = google_pubsub_topic.replies.name
-    DEAD_LETTER_TOPIC        = google_pubsub_topic.dead_letters.name
-    TICK_TOPIC               = google_pubsub_topic.ticks.name
-    STORE                    = "firestore://${var.project}/${google_firestore_database.jobs.name}?collection=${var.name}"
-    AUDIENCE                 = local.audience
-    PUSH_ACCOUNT             = google_service_account.push.email
+    SOURCE_PROJECT          = var.source_projects[0]
+    TARGET_PROJECT          = var.target_projects[0]
+    ALLOWED_SOURCE_PROJECTS = join(",", var.source_projects)
+    ALLOWED_TARGET_PROJECTS = join(",", var.target_projects)
+    LOCATION                = var.region
+    PUBSUB_PROJECT          = var.project
+    REQUEST_TOPIC           = google_pubsub_topic.requests.name
+    REPLY_TOPIC             = google_pubsub_topic.replies.name
+    DEAD_LETTER_TOPIC       = google_pubsub_topic.dead_letters.name
+    TICK_TOPIC              = google_pubsub_topic.ticks.name
+    STORE                   = "firestore://${var.project}/${google_firestore_database.jobs.name}?collection=${var.name}"
+    AUDIENCE                = local.audience
+    PUSH_ACCOUNT            = google_service_account.push.email
     # Cloud Run checks the signature and takes it off. Nobody gets past it: see worker.tf, api.tf.
     TOKEN_CHECKS = "trust-cloud-run"
-  })
+    }, length(local.copy_accounts) > 0 ? { ALLOWED_SERVICE_ACCOUNTS = join(",", local.copy_accounts) } : {}
+  )
 }

@@ -2,7 +2,7 @@ output "publisher_config" {
   description = "~/.config/model-copy/config.toml of whoever publishes: terraform output -raw publisher_config"
   value = join("\n", concat(
     [
-      "project = ${jsonencode(var.project)}",
+      "project = ${jsonencode(local.waiter_project)}",
       "request_topic = ${jsonencode(google_pubsub_topic.requests.id)}",
       "reply_topic = ${jsonencode(google_pubsub_topic.replies.id)}",
     ],
@@ -14,7 +14,7 @@ output "publisher_config" {
 output "publisher_env" {
   description = "The same as environment variables: terraform output -raw publisher_env"
   value = join("\n", [
-    "export MODEL_COPY_PROJECT=${var.project}",
+    "export MODEL_COPY_PROJECT=${local.waiter_project}",
     "export MODEL_COPY_REQUEST_TOPIC=${google_pubsub_topic.requests.id}",
     "export MODEL_COPY_REPLY_TOPIC=${google_pubsub_topic.replies.id}",
     "export MODEL_COPY_REQUEST_SUBSCRIPTION=${google_pubsub_subscription.requests.id}",

@@ -1,9 +1,11 @@
-# Who asks, who waits, who mends.
+# Who asks, who waits, who mends. Each grant is known by its member: by its place in the list, taking one
+# out would move the others, and Terraform might take away the grant that it has just made.
 
 locals {
-  aws_publisher = var.aws == null ? [] : ["serviceAccount:${google_service_account.aws["publisher"].email}"]
-  publishers    = { for index, member in concat(var.publishers, local.aws_publisher) : index => member }
-  waiters       = { for index, member in concat(var.waiters, local.aws_publisher) : index => member }
+  waiter_project = var.waiter_project != "" ? var.waiter_project : var.project
+  aws_publisher  = { for each in local.with_aws : "aws" => "serviceAccount:${google_service_account.aws[each].email}" }
+  publishers     = merge({ for member in var.publishers : member => member }, local.aws_publisher)
+  waiters        = merge({ for member in var.waiters : member => member }, local.aws_publisher)
 }
 
 resource "google_pubsub_topic_iam_member" "publishers" {
@@ -16,7 +18,7 @@ resource "google_pubsub_topic_iam_member" "publishers" {
 
 # A waiter makes a subscription, reads it, deletes it. roles/pubsub.editor would also let it publish.
 resource "google_project_iam_custom_role" "waiter" {
-  project     = var.project
+  project     = local.waiter_project
   role_id     = "${local.role_prefix}Waiter"
   title       = "Model copier: waiter"
   description = "Make, read and delete subscriptions."
@@ -30,7 +32,7 @@ resource "google_project_iam_custom_role" "waiter" {
 
 resource "google_project_iam_member" "waiters" {
   for_each = local.waiters
-  project  = var.project
+  project  = local.waiter_project
   role     = google_project_iam_custom_role.waiter.id
   member   = each.value
 }
@@ -47,7 +49,7 @@ resource "google_pubsub_subscription_iam_member" "readers" {
   for_each = {
     for pair in flatten([
       for name, each in var.reply_subscriptions : [
-        for index, reader in each.readers : { key = "${name}/${index}", name = name, reader = reader }
+        for reader in each.readers : { key = "${name}/${reader}", name = name, reader = reader }
       ]
     ]) : pair.key => pair
   }
@@ -59,7 +61,7 @@ resource "google_pubsub_subscription_iam_member" "readers" {
 
 # An operator reads letters, publishes them again as requests, and restores dropped ones.
 resource "google_pubsub_subscription_iam_member" "operators" {
-  for_each     = { for index, member in var.operators : index => member }
+  for_each     = toset(var.operators)
   project      = var.project
   subscription = google_pubsub_subscription.dead_letters.name
   role         = "roles/pubsub.subscriber"
@@ -67,7 +69,7 @@ resource "google_pubsub_subscription_iam_member" "operators" {
 }
 
 resource "google_pubsub_topic_iam_member" "operators_replay" {
-  for_each = { for index, member in var.operators : index => member }
+  for_each = toset(var.operators)
   project  = var.project
   topic    = google_pubsub_topic.requests.name
   role     = "roles/pubsub.publisher"
@@ -75,7 +77,7 @@ resource "google_pubsub_topic_iam_member" "operators_replay" {
 }
 
 resource "google_pubsub_topic_iam_member" "operators_restore" {
-  for_each = { for index, member in var.operators : index => member }
+  for_each = toset(var.operators)
   project  = var.project
   topic    = google_pubsub_topic.dead_letters.name
   role     = "roles/pubsub.publisher"

@@ -105,7 +105,7 @@ variable "publishers" {
 }
 
 variable "waiters" {
-  description = "Who may wait for replies with a subscription of their own. Pub/Sub cannot bound that right to their own: it reads every subscription of the project."
+  description = "Who may wait for replies with a subscription of their own, in waiter_project."
   type        = list(string)
   default     = []
 
@@ -114,6 +114,17 @@ variable "waiters" {
       for each in var.waiters : can(regex("^(serviceAccount|user|group):.+@.+$|^principal(Set)?://.+$", each))
     ])
     error_message = "waiters should be serviceAccount:EMAIL, user:EMAIL, group:EMAIL, principal://... or principalSet://..., never everybody."
+  }
+}
+
+variable "waiter_project" {
+  description = "Project that waiters make their subscriptions in; empty: project. Pub/Sub cannot bound that right to one's own subscriptions, so another project than that of the topics keeps waiters from requests and dead letters."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([a-z][a-z0-9-]{4,28}[a-z0-9])?$", var.waiter_project))
+    error_message = "waiter_project should be a project id."
   }
 }
 

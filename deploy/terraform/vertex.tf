@@ -22,7 +22,8 @@ locals {
   if contains(var.target_projects, pair[1]) }
 }
 
-# In a target: copy into it, and look at what came of it. Nothing is deleted or changed.
+# In a target: copy into it, and look at what came of it. Nothing is deleted or changed. Google names no
+# permission for reading and cancelling an operation; should ours not do, vertex_role is the way out.
 resource "google_project_iam_custom_role" "target" {
   for_each    = toset(var.target_projects)
   project     = each.value

@@ -130,6 +130,7 @@ WRONG: tuple[Mapping[str, Any], ...] = (
         "vertex_role": "roles/owner",
         "publishers": ["allUsers"],
         "waiters": ["domain:example.com"],
+        "waiter_project": "Waiting",
         "operators": ["someone@example.com"],
         "reply_subscriptions": {"ours": {"readers": ["allUsers"]}},
         "callers": [{"account": "Airflow"}],

@@ -186,6 +186,12 @@ MISTAKES = {
         'field = "state"',
         ("firestore.tf", "exempts"),
     ),
+    "a circle": (
+        "topics.tf",
+        "depends_on = [google_project_service.copier]",
+        "depends_on = [google_pubsub_subscription.requests]",
+        ("google_pubsub_topic.requests", "waits for itself"),
+    ),
     "a broken file": (
         "topics.tf",
         'resource "google_pubsub_topic" "ticks" {',

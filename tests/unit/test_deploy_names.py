@@ -1,12 +1,16 @@
 """What is deployed and what is programmed name the same things."""
 
+import re
 from dataclasses import fields
 
 import pytest
+from click.testing import CliRunner
 from deploy.checks.__main__ import DEPLOY
 from deploy.checks.configuration import Configuration, text_of
 
 from model_copier.settings import Settings
+from model_copy_publisher.cli import main
+from model_copy_publisher.settings import NAMES
 
 TERRAFORM = Configuration.read(DEPLOY / "terraform")
 # Set by Cloud Run, or only for tests, or on the api alone.
@@ -78,3 +82,23 @@ def test_both_have_the_same_aws_mapping():
     [role] = [text_of(v) for k, v in mapping.items() if text_of(k) == "attribute.aws_role"]
 
     assert f"attribute.aws_role={role}" in (DEPLOY / "gcloud.sh").read_text()
+
+
+def output(name: str) -> str:
+    [block] = [block for block in TERRAFORM.of("output") if block.labels == (name,)]
+    return text_of(block.body["value"])
+
+
+def test_the_publisher_s_settings_are_ones_that_it_reads():
+    written = set(re.findall(r'"(\w+) = ', output("publisher_config")))
+
+    assert written >= {"project", "request_topic", "reply_topic"}
+    assert written <= set(NAMES)
+
+
+def test_the_publisher_s_environment_is_one_that_its_commands_read():
+    written = set(re.findall(r"export (\w+)=", output("publisher_env")))
+
+    doctor = CliRunner().invoke(main, ["doctor", "--help"]).output
+    assert "MODEL_COPY_DEAD_LETTER_SUBSCRIPTION" in written
+    assert written <= set(re.findall(r"MODEL_COPY_\w+", doctor))
