@@ -22,6 +22,8 @@ usage: deploy/gcloud.sh --project=ID --sources=ID,... --targets=ID,... (--image=
   --name=NAME           what every name begins with; model-copy unless given
   --audience=WORD       what tokens must be for
   --publishers=M,...    who may ask for copies (serviceAccount:..., group:...)
+  --waiters=M,...       who may wait for replies with a subscription of their own (docs/security.md)
+  --waiter-project=ID   where they make it; --project unless given
   --operators=M,...     who may see and replay dead letters
   --callers=FILE        TOML file of the accounts that may call the api; without it there is no api
   --aws-account=DIGITS  with --aws-roles=NAME,...: roles of AWS that may publish, by their names
@@ -34,7 +36,7 @@ HELP
 
 PARTS=(services accounts topics store roles worker subscriptions ticks people api aws)
 PROJECT='' SOURCES='' TARGETS='' IMAGE='' REGION=us-central1 NAME=model-copy AUDIENCE='' PUBLISHERS=''
-OPERATORS='' CALLERS='' AWS_ACCOUNT='' AWS_ROLES='' ONLY='' WORKER_URL='' FROM_SOURCE='' DRY_RUN='' AGAIN='' DESTROY=''
+WAITERS='' WAITER_PROJECT='' OPERATORS='' CALLERS='' AWS_ACCOUNT='' AWS_ROLES='' ONLY='' WORKER_URL='' FROM_SOURCE='' DRY_RUN='' AGAIN='' DESTROY=''
 
 fail() {
   echo "gcloud.sh: $*" >&2
@@ -53,6 +55,8 @@ for argument in "$@"; do
     --name=?*) NAME=$value ;;
     --audience=?*) AUDIENCE=$value ;;
     --publishers=?*) PUBLISHERS=$value ;;
+    --waiters=?*) WAITERS=$value ;;
+    --waiter-project=?*) WAITER_PROJECT=$value ;;
     --operators=?*) OPERATORS=$value ;;
     --callers=?*) CALLERS=$value ;;
     --aws-account=?*) AWS_ACCOUNT=$value ;;
@@ -74,7 +78,8 @@ done
 [[ -n $SOURCES ]] || fail "--sources is missing: projects that models may be copied from"
 [[ -n $TARGETS ]] || fail "--targets is missing: projects that models may be copied to"
 [[ $NAME =~ ^[a-z][a-z0-9-]{2,15}[a-z0-9]$ ]] || fail "--name should have 4 to 17 of a-z, 0-9 and -, not '$NAME'"
-[[ $PUBLISHERS$OPERATORS != *all[UA]* ]] || fail "--publishers and --operators: nobody may be everybody"
+[[ $PUBLISHERS$WAITERS$OPERATORS != *all[UA]* ]] ||
+  fail "--publishers, --waiters and --operators: nobody may be everybody"
 [[ -z $CALLERS || -r $CALLERS ]] || fail "--callers: $CALLERS cannot be read"
 [[ -z $AWS_ACCOUNT || $AWS_ACCOUNT =~ ^[0-9]{12}$ ]] || fail "--aws-account should have 12 digits"
 [[ -z $AWS_ACCOUNT || -n $AWS_ROLES ]] || fail "--aws-roles is missing: which roles of the account"
@@ -83,6 +88,7 @@ for part in ${ONLY//,/ }; do
   [[ " ${PARTS[*]} " == *" $part "* ]] || fail "--only=$part is no part; there are ${PARTS[*]}"
 done
 
+WAITER_PROJECT=${WAITER_PROJECT:-$PROJECT}
 AUDIENCE=${AUDIENCE:-https://$NAME.$PROJECT.example}
 ROLE=$(for word in ${NAME//-/ }; do printf %s "${word^}"; done)
 
@@ -337,12 +343,23 @@ ticks() {
   done
 }
 
+waiter() {
+  grant_project "$WAITER_PROJECT" "$1" "projects/$WAITER_PROJECT/roles/${ROLE}Waiter" None
+  grant_topic replies "$1" roles/pubsub.subscriber
+}
+
 people() {
   local agent
   agent=serviceAccount:service-$(number_of "$PROJECT")@gcp-sa-pubsub.iam.gserviceaccount.com
   grant_subscription requests "$agent" roles/pubsub.subscriber
   for member in ${PUBLISHERS//,/ }; do
     grant_topic requests "$member" roles/pubsub.publisher
+  done
+  if [[ -n $WAITERS$AWS_ACCOUNT ]]; then
+    role "$WAITER_PROJECT" "${ROLE}Waiter" "pubsub.subscriptions.consume,pubsub.subscriptions.create,pubsub.subscriptions.delete,pubsub.subscriptions.get"
+  fi
+  for member in ${WAITERS//,/ }; do
+    waiter "$member"
   done
   for member in ${OPERATORS//,/ }; do
     grant_topic requests "$member" roles/pubsub.publisher
@@ -393,6 +410,7 @@ aws() {
       --member="principalSet://iam.googleapis.com/projects/$(number_of "$PROJECT")/locations/global/workloadIdentityPools/$pool/attribute.aws_role/$arn"
   done
   grant_topic requests "serviceAccount:$(account aws)" roles/pubsub.publisher
+  waiter "serviceAccount:$(account aws)"
 }
 
 # Destroy: what is not there is not missed.
@@ -438,6 +456,12 @@ destroy() {
     found=$(listed topics there "${TOPICS[@]}")
     mapfile -t names <<<"$found"
     [[ -z $found ]] || google pubsub topics delete "${names[@]}"
+  fi
+  if wanted people; then
+    for member in ${WAITERS//,/ } ${AWS_ACCOUNT:+"serviceAccount:$(account aws)"}; do
+      revoke_project "$WAITER_PROJECT" "$member" "projects/$WAITER_PROJECT/roles/${ROLE}Waiter"
+    done
+    run gcloud iam roles delete "${ROLE}Waiter" --project="$WAITER_PROJECT" --quiet || true
   fi
   if wanted roles; then
     for who in worker api; do

@@ -34,6 +34,8 @@ PROJECTS = (
 ALL = (
     *PROJECTS,
     "--publishers=serviceAccount:pipeline@tuning.iam.gserviceaccount.com",
+    "--waiters=group:ml@example.com",
+    "--waiter-project=waiting",
     "--operators=group:ml@example.com",
     "--aws-account=123456789012",
     "--aws-roles=pipeline,nightly",
@@ -128,6 +130,39 @@ def test_gcloud_knows_every_command_and_flag(how, callers):
 )
 def test_a_wrong_command_or_flag_is_found(command):
     assert len(list(unknown(command.split()))) == 1
+
+
+def test_nobody_comes_in_unknown(callers):
+    found = commands(*ALL, "--dry-run", "--image=image@sha256:0", f"--callers={callers}")
+
+    deployed = {command[2]: command for command in found if command[:2] == ["run", "deploy"]}
+    assert "--ingress=internal" in deployed["model-copy-worker"]
+    assert all("--no-allow-unauthenticated" in command for command in deployed.values())
+    invokers = {
+        (command[3], word.removeprefix("--member="))
+        for command in found
+        if command[:3] == ["run", "services", "add-iam-policy-binding"]
+        for word in command
+        if word.startswith("--member=")
+    }
+    push = f"serviceAccount:model-copy-push@{PROJECT}.iam.gserviceaccount.com"
+    caller = "serviceAccount:airflow@tuning.iam.gserviceaccount.com"
+    assert invokers == {("model-copy-worker", push), ("model-copy-api", caller)}
+
+
+def test_pubsub_s_agent_gets_what_dead_letters_need():
+    agent = "--member=serviceAccount:service-000000000000@gcp-sa-pubsub.iam.gserviceaccount.com"
+
+    granted = {
+        (command[1], command[3], *(word for word in command if word.startswith("--role=")))
+        for command in commands(*ALL, "--dry-run", "--image=image@sha256:0")
+        if command[0] == "pubsub" and agent in command
+    }
+
+    assert granted == {
+        ("topics", "model-copy-dead-letters", "--role=roles/pubsub.publisher"),
+        ("subscriptions", "model-copy-requests", "--role=roles/pubsub.subscriber"),
+    }
 
 
 @needs_gcloud

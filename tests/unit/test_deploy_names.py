@@ -13,6 +13,7 @@ from model_copy_publisher.cli import main
 from model_copy_publisher.settings import NAMES
 
 TERRAFORM = Configuration.read(DEPLOY / "terraform")
+GRANTED = (("jobs", "Jobs"), ("target", "Target"), ("source", "Source"), ("waiter", "Waiter"))
 # Set by Cloud Run, or only for tests, or on the api alone.
 NOT_FOR_ALL = {"K_SERVICE", "VERTEX_ENDPOINT", "CERTS_URL", "CALLERS_FILE"}
 
@@ -71,7 +72,7 @@ def test_gcloud_indexes_what_terraform_indexes():
 def test_gcloud_grants_what_terraform_grants():
     script = (DEPLOY / "gcloud.sh").read_text()
 
-    for name, role in (("jobs", "Jobs"), ("target", "Target"), ("source", "Source")):
+    for name, role in GRANTED:
         permissions = resource(f"google_project_iam_custom_role.{name}").body["permissions"]
         listed = ",".join(text_of(each) for each in permissions)
         assert f'"${{ROLE}}{role}" {listed}\n' in script.replace(f'"{listed}"', listed)
