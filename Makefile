@@ -93,7 +93,7 @@ provider-facts: .venv/installed ## what the Google provider takes, anew from npm
 	@$(BIN)/python -m deploy.checks.facts
 
 try-image: .venv/installed ## the Dockerfile's own steps without an engine, and the worker that comes of them
-	@PYTHONPATH=tests:. $(BIN)/python tests/try_image.py
+	@PYTHONPATH=tests:. GRPC_ENABLE_FORK_SUPPORT=false $(BIN)/python tests/try_image.py
 
 .audit/installed: requirements-audit.txt
 	@test -x .audit/bin/python || $(PYTHON) -m venv .audit

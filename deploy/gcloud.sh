@@ -284,7 +284,6 @@ deploy() { # target, ingress, account, more
     --service-account="$(account "$target")" --no-allow-unauthenticated --ingress="$ingress" \
     --set-custom-audiences="$AUDIENCE" --concurrency=1000 --timeout="$timeout" --max-instances=4 \
     --cpu=1 --memory=1Gi --cpu-throttling --cpu-boost \
-    --startup-probe=httpGet.path=/health,timeoutSeconds=10,periodSeconds=10,failureThreshold=6 \
     --set-env-vars="^;^$(
       IFS=';'
       echo "${settings[*]}"
@@ -378,7 +377,8 @@ api() {
   fi
   google secrets add-iam-policy-binding "$NAME-callers" --member="serviceAccount:$(account api)" \
     --role=roles/secretmanager.secretAccessor
-  deploy api all 3600 --set-secrets="/callers/callers.toml=$NAME-callers:latest"
+  deploy api all 3600 --set-secrets="/callers/callers.toml=$NAME-callers:latest" \
+    --startup-probe=httpGet.path=/health,timeoutSeconds=10,periodSeconds=10,failureThreshold=6
   sed -n 's/^account *= *"\([^"]*\)".*/\1/p' "$CALLERS" | while read -r caller; do
     kind=user
     [[ $caller != *.gserviceaccount.com ]] || kind=serviceAccount

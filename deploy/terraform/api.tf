@@ -80,6 +80,7 @@ resource "google_cloud_run_v2_service" "api" {
         startup_cpu_boost = true
       }
 
+      # Builds the application, so that the first call need not wait for it.
       startup_probe {
         timeout_seconds   = 10
         period_seconds    = 10

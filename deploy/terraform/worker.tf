@@ -19,6 +19,7 @@ resource "google_cloud_run_v2_service" "worker" {
       max_instance_count = var.max_instances
     }
 
+    # No probe: that it listens is enough. Settings are read first, and a wrong one ends the start.
     containers {
       image = var.image
 
@@ -35,17 +36,6 @@ resource "google_cloud_run_v2_service" "worker" {
         # CPU while a request is open, and full speed at the start.
         cpu_idle          = true
         startup_cpu_boost = true
-      }
-
-      # Builds the application, so that the first push need not. A wrong setting ends the start.
-      startup_probe {
-        timeout_seconds   = 10
-        period_seconds    = 10
-        failure_threshold = 6
-
-        http_get {
-          path = "/health"
-        }
       }
     }
   }

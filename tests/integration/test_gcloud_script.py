@@ -21,6 +21,7 @@ from deploy.checks.configuration import Block, Configuration, text_of
 
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import PROJECT, Topics, subscription_path
+from model_copier.settings import Settings
 
 needs_gcloud = pytest.mark.skipif(
     not shutil.which("gcloud"), reason="gcloud is not installed on this machine"
@@ -148,6 +149,27 @@ def test_nobody_comes_in_unknown(callers):
     push = f"serviceAccount:model-copy-push@{PROJECT}.iam.gserviceaccount.com"
     caller = "serviceAccount:airflow@tuning.iam.gserviceaccount.com"
     assert invokers == {("model-copy-worker", push), ("model-copy-api", caller)}
+
+
+def test_the_services_start_with_the_settings_that_they_are_given(callers):
+    pytest.importorskip(
+        "model_copier.adapters.firestore_documents", reason="the store in Firestore is not here yet"
+    )
+    started = {}
+    for command in commands(*ALL, "--dry-run", "--source", f"--callers={callers}"):
+        for word in command:
+            if word.startswith("--set-env-vars=^;^"):
+                pairs = word.removeprefix("--set-env-vars=^;^").split(";")
+                env = dict(pair.split("=", 1) for pair in pairs) | {"K_SERVICE": command[2]}
+                env |= {"CALLERS_FILE": str(callers)} if "CALLERS_FILE" in env else {}
+                started[env["FUNCTION_TARGET"]] = Settings.from_env(env)
+
+    assert started.keys() == {"worker", "api"}
+    assert len(started["api"].callers_file) == 1
+    for settings in started.values():
+        assert settings.store == f"firestore://{PROJECT}/model-copy?collection=model-copy"
+        assert settings.target_projects == {PROJECT, "serving"}
+        assert settings.topic(settings.request_topic).endswith("/topics/model-copy-requests")
 
 
 def test_pubsub_s_agent_gets_what_dead_letters_need():
