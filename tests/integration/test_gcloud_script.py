@@ -22,6 +22,7 @@ from deploy.checks.configuration import Block, Configuration, text_of
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import PROJECT, Topics, subscription_path
 from model_copier.settings import Settings
+from terraform_run import Grant, Terraform
 
 needs_gcloud = pytest.mark.skipif(
     not shutil.which("gcloud"), reason="gcloud is not installed on this machine"
@@ -172,19 +173,44 @@ def test_the_services_start_with_the_settings_that_they_are_given(callers):
         assert settings.topic(settings.request_topic).endswith("/topics/model-copy-requests")
 
 
-def test_pubsub_s_agent_gets_what_dead_letters_need():
-    agent = "--member=serviceAccount:service-000000000000@gcp-sa-pubsub.iam.gserviceaccount.com"
+@pytest.mark.skipif(not shutil.which("terraform"), reason="terraform is not installed here")
+def test_it_grants_what_terraform_grants(callers, tmp_path):
+    terraform = Terraform.of(tmp_path / "terraform")
+    roles = ["arn:aws:iam::123456789012:role/pipeline", "arn:aws:iam::123456789012:role/nightly"]
+    terraform.apply(
+        project=PROJECT,
+        source_projects=["tuning-models", "serving"],
+        target_projects=[PROJECT, "serving"],
+        publishers=["serviceAccount:pipeline@tuning.iam.gserviceaccount.com"],
+        waiters=["group:ml@example.com"],
+        waiter_project="waiting",
+        operators=["group:ml@example.com"],
+        callers=[{"account": "airflow@tuning.iam.gserviceaccount.com"}],
+        aws={"account": "123456789012", "role_arns": roles},
+    )
 
     granted = {
-        (command[1], command[3], *(word for word in command if word.startswith("--role=")))
-        for command in commands(*ALL, "--dry-run", "--image=image@sha256:0")
-        if command[0] == "pubsub" and agent in command
+        grant_of(command)
+        for command in commands(*ALL, "--dry-run", "--image=image@sha256:0", f"--callers={callers}")
+        if "add-iam-policy-binding" in command
     }
 
-    assert granted == {
-        ("topics", "model-copy-dead-letters", "--role=roles/pubsub.publisher"),
-        ("subscriptions", "model-copy-requests", "--role=roles/pubsub.subscriber"),
+    assert granted == terraform.granted()
+
+
+def grant_of(command: list[str]) -> Grant:
+    kinds = {
+        "projects": "project",
+        "pubsub topics": "topic",
+        "pubsub subscriptions": "subscription",
+        "iam service-accounts": "account",
+        "run services": "service",
+        "secrets": "secret",
     }
+    at = command.index("add-iam-policy-binding")
+    options = dict(word.removeprefix("--").split("=", 1) for word in command if "=" in word)
+    kind = kinds[" ".join(command[:at])]
+    return Grant(kind, command[at + 1], options["role"], options["member"])
 
 
 @needs_gcloud
