@@ -1,11 +1,12 @@
 """``make check-deploy`` finds what is wrong: mistakes are planted one by one in a copy."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from deploy.checks.__main__ import DEPLOY, problems
+from deploy.checks.configuration import Configuration
+from deploy.checks.policy import RULES
 
 # file, what is replaced, by what, and what the message must name.
 MISTAKES = {
@@ -201,16 +202,14 @@ MISTAKES = {
 }
 
 
-@pytest.fixture
-def planted(tmp_path: Path) -> Callable[[str, str, str], list[str]]:
-    def plant(file: str, old: str, new: str) -> list[str]:
-        folder = Path(shutil.copytree(DEPLOY / "terraform", tmp_path / "terraform"))
-        text = (folder / file).read_text()
-        assert old in text, "the mistake must change something"
-        (folder / file).write_text(text.replace(old, new, 1))
-        return [str(problem) for problem in problems(folder)]
-
-    return plant
+def plant(mistake: str, folder: Path) -> Path:
+    """Copy the configuration there with a mistake in it."""
+    file, old, new, _ = MISTAKES[mistake]
+    shutil.copytree(DEPLOY / "terraform", folder, dirs_exist_ok=True)
+    text = (folder / file).read_text()
+    assert old in text, "the mistake must change something"
+    (folder / file).write_text(text.replace(old, new, 1))
+    return folder
 
 
 def test_the_configuration_has_no_problem():
@@ -218,9 +217,18 @@ def test_the_configuration_has_no_problem():
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_planted_mistake_is_found_and_named(mistake, planted):
-    file, old, new, named = MISTAKES[mistake]
+def test_a_planted_mistake_is_found_and_named(mistake, tmp_path):
+    *_, named = MISTAKES[mistake]
 
-    found = planted(file, old, new)
+    found = [str(problem) for problem in problems(plant(mistake, tmp_path))]
 
     assert any(all(name in problem for name in named) for problem in found), found
+
+
+def test_each_rule_of_the_policy_is_broken_by_some_mistake(tmp_path):
+    broken = set()
+    for mistake in MISTAKES.keys() - {"a broken file"}:
+        configuration = Configuration.read(plant(mistake, tmp_path))
+        broken |= {rule for rule in RULES if list(rule(configuration))}
+
+    assert broken == set(RULES)
