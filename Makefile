@@ -88,10 +88,32 @@ bench-follow: .venv/installed ## what following copies gains and costs
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src publisher/src tests benchmarks main.py
+	@$(BIN)/mypy src publisher/src tests benchmarks deploy/checks main.py
 	@$(BIN)/lint-imports
 
-check: lint test ## what CI runs
+check-deploy: .venv/installed ## Terraform, image and scripts in deploy/, without Google
+	@$(BIN)/python -m deploy.checks
+
+provider-facts: .venv/installed ## what the Google provider takes, anew from npm; after new kinds of resources
+	@$(BIN)/python -m deploy.checks.facts
+
+try-image: .venv/installed ## the Dockerfile's own steps without an engine, and the worker that comes of them
+	@PYTHONPATH=tests:. GRPC_ENABLE_FORK_SUPPORT=false $(BIN)/python tests/try_image.py
+
+.audit/installed: requirements-audit.txt
+	@test -x .audit/bin/python || $(PYTHON) -m venv .audit
+	@.audit/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-audit.txt
+	@touch $@
+
+sbom: .audit/installed ## what the service is made of, as CycloneDX: sbom.json
+	@.audit/bin/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o sbom.json
+	@echo "sbom.json"
+
+audit: .venv/installed .audit/installed ## known vulnerabilities of the locks; needs an advisory service, and says so
+	@$(BIN)/python -m deploy.checks.audit requirements.txt requirements-dev.txt
+
+check: lint check-deploy test ## what CI runs
 
 format: .venv/installed ## rewrite the code the way the linters want it
 	@$(BIN)/ruff format .
@@ -104,9 +126,10 @@ lock: ## write requirements*.txt anew from pyproject.toml
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	@$(UV_COMPILE) pyproject.toml -o requirements.txt
 	@$(UV_COMPILE) pyproject.toml publisher/pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	@$(UV_COMPILE) --group audit -o requirements-audit.txt
 
 clean: ## remove what was made here
-	@rm -rf .venv .airflow .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .airflow .audit .local sbom.json .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Every target with a description is a command, not a file.
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))

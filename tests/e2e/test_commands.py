@@ -34,15 +34,13 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left_running():
     """Whatever a command started has ended with it; another checkout's runs are not ours."""
+    ours = {str(BIN / name) for name in ("functions-framework", "model-copy")}
     before = {process.pid for process in psutil.process_iter()}
     yield
     left = [
-        process.cmdline()
-        for process in psutil.process_iter()
-        if process.pid not in before
-        and any(
-            str(BIN / name) in process.cmdline() for name in ("functions-framework", "model-copy")
-        )
+        process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if process.pid not in before and not ours.isdisjoint(process.info["cmdline"] or ())
     ]
     assert left == []
 

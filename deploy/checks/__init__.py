@@ -1,0 +1,1 @@
+"""What is in ``deploy/``, checked without Google and without Terraform: ``make check-deploy``."""
