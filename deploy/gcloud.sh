@@ -322,7 +322,7 @@ subscriptions() {
     --dead-letter-topic="$NAME-dead-letters" --max-delivery-attempts=100
   subscription ticks ticks /pubsub/ticks --ack-deadline=600 --message-retention-duration=10m
   subscription forwarded dead-letters /pubsub/dead-letters
-  subscription dead-letters dead-letters ''
+  subscription dead-letters dead-letters '' --ack-deadline=10
 }
 
 ticks() {

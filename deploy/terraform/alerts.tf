@@ -87,6 +87,36 @@ resource "google_monitoring_alert_policy" "silent" {
   }
 }
 
+# Ticks come, and yet what is due is not moved on: the worker says so itself.
+resource "google_monitoring_alert_policy" "late" {
+  project               = var.project
+  display_name          = "${var.name}: jobs are late, or put off again and again"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = var.alert_channels
+
+  conditions {
+    display_name = "due for more than three minutes, or put off for more than one"
+
+    condition_matched_log {
+      filter = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${var.name}-worker\" AND (jsonPayload.behind > 180 OR jsonPayload.message = \"put_off\")"
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+
+    notification_rate_limit {
+      period = "3600s"
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "`why` of a `put_off` line names what answers \"later\": Vertex AI, the store or a topic. See docs/operations.md."
+  }
+}
+
 resource "google_monitoring_alert_policy" "bugs" {
   project               = var.project
   display_name          = "${var.name}: an error was logged"

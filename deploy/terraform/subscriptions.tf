@@ -105,10 +105,11 @@ resource "google_pubsub_subscription" "forwarded" {
 
 # What `model-copy dead-letters` reads.
 resource "google_pubsub_subscription" "dead_letters" {
-  name                       = "${var.name}-dead-letters"
-  project                    = var.project
-  topic                      = google_pubsub_topic.dead_letters.id
-  ack_deadline_seconds       = 60
+  name    = "${var.name}-dead-letters"
+  project = var.project
+  topic   = google_pubsub_topic.dead_letters.id
+  # As short as may be: so long a letter is hidden whose reader is killed at once.
+  ack_deadline_seconds       = 10
   message_retention_duration = "2678400s"
 
   expiration_policy {
