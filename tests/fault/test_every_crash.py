@@ -237,7 +237,6 @@ PATHS = [
     Path("rejected", {"source_model_id": 7}, _nothing, ["rejected"], [0]),
     Path("cancelled", REQUEST, _nothing, ["cancelled|succeeded"], [0, 1], _cancel),
     Path("cancelled while unknown", REQUEST, _lost, ["cancelled|succeeded"], [0, 1], _cancel),
-    Path("replayed", REQUEST, _fails_once, ["failed|succeeded", "succeeded"], [1], _replay),
     Path("given up by Pub/Sub", REQUEST, _nothing, ["failed"], [0], forwarded=True),
     Path(
         "given up by Pub/Sub, and published again",
@@ -258,7 +257,6 @@ PATHS = [
         forwarded=True,
     ),
     Path("unreadable, given up by Pub/Sub", b"?", _nothing, ["rejected"], [0], forwarded=True),
-    Path("replayed and failed", REQUEST, _fails, ["failed", "failed"], [0], _replay),
     Path(
         "replayed while it runs and when it has succeeded",
         REQUEST,
