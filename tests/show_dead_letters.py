@@ -264,7 +264,7 @@ def _versions(stack: Stack, model: str) -> int:
 async def show_night() -> bool:
     with tempfile.TemporaryDirectory(prefix="show-letters-") as made:
         steps = await night(Path(made), each=20)
-    print(f"{'':44}  letters  models  in the backup  accounted for")
+    print(f"{'':60}  letters  models  in the backup  accounted for")
     for step in steps:
         print(
             f"{step.what:60}  {step.letters.total():7}  {step.models:6}  {step.in_backup:13}"

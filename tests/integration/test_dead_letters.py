@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,56 @@ async def test_a_topic_that_is_missing_loses_nothing(letters: Service, run: Run)
     assert code == 4
     assert "does not exist" in errors
     assert await kept(letters) == ["r-1"]
+
+
+async def test_a_topic_without_permission_loses_nothing(letters: Service, run: Run):
+    topic = f"{PROJECT}/topics/model-copy-requests"
+    viewer = {"bindings": [{"role": "roles/pubsub.viewer", "members": ["user:a@b.example"]}]}
+    await write(letters, "r-1")
+    await letters.publisher.set_iam_policy(request={"resource": topic, "policy": viewer})
+
+    code, _, errors = await dead(run, "replay", "--yes")
+
+    assert code == 4
+    assert f"Needed: roles/pubsub.publisher on {topic}" in errors
+    assert await kept(letters) == ["r-1"]
+
+
+async def test_what_is_not_told_in_time_is_summed_up_too(letters: Service, run: Run):
+    await write(letters, "r-1")
+    await write(letters, "r-2")
+
+    command = await run(["dead-letters", "replay", "--yes", "--wait", "--timeout", "2", *HERE])
+    request, _ = await letters.requests(2)
+    await letters.announce(request)
+    code, _ = await command.ends()
+
+    assert code == 3
+    assert "2 requests: 1 succeeded, 1 not told yet" in command.errors
+
+
+async def test_the_oldest_go_first_and_no_more_and_no_faster_than_told(
+    letters: Service, pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub.address)
+    for n in (3, 1, 2, 4):
+        await write(letters, f"r-{n}", dead_letter_at=f"2026-02-13T09:00:0{n}.000Z")
+    moments: list[float] = []
+
+    def replay() -> None:
+        with DeadLetters(project="team-models", quiet_seconds=0.3) as mine:
+            mine.replay(
+                Selection(limit=3),
+                per_second=10,
+                on_published=lambda _: moments.append(time.monotonic()),
+            )
+
+    await asyncio.to_thread(replay)
+
+    sent = [each.attributes["ce-id"] for each in await letters.requests(3)]
+    assert sent == ["r-1", "r-2", "r-3"]
+    assert moments[-1] - moments[0] >= 0.1
+    assert await kept(letters) == ["r-4"]
 
 
 async def test_the_outcomes_of_a_replay_are_followed(letters: Service, run: Run):

@@ -402,6 +402,25 @@ async def test_a_forwarded_letter_that_is_published_as_it_is_is_worked_on():
     assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
 
 
+async def test_a_forwarded_letter_that_was_mended_names_the_outcome_that_it_replaces():
+    world = World()
+    await world.deliveries.accept_forwarded(forwarded(request()))
+    mended = REQUEST | {"destination_model_id": "mended"}
+
+    without = await world.deliver(request(mended))
+    told = await world.deliver(request(mended, replay_of=world.replies[0]["id"]))
+    again = await world.deliver(request(mended, replay_of=world.replies[0]["id"]))
+    await world.pass_time(60)
+
+    assert [each.verdict for each in (without, told, again)] == [
+        "conflict",
+        "replayed",
+        "duplicate",
+    ]
+    assert world.replies[-1]["outcome"] == "succeeded"
+    assert world.replies[-1]["resource_name"].endswith("/mended")
+
+
 async def test_a_forwarded_message_that_nobody_can_read_is_told_too():
     world = World()
 

@@ -177,6 +177,15 @@ def test_what_pubsub_forwarded_names_no_outcome():
     assert sent(forwarded()).attributes == ASKED | {"ce-replays": "1"}
 
 
+def test_what_pubsub_forwarded_and_was_repaired_names_the_outcome_by_which_it_was_given_up():
+    """The same name as in the golden messages of this request."""
+    given_up = forwarded(**{"ce-id": "nightly-260213"})
+
+    replay = sent(given_up, changes=Changes({"source_model_id": "8"}))
+
+    assert replay.attributes["replay_of"] == f"{KEY}-1"
+
+
 def test_a_replay_that_pubsub_forwarded_still_names_its_outcome():
     assert sent(forwarded(replay_of="x-1")).attributes["replay_of"] == "x-1"
 

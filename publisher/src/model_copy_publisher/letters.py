@@ -103,6 +103,14 @@ class Letter:
         return self.attributes.get("outcome_id", "")
 
     @property
+    def given_up_as(self) -> str:
+        """The outcome by which the copier answers what Pub/Sub gave up: the request's first."""
+        if self.origin is not Origin.PUBSUB or not (self.request_id and self.request_source):
+            return ""
+        named = f"{self.request_source}\n{self.request_id}"
+        return f"{hashlib.sha256(named.encode()).hexdigest()[:32]}-1"
+
+    @property
     def was_rejected(self) -> bool:
         """True when it never became a job."""
         return "-rejected-" in self.outcome_id

@@ -127,7 +127,8 @@ def plan(
             return Left(letter=letter, reason=str(error))
         data = _written(letter, content)
     identity = _identity(letter)
-    attributes = _attributes(letter) | identity
+    repaired = data != letter.data
+    attributes = _attributes(letter, repaired=repaired) | identity
     if len(attributes) > MAX_ATTRIBUTES:
         return Left(letter=letter, reason=f"it would have {len(attributes)} attributes, over 100")
     if size_of(data, attributes) > MAX_BYTES - _FRAME_BYTES:
@@ -139,7 +140,7 @@ def plan(
         request_id=identity.get("ce-id", letter.request_id or ""),
         request_source=identity.get("ce-source", letter.request_source or DEFAULT_SOURCE),
         digest=digest_of(content),
-        repaired=data != letter.data,
+        repaired=repaired,
     )
 
 
@@ -184,7 +185,7 @@ def _why_left(letter: Letter, max_replays: int) -> str:
     return ""
 
 
-def _attributes(letter: Letter) -> dict[str, str]:
+def _attributes(letter: Letter, *, repaired: bool) -> dict[str, str]:
     kept = {
         name: value
         for name, value in letter.attributes.items()
@@ -196,6 +197,9 @@ def _attributes(letter: Letter) -> dict[str, str]:
     elif letter.origin is Origin.COPIER:
         # Of an earlier replay, whose outcome is no longer the present one.
         kept.pop("replay_of", None)
+    elif repaired and letter.given_up_as:
+        # As it was it may come again; with other content it must say what that is to replace.
+        kept.setdefault("replay_of", letter.given_up_as)
     # As ``ce-`` it does not count among the attributes that a request may have.
     return kept | {REPLAYS: str(letter.replays + 1)}
 

@@ -26,6 +26,8 @@ NAMES = (
     "tick_subscription",
     "forwarded_subscription",
     "dead_letter_subscription",
+    "audience",
+    "clock",
     "request_source",
     "credentials_file",
     "source_project",

@@ -43,6 +43,8 @@ def config() -> None:
 @option("--deadline-seconds", type=int)
 @option("--reply-tag")
 @option("--subscription")
+@option("--audience")
+@option("--clock")
 @pushes
 @dead_letters
 @option("--timeout", type=float, default=3600.0)
