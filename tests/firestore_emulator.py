@@ -32,7 +32,7 @@ def running_firestore(folder: Path) -> Iterator[str]:
     with log.open("wb") as out:
         emulator = subprocess.Popen(command(port), stdout=out, stderr=subprocess.STDOUT)
     try:
-        _wait_until_started(emulator, port, log)
+        _wait_until_started(emulator, log)
         yield f"127.0.0.1:{port}"
     finally:
         emulator.kill()
@@ -64,14 +64,9 @@ def _jar() -> Path:
     return jar
 
 
-def _wait_until_started(emulator: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def _wait_until_started(emulator: "subprocess.Popen[bytes]", log: Path) -> None:
     patience_ends = time.monotonic() + START_SECONDS
-    while True:
+    while b"is now running" not in log.read_bytes():
         assert emulator.poll() is None, log.read_text()
         assert time.monotonic() < patience_ends, log.read_text()
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
+        time.sleep(0.05)

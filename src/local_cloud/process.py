@@ -68,10 +68,14 @@ class Process:
         return asyncio.get_running_loop().time() - started
 
     async def kill(self) -> None:
-        """End all of its processes at once, as a crash would."""
+        """End all of its processes at once, as a crash would; return once the port is free."""
         assert self.running is not None
         os.killpg(self.running.pid, signal.SIGKILL)
         await self.running.wait()
+        # Its child may hold the port a moment longer than it lives.
+        async with asyncio.timeout(_STOP_SECONDS):
+            while await self._listens():  # noqa: ASYNC110  the kernel moves it
+                await asyncio.sleep(0.02)
 
     def freeze(self) -> None:
         """Stop all of its processes where they are, as Cloud Run may between requests."""

@@ -20,7 +20,7 @@ from model_copier.errors import (
     UnavailableError,
     UnreadableRecordError,
 )
-from model_copier.job import Failure, Original, State
+from model_copier.job import Failure, Job, Original, State
 from model_copier.ports import Wanted
 from model_copier.records import to_record
 from simulators import START, SimulatedStore
@@ -100,6 +100,29 @@ async def test_a_destination_is_free_when_its_holder_has_ended(store):
     taken = await store.save(holding(second))
 
     assert taken.destination == first.destination
+
+
+async def test_of_many_who_want_a_destination_at_once_one_gets_it(store):
+    waiting = [await store.create(job(key)) for key in "abcdefgh"]
+
+    tried = await asyncio.gather(
+        *(store.save(holding(each)) for each in waiting), return_exceptions=True
+    )
+
+    (held,) = (each for each in tried if isinstance(each, Job))
+    assert sum(isinstance(each, DestinationTakenError) for each in tried) == 7
+    assert [key for key in "abcdefgh" if (await store.get(key)).destination] == [held.key]
+
+
+async def test_who_never_held_a_destination_does_not_free_it(store):
+    held = await store.save(holding(await store.create(job("a"))))
+    second = await store.create(job("b"))
+    knowing = await store.save(replace(holding(second), holds_destination=False))
+    await store.save(knowing.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
+
+    with pytest.raises(DestinationTakenError):
+        await store.save(holding(await store.create(job("c"))))
+    assert (await store.get("a")).destination == held.destination
 
 
 async def test_due_jobs_come_longest_due_first_and_no_more_than_asked_for(store):

@@ -1,5 +1,6 @@
 """What Firestore alone promises: locks that heal, limits, what it costs, what is set up wrongly."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,10 +9,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api_core.exceptions import PermissionDenied
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from firestore_front import FirestoreFront
 from model_copier.adapters.firestore import FirestoreJobStore
 from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD, fields_of
+from model_copier.adapters.firestore_set_up import to_be_mended
 from model_copier.errors import DestinationTakenError, SetUpError, UnavailableError
 from model_copier.job import Original
 from model_copier.ports import Wanted
@@ -64,6 +68,19 @@ async def test_a_destination_whose_holder_knows_nothing_of_it_is_taken_over(stor
 
     with pytest.raises(DestinationTakenError):
         await store.save(holding(b))
+
+
+async def test_of_many_who_take_over_a_destination_one_gets_it(store):
+    waiting = [await store.create(job(key)) for key in "abcdefgh"]
+    destination = holding(waiting[0]).destination
+    await store._lock(destination).set({"destination": destination, "holder": "nobody"})
+
+    tried = await asyncio.gather(
+        *(store.save(holding(each)) for each in waiting), return_exceptions=True
+    )
+
+    assert sum(isinstance(each, DestinationTakenError) for each in tried) == 7
+    assert len([key for key in "abcdefgh" if (await store.get(key)).destination]) == 1
 
 
 async def test_a_destination_of_which_only_the_lock_was_written_is_still_its_own(store):
@@ -195,6 +212,15 @@ async def test_what_is_not_set_up_is_told_with_the_command_that_mends_it(
         await store.check()
 
     assert mended_by in told.value.mends
+
+
+def test_an_api_that_is_off_is_told_from_a_role_that_is_missing():
+    """Google's reason comes beside the message."""
+    off = ErrorInfo(reason="SERVICE_DISABLED", domain="googleapis.com")
+
+    told = to_be_mended(PermissionDenied("has not been used in project 7", error_info=off))
+
+    assert told.mends == "gcloud services enable firestore.googleapis.com --project=PROJECT"
 
 
 async def test_a_database_of_the_other_kind_is_told_by_a_read(store, front):

@@ -99,7 +99,7 @@ class FirestoreJobStore:
         return cls(client, place=place, clock=clock, call_seconds=call_seconds)
 
     async def close(self) -> None:
-        await self._client._firestore_api.transport.close()  # noqa: SLF001  its own waits for nothing
+        await self._client._firestore_api.transport.close()  # noqa: SLF001  its own knows HTTP only
 
     async def create(self, job: Job) -> Job:
         job = replace(job, version=1)
