@@ -172,7 +172,8 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
 
-        ended = run("up", "--pubsub-port", port, "--folder", str(tmp_path))
+        others = ("--pubsub-rest-port", "0", "--vertex-port", "0", "--vertex-rest-port", "0")
+        ended = run("up", "--pubsub-port", port, *others, "--folder", str(tmp_path))
 
     assert ended.returncode == 1
     assert port in ended.stderr
