@@ -53,8 +53,8 @@ class Evidence:
         return told
 
     def is_whole(self) -> bool:
-        """Tell whether everything that must be told has been."""
-        return not self.untold() and not self.unfollowed()
+        """Tell whether everything that must be told or kept has been seen."""
+        return not self.untold() and not self.unfollowed() and not self.unkept()
 
     def untold(self) -> list[Ask]:
         """What was asked for, and has no outcome yet."""
@@ -69,6 +69,16 @@ class Evidence:
             for outcome_id in self.replayed
             for key, _, number in [outcome_id.rpartition("-")]
             if all(outcome.get("attempt", 0) <= int(number) for outcome in told[keys.get(key, "")])
+        ]
+
+    def unkept(self) -> list[str]:
+        """Event ids of outcomes whose letter has not been pulled: it may be leased to nobody,
+        where a pull was given up just as it came."""
+        seen = {letter.attributes["outcome_id"] for letter in self.letters}
+        return [
+            event_id
+            for event_id, outcome in self.outcomes().items()
+            if outcome.get("dead_letter") and outcome["dead_letter"] not in seen
         ]
 
     def keys(self) -> dict[str, str]:
