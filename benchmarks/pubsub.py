@@ -24,8 +24,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from google.pubsub_v1.types import PubsubMessage, PushConfig, Subscription
 
-from pubsub_emulator import EmulatorMissingError
-from pubsub_emulator import command as emulator_command
+from emulators import PUBSUB, EmulatorMissingError
 
 STARTS = 5
 PUSHES = 5_000
@@ -151,13 +150,13 @@ def main() -> int:
     )
     our_seconds, our_rate = measured(our_command)
     try:
-        emulator_command(0)
+        PUBSUB.command(0)
     except EmulatorMissingError as error:
         print(f"start to first publish   {our_seconds:6.2f} s    (median of {STARTS})")
         print(f"pushes a second          {our_rate:6,.0f}      ({PUSHES:,} messages)")
         print(f"skipped: {error}")
         return 0
-    seconds, rate = measured(emulator_command)
+    seconds, rate = measured(PUBSUB.command)
     print(f"{'':24} {'ours':>9} {'emulator':>9} {'ratio':>7}")
     print(
         f"{'start to first publish':24} {our_seconds:7.2f} s {seconds:7.2f} s "

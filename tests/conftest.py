@@ -8,15 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 import stores
-from firestore_emulator import running_firestore
-from pubsub_emulator import EmulatorMissingError, running_emulator
+from emulators import FIRESTORE, PUBSUB, EmulatorMissingError
 
 
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of Google's Pub/Sub emulator, where this machine has it."""
     try:
-        with running_emulator(tmp_path_factory.mktemp("emulator")) as address:
+        with PUBSUB.running(tmp_path_factory.mktemp("emulator")) as address:
             yield address
     except EmulatorMissingError as error:
         pytest.skip(str(error))
@@ -45,7 +44,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def firestore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of Google's Firestore emulator; the test is skipped where it is not found."""
     try:
-        with running_firestore(tmp_path_factory.mktemp("firestore")) as address:
+        with FIRESTORE.running(tmp_path_factory.mktemp("firestore")) as address:
             yield address
     except EmulatorMissingError as error:
         pytest.skip(str(error))

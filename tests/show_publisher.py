@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import stores
+from emulators import PUBSUB, EmulatorMissingError
 from local_cloud.pubsub import PubSub
 from local_cloud.stack import LOCATION, SOURCE_MODEL, TARGET_PROJECT, Stack
-from pubsub_emulator import EmulatorMissingError, running_emulator
 
 SETTINGS = {
     "POLL_SECONDS": "0.2",
@@ -204,7 +204,7 @@ def main() -> int:
     good = asyncio.run(show(count, "the local Pub/Sub"))
     with tempfile.TemporaryDirectory(prefix="show-emulator-") as folder:
         try:
-            with running_emulator(Path(folder)) as address:
+            with PUBSUB.running(Path(folder)) as address:
                 good = asyncio.run(show(count, "Google's Pub/Sub emulator", address)) and good
         except EmulatorMissingError as error:
             print(f"\nnot shown: {error}")

@@ -35,7 +35,7 @@ from chaos.front import Front
 from chaos.verdict import Evidence, Message, violations
 from chaos.work import PARENTS, SOURCES, Ask, asks, cancel_of
 from chaos.workers import Workers
-from firestore_emulator import running_firestore
+from emulators import FIRESTORE, PUBSUB, EmulatorMissingError
 from local_cloud.process import ROOT
 from local_cloud.pubsub import Faults, PubSub, Rates
 from local_cloud.stack import LOCATION, SOURCE_PROJECT, TARGET_PROJECT
@@ -49,7 +49,6 @@ from local_cloud.topics import (
 )
 from local_cloud.vertex import Vertex
 from model.mutants import MUTANTS
-from pubsub_emulator import EmulatorMissingError, running_emulator
 
 # Short, so that a run takes minutes; what the engine promises depends on their order alone.
 SETTINGS = {
@@ -155,12 +154,12 @@ class Chaos:
         if self.broker == "local":
             await stack.enter_async_context(pubsub)
             return pubsub.address
-        return stack.enter_context(running_emulator(folder))
+        return stack.enter_context(PUBSUB.running(folder))
 
     def _start_store(self, stack: AsyncExitStack, folder: Path) -> dict[str, str]:
         if self.store == "sqlite":
             return {"STORE": f"sqlite:///{folder / 'jobs.db'}"}
-        emulator = stack.enter_context(running_firestore(folder))
+        emulator = stack.enter_context(FIRESTORE.running(folder))
         return {"STORE": "firestore://chaos/jobs", "FIRESTORE_EMULATOR_HOST": emulator}
 
     async def _start_vertex(self, stack: AsyncExitStack) -> Vertex:

@@ -3,7 +3,7 @@
 import pytest
 
 from chaos.run import Chaos
-from pubsub_emulator import EmulatorMissingError, command
+from emulators import PUBSUB, EmulatorMissingError
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -19,7 +19,7 @@ async def test_a_run_of_chaos_violates_nothing() -> None:
 
 async def test_nor_does_one_under_google_s_emulator() -> None:
     try:
-        command(0)
+        PUBSUB.command(0)
     except EmulatorMissingError as missing:
         pytest.skip(str(missing))
     chaos = Chaos(requests=30, seed=1, broker="google", patience_seconds=150)

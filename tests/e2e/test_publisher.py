@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from emulators import PUBSUB, EmulatorMissingError
 from local_cloud.stack import Stack
-from pubsub_emulator import EmulatorMissingError, running_emulator
 from show_publisher import killed_and_run_again, running_stack, start, watched
 
 COUNT = 60
@@ -29,7 +29,7 @@ async def cloud(
             yield stack
         return
     try:
-        with running_emulator(folder) as address:
+        with PUBSUB.running(folder) as address:
             async with running_stack(folder / "cloud", address) as stack:
                 yield stack
     except EmulatorMissingError as error:

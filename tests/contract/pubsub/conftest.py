@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from contract.pubsub.behaviours import departures
+from emulators import clear
 from local_cloud.pubsub import PubSub
 from pubsub_clients import PATIENCE_SECONDS, Clients, Served, serving
-from pubsub_emulator import clear
 from push_endpoint import Endpoint
 
 DEPARTURES = departures()
