@@ -34,7 +34,7 @@ test: .venv/installed ## every test
 
 # One test of the crashes takes more than a minute: every crash is a history of its own.
 test-firestore: .venv/installed ## what has a store, over Google's Firestore emulator in its place (a quarter of an hour)
-	@# In parts: each has an emulator of its own, which keeps all that it was ever given in memory.
+	@# In parts: each has an emulator of its own, which keeps in memory all that it was ever given.
 	@for part in "tests/contract/test_job_store*.py tests/unit/test_workflow.py tests/unit/test_ticks.py" \
 		tests/integration tests/e2e tests/fault; do \
 		$(BIN)/python -m pytest -q --store=firestore --timeout=600 $$part || exit; done

@@ -32,6 +32,7 @@ class Emulator:
     jars: str  # below gcloud's ``platform``; the last is the newest
     main: str = ""  # the class to start, where the jar names none
     says: bytes  # once it is there
+    heap: str = "256m"
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[str]:
@@ -62,7 +63,7 @@ class Emulator:
             raise EmulatorMissingError("Google's emulators need Java, which was not found")
         jar = str(self._jar())
         started = ["-cp", jar, self.main] if self.main else ["-jar", jar]
-        return [java, "-Xmx256m", *started, "--host=127.0.0.1", f"--port={port}"]
+        return [java, f"-Xmx{self.heap}", *started, "--host=127.0.0.1", f"--port={port}"]
 
     def _jar(self) -> Path:
         gcloud = shutil.which("gcloud")
@@ -92,6 +93,7 @@ FIRESTORE = Emulator(
     jars="cloud-firestore-emulator/cloud-firestore-emulator.jar",
     main="com.google.cloud.datastore.emulator.firestore.CloudFirestore",
     says=b"is now running",
+    heap="2g",  # it keeps all that it was ever given
 )
 
 
