@@ -14,6 +14,7 @@ import grpc
 from google.cloud.firestore_v1.types import (
     BatchGetDocumentsResponse,
     CommitRequest,
+    RunQueryRequest,
     RunQueryResponse,
 )
 
@@ -32,6 +33,8 @@ class FirestoreFront(grpc.GenericRpcHandler):
     billed: Counter[str] = field(default_factory=Counter)  # reads, writes, deletes
     answers_to_lose: int = 0  # of the next commits
     refusal: tuple[grpc.StatusCode, str] | None = None  # of every call
+    missing_index: str = ""  # a field: queries that ask it are refused, as by Firestore
+    asked: list[set[str]] = field(default_factory=list)  # the fields of each query
     address: str = ""
 
     async def __aenter__(self) -> Self:
@@ -82,6 +85,11 @@ class FirestoreFront(grpc.GenericRpcHandler):
 
     async def _stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
         await self._refuse(context)
+        if method == QUERY:
+            fields = _fields(RunQueryRequest.deserialize(request).structured_query)
+            self.asked.append(fields)
+            if self.missing_index in fields:
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "requires an index")
         call: Any = self._channel.unary_stream(method)
         documents = 0
         try:
@@ -97,3 +105,15 @@ class FirestoreFront(grpc.GenericRpcHandler):
     async def _refuse(self, context: Any) -> None:
         if self.refusal is not None:
             await context.abort(*self.refusal)
+
+
+def _fields(query: Any) -> set[str]:
+    """What a query filters and orders by: what an index must be there for."""
+    ordered = {order.field.field_path for order in query.order_by} - {"__name__"}
+    return ordered | _filtered(query.where)
+
+
+def _filtered(where: Any) -> set[str]:
+    if where.field_filter.field.field_path:
+        return {where.field_filter.field.field_path}
+    return {name for each in where.composite_filter.filters for name in _filtered(each)}

@@ -72,9 +72,9 @@ class Ticks:
         self._leader = lead
         self.workflow.stirred.set()  # whoever led until now sees that it no longer does
         try:
+            # First, since from its last look on a leader wakes to nobody.
+            await self.workflow.store.delete_expired(self.workflow.clock.now())
             await self._lead(lead)
-            if self._leader is lead:
-                await self.workflow.store.delete_expired(self.workflow.clock.now())
         except asyncio.CancelledError:
             for move in lead.moves:
                 move.cancel()

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import grpc
 import pytest
@@ -137,36 +136,39 @@ async def test_the_largest_job_fits_into_a_document(store):
     assert len(fields_of(largest)["record"].encode()) < MEBIBYTE * 0.9
 
 
-async def test_every_query_asks_one_indexed_field(store, monkeypatch):
+WANTED = Wanted(request_source="//ec2", accepted_from=START, accepted_before=LATEST)
+QUERIES: dict[str, Callable[[FirestoreJobStore], Awaitable[object]]] = {
+    "due": lambda store: store.due(START, LATEST, 10),
+    "next_due_at": lambda store: store.next_due_at(),
+    "with_traces": lambda store: store.with_traces(["model", "model@1"]),
+    "with_operation": lambda store: store.with_operation("42"),
+    "ended": lambda store: store.ended(["a"]),
+    "find": lambda store: store.find(WANTED, 10),
+    "check": lambda store: store.check(),
+}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_every_query_asks_one_indexed_field_and_names_it_when_the_index_is_missing(
+    store, front, query
+):
     """The emulator has every index; Firestore has those that Terraform makes."""
-    asked: list[tuple[str, Any]] = []
-    ask = store._ask
+    await QUERIES[query](store)
 
-    async def listening(index: str, query: Any) -> Any:
-        asked.append((index, query._to_protobuf()))
-        return await ask(index, query)
+    asked = [*front.asked]
+    assert asked
+    for fields in asked:
+        (front.missing_index,) = fields
+        assert front.missing_index in INDEXED
+        with pytest.raises(SetUpError, match="requires an index") as told:
+            await QUERIES[query](store)
+        assert f" fields update {front.missing_index} " in told.value.mends
 
-    monkeypatch.setattr(store, "_ask", listening)
-    wanted = Wanted(request_source="//ec2", accepted_from=START, accepted_before=LATEST)
 
-    await store.due(START, LATEST, 10)
-    await store.next_due_at()
-    await store.with_traces(["model", "model@1"])
-    await store.with_operation("42")
-    await store.ended(["a"])
-    await store.find(wanted, 10)
+async def test_a_store_that_is_ready_has_every_index(store, front):
     await store.check()
 
-    assert {index for index, _ in asked} == INDEXED.keys()
-    for index, query in asked:
-        fields = {order.field.field_path for order in query.order_by} - {"__name__"}
-        assert fields | _filtered(query.where) == {index}
-
-
-def _filtered(where: Any) -> set[str]:
-    if where.field_filter.field.field_path:
-        return {where.field_filter.field.field_path}
-    return {name for each in where.composite_filter.filters for name in _filtered(each)}
+    assert set.union(*front.asked) == INDEXED.keys()
 
 
 async def test_a_document_has_the_fields_that_are_indexed_and_no_empty_ones(store):

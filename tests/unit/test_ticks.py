@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -342,3 +342,27 @@ async def test_what_cannot_be_moved_is_tried_once_by_each_tick():
 
     assert await world.ticks.take(0) == tries
     assert tries <= IN_HAND + 1
+
+
+async def test_a_tick_that_comes_at_the_end_of_a_leader_is_not_lost():
+    """Whenever it comes, somebody follows the copy that it was sent for."""
+    world = World()
+    forget = world.store.delete_expired
+    late: list[asyncio.Task[int]] = []
+
+    async def forgetting(now: datetime) -> int:
+        if not late:  # a copy starts just now, and sends its tick
+            await world.deliver()
+            late.append(asyncio.create_task(world.ticks.take(30)))
+            await asyncio.sleep(0)
+        return await forget(now)
+
+    world.store.delete_expired = forgetting
+    first = asyncio.create_task(world.ticks.take(30))
+    await come(lambda: late)
+    await come(late[0].done)
+
+    assert not first.done(), "it follows the copy"
+    world.ticks.close()
+    async with asyncio.timeout(10):
+        await first
