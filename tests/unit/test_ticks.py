@@ -350,7 +350,7 @@ async def test_a_tick_that_comes_at_the_end_of_a_leader_is_not_lost():
     forget = world.store.delete_expired
     late: list[asyncio.Task[int]] = []
 
-    async def forgetting(now: datetime) -> int:
+    async def forgetting(now: datetime) -> Any:
         if not late:  # a copy starts just now, and sends its tick
             await world.deliver()
             late.append(asyncio.create_task(world.ticks.take(30)))
