@@ -82,6 +82,9 @@ class SimulatedStore:
     async def next_due_at(self) -> datetime | None:
         return min((job.due_at for job in self.jobs.values() if job.due_at), default=None)
 
+    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
+        return [job for job in self.jobs.values() if job.awaits == destination][:limit]
+
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         return [job for job in self.jobs.values() if job.trace in names]
 

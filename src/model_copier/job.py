@@ -15,7 +15,7 @@ from typing import Self
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
 from model_copier.history import MAX_DETAIL, Happened, Moment, with_moment
-from model_copier.registry import Operation
+from model_copier.registry import Operation, operation_number
 from model_copier.resource_names import ModelName
 from model_copier.timing import HARD_LIMIT_AFTER_DEADLINE, KEEP_AFTER_END, Timing
 
@@ -131,6 +131,13 @@ class Job:
         return str(self.target) if self.holds_destination else None
 
     @property
+    def awaits(self) -> str | None:
+        """The destination that another job held when this one wanted it."""
+        if self.state is not State.ACCEPTED or self.asked_at or self.holds_destination:
+            return None
+        return str(self.target) if self.target else None
+
+    @property
     def trace(self) -> str | None:
         """Where this job made a version, or may have made one: that version, or the model."""
         if self.state is State.SUCCEEDED and self.model_version and not self.already_existed:
@@ -140,7 +147,7 @@ class Job:
     @property
     def follows(self) -> str | None:
         """The number of the operation that is being followed."""
-        return self.operation.rpartition("/")[2] if self.state is State.COPYING else None
+        return operation_number(self.operation) if self.state is State.COPYING else None
 
     @property
     def outcome_id(self) -> str:

@@ -12,7 +12,7 @@ from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import RETRYABLE_OPERATION, Code
 from model_copier.failures import failure
 from model_copier.job import Failure, Job, State
-from model_copier.registry import CopyCall, Model, Operation
+from model_copier.registry import CopyCall, Model, Operation, operation_number
 from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
 
 
@@ -96,26 +96,32 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     """Judge an ask with an unknown outcome by what shows on the destination."""
     assert job.asked_at is not None
     assert job.source is not None
-    # Ours was sent within the lease; what began before or later, somebody else asked for.
-    sent_from = job.asked_at - timedelta(seconds=timing.max_skew)
-    sent_by = job.asked_at + timedelta(seconds=timing.lease + timing.max_skew)
+    answered = {operation_number(other.operation) for other in seen.neighbours}
+    unanswered = [o for o in seen.neighbours if _may_be_of(o, job) and not o.operation]
     made: dict[str | None, Operation] = {}
+    shared: set[str | None] = set()  # made by an operation of ours, or of another open ask
     made_by_others: set[str | None] = set()
     for operation in seen.operations or ():
-        at = operation.started_at or job.asked_at
-        if not operation.done and at >= sent_from:
+        if not operation.done and _began_since(job, operation, timing):
             return Running()
-        if operation.model and sent_from <= at <= sent_by:
-            made[operation.model.version] = operation
-        elif operation.model:
+        if operation.model is None:
+            continue
+        # What CopyModel answered to somebody else, or began at another time, is not ours.
+        number = operation_number(operation.name)
+        if number in answered or not _began_as_asked(job, operation, timing):
             made_by_others.add(operation.model.version)
+            continue
+        made[operation.model.version] = operation
+        if any(_began_as_asked(other, operation, timing) for other in unanswered):
+            shared.add(operation.model.version)
     new = [model for model in seen.new_to(job) if model.name.version not in made_by_others]
     proven = sorted(
         (model for model in new if job.source.is_origin(model.copy_of)),
         key=lambda model: int(model.name.version or 0),
     )
     claims = _claims(job, seen)
-    told = [v for v in proven if v.name.version in made and v.name.version not in claims]
+    ours = made.keys() - shared - claims.keys()
+    told = [model for model in proven if model.name.version in ours]
     if told:
         first = told[0]
         rest = tuple(model for model in proven if model is not first)
@@ -131,6 +137,21 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     # What just ended may not show yet; what shows may have been taken back a moment ago.
     hush = timedelta(seconds=timing.hush)
     return found if job.quiet_since and now > job.quiet_since + hush else Quiet()
+
+
+def _began_since(job: Job, operation: Operation, timing: Timing) -> bool:
+    """Tell whether this began no earlier than the job's ask, by clocks that may disagree."""
+    assert job.asked_at is not None
+    skew = timedelta(seconds=timing.max_skew)
+    return (operation.started_at or job.asked_at) >= job.asked_at - skew
+
+
+def _began_as_asked(job: Job, operation: Operation, timing: Timing) -> bool:
+    """Tell whether the job's ask may have begun this: it was sent within the lease, or never."""
+    assert job.asked_at is not None
+    latest = job.asked_at + timedelta(seconds=timing.lease + timing.max_skew)
+    began = operation.started_at or job.asked_at
+    return began <= latest and _began_since(job, operation, timing)
 
 
 def _settled_at(job: Job, seen: Seen, timing: Timing) -> datetime:

@@ -78,6 +78,11 @@ class JobStore(Protocol):
     async def next_due_at(self) -> datetime | None:
         """The earliest ``due_at`` of all, or None when no job has anything left to do."""
 
+    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
+        """Jobs that wait until ``destination`` is free; any of them, where they are more than
+        ``limit``.
+        """
+
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         """Jobs whose ``trace`` is one of these names."""
 

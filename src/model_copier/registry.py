@@ -30,6 +30,11 @@ class Operation:
     updated_at: datetime | None = None  # when done: the end
 
 
+def operation_number(name: str) -> str:
+    """What an operation's names have in common: a project may be spelled as id or number."""
+    return name.rpartition("/")[2]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyCall:
     """A CopyModel request: exactly one of ``model_id`` and ``parent_model`` is set."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from model_copier import failures
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
+from model_copier.registry import operation_number
 from model_copier.workflow import Workflow
 
 CONCURRENCY = 16  # calls to Google at a time
@@ -94,7 +95,7 @@ class Ticks:
         as it is, its schedule too.
         """
         flow, moved = self.workflow, 0
-        for job in await flow.store.with_operation(operation.rpartition("/")[2]):
+        for job in await flow.store.with_operation(operation_number(operation)):
             seen = await flow.looks.operation(job.operation)
             if seen is not None and seen.done:
                 with suppress(StaleJobError):  # moved on a moment ago

@@ -39,6 +39,8 @@ from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.timing import Timing
 
+# Of so many that wait for a destination, whoever came first is next: each is a read.
+WAITING_LOOKED_AT = 20
 TRIES_UNTIL_TROUBLE = 5  # a minute of backoffs: less is what outages are like
 
 
@@ -135,11 +137,25 @@ class Workflow:
             return  # the end of the lease brings it back
 
     async def _keep(self, job: Job) -> None:
-        """Save how the job stands now; an outcome is told at once."""
+        """Save how the job stands now; an outcome is told, and its destination handed on."""
         if not job.state.final:
             await self.store.save(job)
             return
-        await self._announce(await self.store.save(job.leased(self.clock.now(), self.timing)))
+        ended = await self.store.save(job.leased(self.clock.now(), self.timing))
+        if ended.target:
+            await self._hand_on(str(ended.target))
+        await self._announce(ended)
+
+    async def _hand_on(self, destination: str) -> None:
+        """Make due whoever waits longest. Should that fail, it looks by itself, only later."""
+        with suppress(StaleJobError, UnavailableError):
+            waiting = await self.store.awaiting(destination, WAITING_LOOKED_AT)
+            if not waiting:
+                return
+            first = min(waiting, key=lambda job: (job.attempt_at, job.key))
+            await self.store.save(first.waiting(self.clock.now(), 0))
+            self.stirred.set()
+            await self.topics.publish_tick()
 
     async def _wait(self, job: Job, since: datetime) -> None:
         """All is well, only not over: look again after a quarter of the time since then."""

@@ -170,6 +170,23 @@ async def test_a_job_is_found_by_the_trace_that_it_left(store):
     assert await found(f"{model}@1") == set()
 
 
+async def test_who_waits_for_a_destination_is_found(store):
+    await store.create(job("has no source yet"))
+    await store.create(holding(job("holds it")))
+    waits = await store.create(replace(holding(job("waits")), holds_destination=False))
+    other = await store.create(replace(holding(job("waits too")), holds_destination=False))
+    destination = str(waits.target)
+
+    assert {found.key for found in await store.awaiting(destination, 10)} == {waits.key, other.key}
+    assert len(await store.awaiting(destination, 1)) == 1
+    assert await store.awaiting(destination + "x", 10) == []
+
+    await store.save(waits.asked(START, ()))  # as one whose record was brought back may
+    await store.save(other.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
+
+    assert await store.awaiting(destination, 10) == []
+
+
 async def test_a_job_that_follows_an_operation_is_found_by_its_number(store):
     name = "projects/1/locations/us-central1/models/m/operations/42"
     asked = holding(job("copying")).asked(START, ())

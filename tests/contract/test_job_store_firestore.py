@@ -140,6 +140,7 @@ WANTED = Wanted(request_source="//ec2", accepted_from=START, accepted_before=LAT
 QUERIES: dict[str, Callable[[FirestoreJobStore], Awaitable[object]]] = {
     "due": lambda store: store.due(START, LATEST, 10),
     "next_due_at": lambda store: store.next_due_at(),
+    "awaiting": lambda store: store.awaiting("model", 10),
     "with_traces": lambda store: store.with_traces(["model", "model@1"]),
     "with_operation": lambda store: store.with_operation("42"),
     "ended": lambda store: store.ended(["a"]),
@@ -254,6 +255,7 @@ async def test_every_call_tells_an_outage(store, front, code):
         store.save(job()),
         store.due(START, LATEST, 10),
         store.next_due_at(),
+        store.awaiting("m", 10),
         store.with_traces(["m"]),
         store.with_operation("42"),
         store.ended(["a"]),

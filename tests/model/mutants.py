@@ -63,6 +63,18 @@ MUTANTS = (
         new="return None",
     ),
     Mutant(
+        name="a destination is not handed on",
+        file="workflow.py",
+        old="            if not waiting:\n",
+        new="            if waiting:\n",
+    ),
+    Mutant(
+        name="whoever came last is next",
+        file="workflow.py",
+        old="            first = min(waiting,",
+        new="            first = max(waiting,",
+    ),
+    Mutant(
         name="an unknown outcome counts as not started",
         file="workflow.py",
         old="                job.waiting(self.clock.now(), self.timing.backoff(0, self.jitter()))",
@@ -131,9 +143,21 @@ MUTANTS = (
         new="    claims: dict[str | None, Job] = {}",
     ),
     Mutant(
+        name="an operation that was answered to another is taken for ours",
+        file="plan.py",
+        old="        if number in answered or not _began",
+        new="        if not _began",
+    ),
+    Mutant(
+        name="an operation that another may have begun is taken for ours",
+        file="plan.py",
+        old="    ours = made.keys() - shared - claims.keys()",
+        new="    ours = made.keys() - claims.keys()",
+    ),
+    Mutant(
         name="a running operation is not waited for",
         file="plan.py",
-        old="if not operation.done and at >= sent_from:",
+        old="if not operation.done and _began_since(job, operation, timing):",
         new="if False:",
     ),
     Mutant(

@@ -431,6 +431,15 @@ class _StorePort:
         )
         return found
 
+    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "awaiting", lambda: _at_once(store.awaiting(destination, limit))
+        )
+        if found:
+            self.worker.cloud.note("rule: handed a destination on")
+        return found
+
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         store = self.worker.cloud.store
         found: Sequence[Job] = await self._read(

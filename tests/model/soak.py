@@ -62,6 +62,7 @@ VERDICTS = (
 # Rules that no save shows, noted where they strike.
 OTHER_DECISIONS = (
     "waited for the destination",
+    "handed a destination on",
     "too late in the lease to ask",
     "a decision that lost was dropped",
     "cancel asked for",

@@ -267,10 +267,30 @@ def test_two_open_asks_for_one_source_cannot_be_told_apart_by_a_version(state: S
 
 def test_an_operation_of_our_time_tells_two_open_asks_apart():
     ours = operation(done=True, made=2)
+    before = neighbour(asked_at=START - timedelta(seconds=TIMING.lease + 2 * TIMING.max_skew))
 
-    came = came_of(asked("1"), [ours], [version(1), version(2)], SOON, neighbour())
+    came = came_of(asked("1"), [ours], [version(1), version(2)], SOON, before)
 
     assert came == Made(model=version(2), operation=ours, others=())
+
+
+def test_an_operation_that_two_open_asks_may_have_begun_is_told_to_neither():
+    """The other was given up right after it had asked."""
+    someones = operation(done=True, made=2)
+    before = neighbour(asked_at=START - timedelta(seconds=TIMING.lease), state=State.FAILED)
+
+    for now in (SOON, AFTER_BUDGET):
+        came = came_of(asked("1"), [someones], [version(1), version(2)], now, before)
+        assert isinstance(came, Unclear)
+
+
+def test_an_operation_that_was_answered_to_another_request_is_not_ours():
+    """That one was given up while its copy ran, and ours was asked for within the skew."""
+    theirs = operation(done=True, made=2)
+    before = neighbour(state=State.FAILED, operation=f"projects/1/{theirs.name}")
+    versions = [version(1), version(2)]
+
+    assert nothing_came_of(asked("1"), [theirs], versions, AFTER_GRACE, before)
 
 
 def test_an_open_ask_for_another_source_is_told_apart_by_its_proof():

@@ -270,6 +270,46 @@ async def test_two_requests_for_one_destination_copy_one_after_the_other():
     assert world.copies == 1
 
 
+async def test_a_destination_is_handed_on_at_once_to_whoever_came_first():
+    world = World()
+    world.models.add(PARENT)
+    world.models.copy_seconds = 60
+    version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
+    await world.deliver(request(version, request_id="first"))
+    for name, at in (("third", 58), ("second", 57)):  # by the time, not as the store has them
+        world.clock.advance(at - world.clock.monotonic())
+        await world.deliver(request(version, request_id=name))
+
+    for running in ("first", "second", "third"):
+        jobs = {job.request_id: job for job in world.store.jobs.values()}
+        copying = [job.request_id for job in jobs.values() if job.state is State.COPYING]
+        assert copying == [running]
+        world.clock.advance(60)
+        for waiting in jobs.values():  # they have just looked, each for itself
+            if waiting.awaits:
+                await world.store.save(waiting.waiting(world.clock.now(), 5))
+        await world.ticks.nudge(jobs[running].operation)
+        await world.ticks.take(0)
+
+    assert [reply["request_id"] for reply in world.replies] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("away", ["store.awaiting", "topics.publish_tick"])
+async def test_who_waits_looks_by_itself_where_nothing_can_be_handed_on(away: str):
+    world = World()
+    await world.deliver(request(request_id="first"))
+    await world.deliver(request(request_id="second"))
+    port, _, method = away.partition(".")
+
+    async def unavailable(*_anything: object) -> None:
+        raise UnavailableError(f"{away} is away")
+
+    setattr(getattr(world, port), method, unavailable)
+    await world.pass_time(300)
+
+    assert [reply["request_id"] for reply in world.replies] == ["first", "second"]
+
+
 async def test_a_destination_that_holds_another_model_is_refused():
     world = World()
     world.models.add(TARGET)

@@ -41,6 +41,7 @@ from model_copier.adapters.firestore_documents import (
     COLLECTIONS,
     TTL_FIELD,
     Place,
+    awaits_mark,
     ended_mark,
     fields_of,
     listed_between,
@@ -163,6 +164,11 @@ class FirestoreJobStore:
         async with self._calling():
             found = await self._ask("due_at", query)
         return found[0].get("due_at") if found else None
+
+    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
+        query = _with_marks(self._jobs, [awaits_mark(destination)]).limit(limit)
+        async with self._calling():
+            return [*readable(self._records(await self._ask("marks", query)))]
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         # Not only what is readable: an ask that is overlooked may be made twice.

@@ -52,6 +52,7 @@ class Place:
 def fields_of(job: Job) -> dict[str, Any]:
     """None: the document has no such field."""
     marks = [
+        *([awaits_mark(job.awaits)] if job.awaits else ()),
         *([trace_mark(job.trace)] if job.trace else ()),
         *([operation_mark(job.follows)] if job.follows else ()),
         *([ended_mark(job.key)] if job.state.final else ()),
@@ -66,6 +67,10 @@ def fields_of(job: Job) -> dict[str, Any]:
         TTL_FIELD: job.expires_at,
         "record": to_record(job).decode(),
     }
+
+
+def awaits_mark(destination: str) -> str:
+    return f"awaits {destination}"
 
 
 def trace_mark(name: str) -> str:

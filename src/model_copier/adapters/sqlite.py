@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_destination ON jobs (destination)
     WHERE destination IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_awaiting ON jobs (target)
+    WHERE state = 'ACCEPTED' AND destination IS NULL AND trace IS NULL;
 CREATE INDEX IF NOT EXISTS jobs_trace ON jobs (trace) WHERE trace IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_operation ON jobs (operation) WHERE operation IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
@@ -67,6 +69,11 @@ UPDATE jobs SET version = ?, due_at = ?, destination = ?, trace = ?, operation =
 """
 _DUE = """
 SELECT record FROM jobs WHERE due_at IS NOT NULL AND (due_at <= ? OR due_at > ?) ORDER BY due_at
+"""
+# Those whose `awaits` is set.
+_AWAITING = """
+SELECT record FROM jobs WHERE target = ? AND state = 'ACCEPTED' AND destination IS NULL
+    AND trace IS NULL LIMIT ?
 """
 _FIND = """
 SELECT record FROM jobs WHERE request_source = :request_source
@@ -153,6 +160,10 @@ class SqliteJobStore:
         found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
         earliest = found[0][0]
         return None if earliest is None else datetime.fromtimestamp(earliest, UTC)
+
+    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
+        found = await self._read(_AWAITING, (destination, limit))
+        return list(readable(row[0] for row in found))
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         wanted = ", ".join("?" * len(names))
