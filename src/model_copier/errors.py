@@ -55,6 +55,7 @@ RETRYABLE_OPERATION = frozenset(
         Code.RESOURCE_EXHAUSTED,
         Code.UNAVAILABLE,
         Code.ABORTED,
+        Code.ALREADY_EXISTS,  # it was there, and did not show: the next attempt sees it
         Code.INTERNAL,
         Code.DEADLINE_EXCEEDED,
         Code.UNKNOWN,

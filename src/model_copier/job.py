@@ -85,6 +85,7 @@ class Job:
     # The only clock of a job: nobody takes it up before. None: nothing is left to do.
     due_at: datetime | None
     tries: int = 0  # of the present step, without success
+    bugs: int = 0  # that it met since it last moved on
     attempt: int = 1  # number of the outcome that is being worked on
     attempt_at: datetime  # when work on it began: at acceptance, or at the replay
     copy_attempts: int = 0  # how often Vertex AI was asked, for this outcome
@@ -196,9 +197,13 @@ class Job:
         """Nothing came of this step: try it again later."""
         return replace(self, due_at=now + timedelta(seconds=seconds), tries=self.tries + 1)
 
+    def stumbled(self, now: datetime, seconds: float) -> Self:
+        """This step met a bug of ours: try it again later, not for ever."""
+        return replace(self.snoozed(now, seconds), bugs=self.bugs + 1)
+
     def waiting(self, now: datetime, seconds: float) -> Self:
         """All is well, only not over: look again later."""
-        return replace(self, due_at=now + timedelta(seconds=seconds), tries=0)
+        return replace(self, due_at=now + timedelta(seconds=seconds), tries=0, bugs=0)
 
     def seen(self) -> Self:
         """Something shows that is, or may be, what was asked for."""
@@ -252,7 +257,13 @@ class Job:
             known_versions=(),
             operation="",
             copy_started_at=None,
+            copy_ended_at=None,
         )
+
+    def came_to_nothing(self, ended_at: datetime) -> Self:
+        """The operation ended without a copy, then; what it left behind may still show."""
+        assert self.state is State.COPYING
+        return replace(self, copy_ended_at=ended_at)
 
     def with_nothing_made(self) -> Self:
         """The operation ended without a copy; it stays named, for the reply."""

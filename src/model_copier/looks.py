@@ -70,6 +70,7 @@ class Looks:
         except RefusedError as error:
             raise UnavailableError(str(error)) from error
         numbers = {model.name.version for model in versions} - {*job.known_versions}
+        numbers |= {operation.model.version for operation in operations or () if operation.model}
         names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
         left_traces = await self.store.with_traces(names)
         return Seen(

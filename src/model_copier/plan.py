@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import RETRYABLE_OPERATION, Code
-from model_copier.failures import failure
+from model_copier.failures import bug, failure
 from model_copier.job import Failure, Job, State
 from model_copier.registry import CopyCall, Model, Operation, operation_number
 from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
@@ -86,10 +86,7 @@ class Seen:
 
     operations: Sequence[Operation] | None  # None: they cannot be listed
     versions: Sequence[Model]
-    neighbours: Sequence[Job]  # others that left a trace on the destination or a new version
-
-    def new_to(self, job: Job) -> list[Model]:
-        return [model for model in self.versions if model.name.version not in job.known_versions]
+    neighbours: Sequence[Job]  # others that left a trace on the destination or a version of it
 
 
 def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
@@ -101,31 +98,38 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     made: dict[str | None, Operation] = {}
     shared: set[str | None] = set()  # made by an operation of ours, or of another open ask
     made_by_others: set[str | None] = set()
+    others_run = False
     for operation in seen.operations or ():
+        is_anothers = operation_number(operation.name) in answered
         if not operation.done and _began_since(job, operation, timing):
-            return Running()
+            if not is_anothers:
+                return Running()
+            others_run = True
         if operation.model is None:
             continue
         # What CopyModel answered to somebody else, or began at another time, is not ours.
-        number = operation_number(operation.name)
-        if number in answered or not _began_as_asked(job, operation, timing):
+        if is_anothers or not _began_as_asked(job, operation, timing):
             made_by_others.add(operation.model.version)
             continue
         made[operation.model.version] = operation
         if any(_began_as_asked(other, operation, timing) for other in unanswered):
             shared.add(operation.model.version)
-    new = [model for model in seen.new_to(job) if model.name.version not in made_by_others]
+    claims = _claims(job, seen)
+    ours = made.keys() - shared - claims.keys()
+    # The number of a version that was taken back is used again: what we made is new all the same.
+    old = ({*job.known_versions} | made_by_others) - ours
+    new = [model for model in seen.versions if model.name.version not in old]
     proven = sorted(
         (model for model in new if job.source.is_origin(model.copy_of)),
         key=lambda model: int(model.name.version or 0),
     )
-    claims = _claims(job, seen)
-    ours = made.keys() - shared - claims.keys()
     told = [model for model in proven if model.name.version in ours]
     if told:
         first = told[0]
         rest = tuple(model for model in proven if model is not first)
         return Made(model=first, operation=made[first.name.version], others=rest)
+    if others_run:
+        return Running()
     shown = {model.name.version for model in seen.versions}
     if now <= _settled_at(job, seen, timing) or not made.keys() <= shown:
         return Unclear()
@@ -223,13 +227,21 @@ def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing)
 
 def given_up(job: Job, why: str, now: datetime, timing: Timing) -> Job:
     """Answer a request whose time is over, without pretending to know what came of it."""
-    if job.operation:
-        known = f"what came of operation {job.operation} is unknown"
-    else:
-        known = "whether a copy was made is unknown" if job.asked_at else "nothing was made"
     failure = Failure(
         code=Code.DEADLINE_EXCEEDED,
-        message=f"the copy did not end in {job.budget_seconds(timing):g} s: {why}; {known}",
+        message=f"the copy did not end in {job.budget_seconds(timing):g} s: {why}; {_known(job)}",
         hint=f"look at {job.target} before you ask again" if job.asked_at else "",
     )
     return job.failed(now, failure)
+
+
+def stopped(job: Job, error: Exception, now: datetime) -> Job:
+    """Answer a request that meets a bug again and again."""
+    failure = bug(error)
+    return job.failed(now, replace(failure, message=f"{failure.message}; {_known(job)}"))
+
+
+def _known(job: Job) -> str:
+    if job.asked_at and job.operation:
+        return f"what came of operation {job.operation} is unknown"
+    return "whether a copy was made is unknown" if job.asked_at else "nothing was made"

@@ -16,9 +16,9 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from model_copier import failures
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
+from model_copier.plan import stopped
 from model_copier.registry import operation_number
 from model_copier.workflow import Workflow
 
@@ -158,11 +158,11 @@ class Ticks:
             if newest is None:
                 return
             now = flow.clock.now()
-            if newest.state.final or newest.tries + 1 < BUGS_UNTIL_FAILED:
+            if newest.state.final or newest.bugs + 1 < BUGS_UNTIL_FAILED:
                 wait = flow.timing.backoff(newest.tries, flow.jitter())
-                await flow.store.save(newest.snoozed(now, wait))
+                await flow.store.save(newest.stumbled(now, wait))
             else:
-                await flow.store.save(newest.failed(now, failures.bug(bug)))
+                await flow.keep(stopped(newest, bug, now))
 
     async def _rest(self, seconds: float) -> None:
         """Wait, unless stirred: by a copy just started, another tick, room, or the end."""

@@ -71,10 +71,6 @@ class Timing:
         wait = min(self.backoff_shortest * 2.0 ** min(tries, 20), self.backoff_longest)
         return wait * (1 + jitter / 10)
 
-    def next_attempt(self, tries: int, jitter: float) -> float:
-        """Wait until what a failed copy left behind is seen as what it is."""
-        return max(self.visible, self.backoff(tries, jitter))
-
     @property
     def start_burst(self) -> float:
         """So many copies start at once where none did lately; the others keep their distance."""

@@ -127,7 +127,7 @@ class Workflow:
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
             if not newest.state.final and newest.is_hopeless(now, self.timing):
-                await self._keep(given_up(newest, str(error), now, self.timing))
+                await self.keep(given_up(newest, str(error), now, self.timing))
             else:
                 if newest.tries >= TRIES_UNTIL_TROUBLE:
                     self.on_trouble(newest, str(error))
@@ -136,15 +136,15 @@ class Workflow:
         except (StaleJobError, UnavailableError):
             return  # the end of the lease brings it back
 
-    async def _keep(self, job: Job) -> None:
+    async def keep(self, job: Job) -> None:
         """Save how the job stands now; an outcome is told, and its destination handed on."""
         if not job.state.final:
             await self.store.save(job)
             return
         ended = await self.store.save(job.leased(self.clock.now(), self.timing))
+        await self._announce(ended)
         if ended.target:
             await self._hand_on(str(ended.target))
-        await self._announce(ended)
 
     async def _hand_on(self, destination: str) -> None:
         """Make due whoever waits longest. Should that fail, it looks by itself, only later."""
@@ -169,12 +169,12 @@ class Workflow:
         """Find the source, take the destination, see what to ask; then ask, when it is our turn."""
         now = self.clock.now()
         if job.cancel_requested:
-            await self._keep(job.cancelled(now))
+            await self.keep(job.cancelled(now))
             return
         # Its time runs from the first ask; waiting for the destination before costs nothing.
         if job.first_asked_at and job.is_hopeless(now, self.timing):
             why = f"asked for {job.copy_attempts} times, it never started"
-            await self._keep(given_up(job, why, now, self.timing))
+            await self.keep(given_up(job, why, now, self.timing))
             return
         if not job.holds_destination:
             await self._prepare(job)
@@ -190,7 +190,7 @@ class Workflow:
             return
         match plan(job.request, job.source, versions):
             case Failure() as failure:
-                await self._keep(job.failed(self.clock.now(), failure))
+                await self.keep(job.failed(self.clock.now(), failure))
             case Model() as there:
                 await self._leave(job, there)
             case CopyCall() as call:
@@ -204,7 +204,7 @@ class Workflow:
         if await self.looks.somebody_copies_to(job.target):
             await self._wait(job, job.attempt_at)  # that may fail yet
             return
-        await self._keep(
+        await self.keep(
             job.succeeded(
                 self.clock.now(),
                 model_version=there.name.version or "",
@@ -219,7 +219,7 @@ class Workflow:
             source = job.source or await self.looks.source(job.request.source)
         except RefusedError as error:
             failure = failures.source_failure(error.code, error.message, job.request)
-            await self._keep(job.failed(self.clock.now(), failure))
+            await self.keep(job.failed(self.clock.now(), failure))
             return
         job = job.with_source(source)
         try:
@@ -305,16 +305,32 @@ class Workflow:
         elif operation.code is None:
             await self._finish(job, operation)
         else:
-            after = after_failure(job, operation, now, self.timing)
-            if not after.state.final:
-                after = after.snoozed(now, self.timing.next_attempt(job.tries, self.jitter()))
-            await self._keep(after)
+            await self._give_way(job, operation, now)
+
+    async def _give_way(self, job: Job, operation: Operation, now: datetime) -> None:
+        """It came to nothing. Keep the destination until what it left shows as what it is.
+
+        The next one there, or the next attempt, would else take a version that is about to be
+        taken back for one that was there before, and miss its own, which gets that number.
+        """
+        job = job.came_to_nothing(job.copy_ended_at or operation.updated_at or now)
+        assert job.copy_ended_at is not None
+        left = self.timing.hush - (now - job.copy_ended_at).total_seconds()
+        if left > 0:
+            await self.store.save(job.waiting(now, left))
+            return
+        after = after_failure(job, operation, now, self.timing)
+        if not after.state.final:
+            after = after.snoozed(now, self.timing.backoff(job.tries, self.jitter()))
+        await self.keep(after)
 
     async def _watch(self, job: Job, now: datetime) -> None:
         """The copy still runs: look again later, and see that it ends when its time is over."""
         if job.is_hopeless(now, self.timing):
+            # Where CopyModel's answer was lost, nothing was surely ours to cancel.
             why = "a cancel was asked for and did not come through"
-            await self._keep(given_up(job, why, now, self.timing))
+            why = why if job.operation else "something still runs there"
+            await self.keep(given_up(job, why, now, self.timing))
             return
         # Only what CopyModel answered to us is surely ours to cancel.
         if job.operation and (job.cancel_requested or now > job.deadline(self.timing)):
@@ -325,7 +341,7 @@ class Workflow:
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""
         found = await self.looks.copy(job, operation)
-        await self._keep(
+        await self.keep(
             job.succeeded(
                 self.clock.now(),
                 model_version=found.version,
@@ -341,7 +357,7 @@ class Workflow:
         found = what_came_of(job, await self.looks.destination(job), now, self.timing)
         match found:
             case Made():
-                await self._keep(
+                await self.keep(
                     job.succeeded(
                         self.clock.now(),
                         model_version=found.model.name.version or "",
@@ -359,7 +375,7 @@ class Workflow:
                 await self._watch(job, now)
             case Unclear() if job.is_hopeless(now, self.timing):
                 why = "no trace of it could be proven"
-                await self._keep(given_up(job, why, now, self.timing))
+                await self.keep(given_up(job, why, now, self.timing))
             case Unclear():
                 await self._wait(job.seen(), job.asked_at or now)
 
@@ -378,4 +394,4 @@ class Workflow:
 
     async def _fail(self, job: Job, code: Code, message: str) -> None:
         failure = failures.failure(code, message, job.request, job.source)
-        await self._keep(job.failed(self.clock.now(), failure))
+        await self.keep(job.failed(self.clock.now(), failure))

@@ -23,7 +23,7 @@ from world import World
 
 FOLDER = Path(__file__).parent / "messages"
 # Long enough for a copy and its reply in the simulated world.
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 150  # a copy, and as long as what came to nothing may still show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

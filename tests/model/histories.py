@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 from local_cloud.vertex_dialects import DIALECTS
+from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import Dialect
 from model.invariants import Witness
 from model.perils import Cloud, CrashError, Gate, Worker
@@ -93,6 +94,8 @@ class History:
     published: dict[str, set[bytes]] = field(default_factory=dict)  # contents by request id
     valid: set[str] = field(default_factory=set)  # requests that must become jobs
     messages: int = 0
+    # Where all of them go, if that is one place.
+    destination: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rng = Random(self.seed)
@@ -139,7 +142,14 @@ class History:
 
     def requests(self) -> list[Received]:
         made = []
-        for number in range(self.rng.randint(1, 4)):
+        most = 4
+        if self.rng.random() < 0.2:
+            # Many for one destination, which is handed on from each to the next.
+            most = 9
+            self.destination = self.rng.choice(
+                [{"destination_parent_model": PARENT_ID}, {"destination_model_id": "target-a"}]
+            )
+        for number in range(self.rng.randint(1, most)):
             request_id = f"r{number}"
             received = self.message(self.content(), request_id)
             if self.rng.random() < 0.05:
@@ -156,12 +166,14 @@ class History:
         if rng.random() < 0.04:
             data["source_model_id"] = "9"
         way = rng.random()
-        if way < 0.45:
+        if self.destination:
+            data |= self.destination
+        elif way < 0.45:
             data["destination_parent_model"] = PARENT_ID
         elif way < 0.9:
             data["destination_model_id"] = rng.choice(["target-a", "target-b"])
-            if rng.random() < 0.5:
-                data["if_exists"] = rng.choice(["fail", "skip", "new_version"])
+        if "destination_model_id" in data and rng.random() < 0.5:
+            data["if_exists"] = rng.choice(["fail", "skip", "new_version"])
         if "copy never ends in time" in self.cloud.odds or rng.random() < 0.3:
             data["deadline_seconds"] = rng.choice([60, 300, 1000])
         return data
@@ -479,6 +491,14 @@ def random_dialect(rng: Random) -> tuple[str, Dialect]:
     """One of the named ones, or two of them at once: a name that was spoken, and the mixture."""
     if rng.random() < 0.4:
         return "default", DIALECTS["default"]
+    if rng.random() < 0.2:
+        # What shows early, and is taken back, may be read for as long as we assume.
+        return "stale-reads", Dialect(
+            stale_seconds=rng.choice([15.0, 30.0, 50.0]),
+            model_after_seconds=rng.choice([None, 0.0, 10.0]),
+            existing_id=rng.choice([VertexCode.ALREADY_EXISTS, None]),
+            unimplemented=frozenset({"ListOperations"} if rng.random() < 0.2 else ()),
+        )
     spoken, other = rng.choice(list(DIALECTS)), rng.choice(list(DIALECTS))
     dialect = DIALECTS[spoken]
     if rng.random() < 0.5:

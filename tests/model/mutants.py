@@ -114,8 +114,8 @@ MUTANTS = (
     Mutant(
         name="a job that is given up says that nothing was made",
         file="plan.py",
-        old='known = "whether a copy was made is unknown" if job.asked_at else "nothing was made"',
-        new='known = "nothing was made"',
+        old='return "whether a copy was made is unknown" if job.asked_at else "nothing was made"',
+        new='return "nothing was made"',
     ),
     Mutant(
         name="an operation that is forgotten counts as failed",
@@ -185,10 +185,22 @@ MUTANTS = (
         new="    if False:\n",
     ),
     Mutant(
-        name="the next attempt does not wait for stale reads",
-        file="timing.py",
-        old="        return max(self.visible, self.backoff(tries, jitter))",
-        new="        return self.backoff(tries, jitter)",
+        name="a destination is left before what came to nothing is gone",
+        file="workflow.py",
+        old="        if left > 0:\n",
+        new="        if False:\n",
+    ),
+    Mutant(
+        name="a number that was there before is never ours",
+        file="plan.py",
+        old="    old = ({*job.known_versions} | made_by_others) - ours",
+        new="    old = {*job.known_versions} | made_by_others",
+    ),
+    Mutant(
+        name="what an operation made is not asked for among the traces",
+        file="looks.py",
+        old="        numbers |= {operation.model.version for operation in operations or () if operation.model}\n",
+        new="",
     ),
     Mutant(
         name="a model that somebody is still copying counts as there",
@@ -201,7 +213,7 @@ MUTANTS = (
         file="workflow.py",
         old="        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)",
         new="        if job.cancel_requested:\n"
-        "            await self._keep(job.with_nothing_made().cancelled(now))\n"
+        "            await self.keep(job.with_nothing_made().cancelled(now))\n"
         "            return\n"
         "        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)",
     ),

@@ -1,12 +1,14 @@
 """What comes after the first request: cancel, status, replay, and what Pub/Sub gave up."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from model_copier.errors import Code
+from model_copier.errors import Code, UnavailableError
 from model_copier.job import Job, State
 from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
+from model_copier.registry import Operation
 from simulators import SimulatedStore
 from world import PARENT, REQUEST, World, request
 
@@ -38,7 +40,7 @@ async def test_a_running_copy_is_cancelled_and_told_so():
     await world.deliver()
 
     await world.deliver(about(CANCEL_REQUESTED))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     (reply,) = world.replies
     assert reply["outcome"] == "cancelled"
@@ -50,7 +52,7 @@ async def test_a_running_copy_is_cancelled_and_told_so():
 async def test_a_copy_that_ended_first_is_told_as_it_ended():
     world = World()
     await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     told = await world.deliver(about(CANCEL_REQUESTED))
 
@@ -146,7 +148,7 @@ async def failed_world() -> World:
     world = World()
     world.models.dooms = [Code.PERMISSION_DENIED]
     await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
     return world
 
 
@@ -154,7 +156,7 @@ async def test_a_replayed_letter_brings_a_second_outcome_with_the_next_number():
     world = await failed_world()
 
     told = await world.deliver(replay_of(world.topics.letters[0]))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert told.verdict == "replayed"
     first, second = world.replies
@@ -170,7 +172,7 @@ async def test_a_letter_replayed_twice_is_applied_once():
 
     await world.deliver(replay)
     await world.deliver(replay)
-    await world.pass_time(60)
+    await world.pass_time(150)
     again = await world.deliver(replay)
 
     assert again.verdict == "announced_again"
@@ -197,7 +199,7 @@ async def test_of_two_replays_at_once_with_different_repairs_the_second_is_told_
     repaired = REQUEST | {"destination_model_id": "mended"}
 
     told = await world.deliver(replay_of(letter, repaired))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert told.verdict == "conflict"
     assert [reply["outcome"] for reply in world.replies] == ["failed", "rejected", "succeeded"]
@@ -212,7 +214,7 @@ async def test_a_quick_replay_swallows_no_outcome():
     world.topics.replies.clear()
 
     await world.deliver(replay_of(world.topics.letters[0]))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert [reply["attempt"] for reply in world.replies] == [1, 2]
 
@@ -222,7 +224,7 @@ async def test_an_old_letter_after_a_new_failure_only_asks_for_the_newest_outcom
     world.models.dooms = [Code.PERMISSION_DENIED]
     old = world.topics.letters[0]
     await world.deliver(replay_of(old))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     told = await world.deliver(replay_of(old))
 
@@ -240,7 +242,7 @@ async def test_a_letter_that_outlived_its_record_is_applied_once_and_numbered_on
 
     for _ in range(2):
         await world.deliver(replay_of(letter))
-        await world.pass_time(60)
+        await world.pass_time(150)
 
     assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
     assert len({reply["id"] for reply in world.replies}) == 2
@@ -276,7 +278,7 @@ async def test_repaired_content_replaces_the_request_of_a_failed_job():
     repaired = REQUEST | {"destination_model_id": "mended"}
 
     await world.deliver(replay_of(world.topics.letters[0], repaired))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     reply = world.replies[-1]
     assert reply["outcome"] == "succeeded"
@@ -299,7 +301,7 @@ async def test_a_replay_of_an_unknown_outcome_looks_before_it_asks():
     world.clock.advance(5000)
 
     await world.deliver(replay_of(world.topics.letters[0], REQUEST | {"deadline_seconds": 60}))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
     assert world.models.copies_asked == 1
@@ -324,7 +326,7 @@ async def test_a_replay_does_not_add_a_second_version_when_the_first_came_late()
     world.clock.advance(5000)
 
     await world.deliver(replay_of(world.topics.letters[0], content))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
     assert len(world.models.versions(PARENT)) == 2
@@ -349,7 +351,7 @@ async def test_a_rejected_letter_that_was_mended_is_a_request_like_any_other():
     await world.deliver(request(REQUEST | {"destination_model_id": "BAD"}))
 
     told = await world.deliver(replay_of(world.topics.letters[0]))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert told.verdict == "accepted"
     assert world.replies[-1]["outcome"] == "succeeded"
@@ -385,7 +387,7 @@ async def test_a_forwarded_letter_of_a_request_that_was_recorded_changes_nothing
     await world.deliver()
 
     told = await world.deliveries.accept_forwarded(forwarded(request()))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert told.verdict == "duplicate"
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
@@ -396,7 +398,7 @@ async def test_a_forwarded_letter_that_is_published_as_it_is_is_worked_on():
     await world.deliveries.accept_forwarded(forwarded(request()))
 
     told = await world.deliver(request())
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert told.verdict == "replayed"
     assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
@@ -410,7 +412,7 @@ async def test_a_forwarded_letter_that_was_mended_names_the_outcome_that_it_repl
     without = await world.deliver(request(mended))
     told = await world.deliver(request(mended, replay_of=world.replies[0]["id"]))
     again = await world.deliver(request(mended, replay_of=world.replies[0]["id"]))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert [each.verdict for each in (without, told, again)] == [
         "conflict",
@@ -455,7 +457,29 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
     (reply,) = world.replies
     assert reply["error"]["code"] == "INTERNAL"
     assert "ZeroDivisionError" in reply["error"]["message"]
+    assert "operations/1000000000000000001 is unknown" in reply["error"]["message"]
     assert world.job.asked_at is not None
+
+
+async def test_an_outage_is_no_bug_however_long_it_takes():
+    world = World()
+    asked = world.models.get_operation
+    errors: list[Exception] = [UnavailableError("away")] * 6 + [ZeroDivisionError()]
+
+    async def troubled(name: str) -> Operation:
+        if errors:
+            raise errors.pop(0)
+        found: Operation = await asked(name)
+        return found
+
+    await world.deliver()
+    world.models.get_operation = troubled
+    while world.job.due_at is not None:
+        world.clock.advance(400)
+        with suppress(ExceptionGroup):
+            await world.ticks.take(0)
+
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
 
 
 async def test_a_message_that_is_rejected_twice_is_told_by_the_same_event():

@@ -31,7 +31,7 @@ MEANINGS = {
     Code.INTERNAL: (OutcomeUnknownError, UnavailableError, "try again"),
     Code.DEADLINE_EXCEEDED: (OutcomeUnknownError, UnavailableError, "try again"),
     Code.UNKNOWN: (OutcomeUnknownError, UnavailableError, "try again"),
-    Code.ALREADY_EXISTS: (OutcomeUnknownError, UnavailableError, "give up"),
+    Code.ALREADY_EXISTS: (OutcomeUnknownError, UnavailableError, "try again"),
     Code.CANCELLED: (OutcomeUnknownError, UnavailableError, "give up"),
     Code.DATA_LOSS: (OutcomeUnknownError, UnavailableError, "give up"),
 }

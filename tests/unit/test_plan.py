@@ -284,6 +284,26 @@ def test_an_operation_that_two_open_asks_may_have_begun_is_told_to_neither():
         assert isinstance(came, Unclear)
 
 
+def test_a_version_that_our_operation_made_is_new_although_its_number_was_there_before():
+    """What came to nothing was taken back, and ours got its number."""
+    ours = operation(done=True, made=2)
+
+    came = came_of(asked("1", "2"), [ours], [version(1), version(2)], SOON)
+
+    assert came == Made(model=version(2), operation=ours, others=())
+
+
+def test_what_we_made_is_seen_while_a_copy_runs_that_was_answered_to_another():
+    ours, theirs = operation(done=True, made=2), replace(operation(done=False), name="operations/2")
+    other = neighbour(state=State.COPYING, operation=theirs.name)
+
+    came = came_of(asked("1"), [theirs, ours], [version(1), version(2)], SOON, other)
+    waits = came_of(asked("1"), [theirs], [version(1)], AFTER_BUDGET, other)
+
+    assert came == Made(model=version(2), operation=ours, others=())
+    assert isinstance(waits, Running)
+
+
 def test_an_operation_that_was_answered_to_another_request_is_not_ours():
     """That one was given up while its copy ran, and ours was asked for within the skew."""
     theirs = operation(done=True, made=2)

@@ -36,6 +36,7 @@ NEW = Job(
 METHODS: dict[str, Callable[[Job], Job]] = {
     "leased": lambda job: job.leased(START, TIMING),
     "snoozed": lambda job: job.snoozed(START, 1),
+    "stumbled": lambda job: replace(job.stumbled(START, 1), bugs=0),
     "waiting": lambda job: job.waiting(START, 1),
     "seen": lambda job: job.seen(),
     "quiet": lambda job: job.quiet(START),
@@ -44,6 +45,7 @@ METHODS: dict[str, Callable[[Job], Job]] = {
     "queued": lambda job: job.queued(START),
     "asked": lambda job: job.asked(START, ()),
     "not_asked": lambda job: job.not_asked(START, ""),
+    "came_to_nothing": lambda job: job.came_to_nothing(START),
     "with_nothing_made": lambda job: job.with_nothing_made(),
     "copying": lambda job: job.copying("operations/1", START, START),
     "succeeded": lambda job: job.succeeded(START, model_version="1", verified=True),
@@ -117,7 +119,7 @@ def test_the_page_says_how_long_the_engine_waits():
         "between the two looks": f"{TIMING.hush:g}",
         "polls": f"{TIMING.poll_shortest:g} to {TIMING.poll_longest:g}",
         "backoff": f"{TIMING.backoff_shortest:g} to {TIMING.backoff_longest:g}",
-        "next attempt after a failed operation": f"{TIMING.next_attempt(0, 0):g} or more",
+        "after an operation that came to nothing": f"{TIMING.hush:g}",
         "deadline": f"{TIMING.copy_deadline:g}",
         "hard limit": f"{HARD_LIMIT_AFTER_DEADLINE.total_seconds():g} more",
     }

@@ -20,7 +20,7 @@ async def test_a_request_becomes_a_model_and_a_reply():
     world = World()
 
     accepted = await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert accepted.verdict == "accepted"
     (reply,) = world.replies
@@ -49,7 +49,7 @@ async def test_a_redelivery_joins_the_copy_in_flight():
 
     await world.deliver()
     again = await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert again.verdict == "duplicate"
     assert world.models.copies_asked == 1
@@ -59,7 +59,7 @@ async def test_a_redelivery_joins_the_copy_in_flight():
 async def test_a_request_published_again_after_the_end_is_told_the_same_outcome():
     world = World()
     await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     again = await world.deliver()
 
@@ -74,7 +74,7 @@ async def test_other_content_under_a_known_id_is_rejected_and_the_first_goes_on(
     await world.deliver()
 
     other = await world.deliver(request(REQUEST | {"destination_model_id": "other"}))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert other.verdict == "conflict"
     rejected, succeeded = world.replies
@@ -90,7 +90,7 @@ async def test_an_alias_is_resolved_to_a_version_once():
     world.models.registry.add_model(SOURCE, version="2", aliases=("prod",), now=world.clock.at)
 
     await world.deliver(request({"source_model_id": "7704127342733426688@prod"}))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     (reply,) = world.replies
     assert reply["source_model"] == f"{SOURCE}@2"
@@ -106,7 +106,7 @@ async def test_a_parent_model_gets_a_new_version():
             {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
         )
     )
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     (reply,) = world.replies
     assert reply["resource_name"] == PARENT
@@ -148,7 +148,7 @@ async def test_a_failed_copy_leaves_its_letter_before_its_reply():
     received = request()
 
     await world.deliver(received)
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     (letter,) = world.topics.letters
     (reply,) = world.replies
@@ -177,7 +177,7 @@ async def test_a_version_that_was_there_before_the_ask_is_not_taken_for_ours():
     world.models.add(PARENT)
     ask = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
     await world.deliver(request(ask, request_id="first"))
-    await world.pass_time(60)
+    await world.pass_time(150)
     world.models.lost_answers = 1
 
     await world.deliver(request(ask, request_id="second"))
@@ -294,6 +294,60 @@ async def test_a_destination_is_handed_on_at_once_to_whoever_came_first():
     assert [reply["request_id"] for reply in world.replies] == ["first", "second", "third"]
 
 
+def world_of(dialect: Dialect) -> World:
+    clock = SimulatedClock()
+    world = World(clock=clock, models=SimulatedModels(clock, registry=Registry(dialect=dialect)))
+    world.models.add(SOURCE)
+    return world
+
+
+async def test_what_came_to_nothing_keeps_its_destination_until_it_is_gone():
+    """Else the next one there takes its version for an old one, and its own gets that number."""
+    world = world_of(Dialect(model_after_seconds=0.0, stale_seconds=30.0))
+    world.models.add(PARENT)
+    version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
+    world.models.dooms = [Code.PERMISSION_DENIED]
+    await world.deliver(request(version, request_id="first"))
+    await world.deliver(request(version, request_id="second"))
+    world.models.lost_answers = 1
+
+    await world.pass_time(1200)
+
+    assert world.models.copies_asked == 2
+    assert [(reply["outcome"], reply.get("version")) for reply in world.replies] == [
+        ("failed", None),
+        ("succeeded", "2"),
+    ]
+
+
+@pytest.mark.parametrize("if_exists", ["fail", "skip", "new_version"])
+async def test_a_model_that_did_not_show_is_met_by_the_next_attempt(if_exists: str):
+    """Reads are stale, and the id is found to be taken only by the operation."""
+    world = world_of(Dialect(existing_id=None, stale_seconds=30.0))
+    await world.deliver(request(request_id="first"))
+    await world.deliver(request(REQUEST | {"if_exists": if_exists}, request_id="second"))
+
+    await world.pass_time(600)
+
+    second = world.replies[-1]
+    assert second["outcome"] == "succeeded"
+    assert second["already_existed"] is (if_exists != "new_version")
+
+
+async def test_who_was_told_of_a_version_is_found_although_its_number_was_there_before():
+    """Numbers are used again, so a version that an operation made is looked up whatever its number."""
+    world = World()
+    world.models.add(PARENT)
+    version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
+    await world.deliver(request(version))
+    await world.pass_time(60)
+    asking = replace(world.job, key="another", known_versions=("1", "2"))
+
+    seen = await world.workflow.looks.destination(asking)
+
+    assert [other.key for other in seen.neighbours] == [world.job.key]
+
+
 @pytest.mark.parametrize("away", ["store.awaiting", "topics.publish_tick"])
 async def test_who_waits_looks_by_itself_where_nothing_can_be_handed_on(away: str):
     world = World()
@@ -363,7 +417,7 @@ async def test_if_exists_new_version_adds_one():
     world.models.add(TARGET)
 
     await world.deliver(request(REQUEST | {"if_exists": "new_version"}))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     (reply,) = world.replies
     assert reply["version"] == "2"
@@ -403,7 +457,7 @@ async def test_correlation_and_reply_tag_come_back():
     correlation = {"run": 7, "team": "search"}
 
     await world.deliver(request(REQUEST | {"correlation": correlation}, reply_tag="nightly"))
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert world.replies[0]["correlation"] == correlation
     assert world.topics.replies[0].attributes["reply_tag"] == "nightly"
@@ -413,7 +467,7 @@ async def test_a_letter_that_was_kept_is_not_kept_again_when_the_reply_is_late()
     world = World()
     world.models.dooms = [Code.PERMISSION_DENIED]
     await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
     ended = world.job
     world.store.jobs[ended.key] = replace(ended, reply_sent=False, due_at=world.clock.at)
 
@@ -441,7 +495,7 @@ async def test_a_message_without_cloudevents_attributes_is_known_by_its_message_
     received = replace(request(), attributes={}, message_id="42")
 
     await world.deliver(received)
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     (reply,) = world.replies
     assert reply["request_id"] == "42"
@@ -463,7 +517,7 @@ async def test_a_structured_cloud_event_is_read_too():
     )
 
     await world.deliver(received)
-    await world.pass_time(60)
+    await world.pass_time(150)
 
     assert world.replies[0]["request_id"] == "structured-1"
     assert world.replies[0]["outcome"] == "succeeded"
@@ -472,7 +526,7 @@ async def test_a_structured_cloud_event_is_read_too():
 async def test_a_record_is_forgotten_when_nothing_of_it_can_be_replayed_any_more():
     world = World()
     await world.deliver()
-    await world.pass_time(60)
+    await world.pass_time(150)
     assert world.job.expires_at is not None
     kept_for = world.job.expires_at - world.clock.now()
 

@@ -171,15 +171,21 @@ class FirestoreJobStore:
             return [*readable(self._records(await self._ask("marks", query)))]
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
+        # One after the other, a model before its versions: that is how a trace moves on, so a
+        # job that succeeds meanwhile is seen here or there.
+        found: dict[str, str] = {}
+        for marks in _parts(trace_mark(name) for name in names):
+            found |= await self._marked(marks)
         # Not only what is readable: an ask that is overlooked may be made twice.
-        found = await self._marked(trace_mark(name) for name in names)
-        return [from_record(record) for record in found]
+        return [from_record(record) for record in found.values()]
 
     async def with_operation(self, number: str) -> Sequence[Job]:
-        return [*readable(await self._marked([operation_mark(number)]))]
+        return [*readable((await self._marked([operation_mark(number)])).values())]
 
     async def ended(self, keys: Collection[str]) -> Sequence[Job]:
-        return [*readable(await self._marked(ended_mark(key) for key in keys))]
+        parts = _parts(ended_mark(key) for key in keys)
+        found = await asyncio.gather(*(self._marked(marks) for marks in parts))
+        return [*readable(record for part in found for record in part.values())]
 
     async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
         lowest, before = listed_between(wanted)
@@ -281,18 +287,11 @@ class FirestoreJobStore:
         except FailedPrecondition as error:
             raise without_index(index, error) from error
 
-    async def _marked(self, marks: Iterable[str]) -> list[str]:
-        """Records with any of these marks."""
-        every = sorted({*marks})
-        queries = [
-            _with_marks(self._jobs, every[start : start + _MARKS_AT_ONCE])
-            for start in range(0, len(every), _MARKS_AT_ONCE)
-        ]
+    async def _marked(self, marks: Sequence[str]) -> dict[str, str]:
+        """Records with any of these marks, by key."""
         async with self._calling():
-            pages = await asyncio.gather(*(self._ask("marks", query) for query in queries))
-        # Two marks of one job may have been asked for in two queries.
-        found = {job.id: job for page in pages for job in page}
-        return [*self._records(found.values())]
+            page = await self._ask("marks", _with_marks(self._jobs, marks))
+        return {job.id: job.get("record") for job in page if self._is_there(job)}
 
     def _records(self, found: Iterable[_Snapshot]) -> Iterator[str]:
         return (job.get("record") for job in found if self._is_there(job))
@@ -341,6 +340,13 @@ def _without_empty(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _field(document: _Snapshot, name: str) -> Any:
     return (document.to_dict() or {}).get(name)
+
+
+def _parts(marks: Iterable[str]) -> Iterator[Sequence[str]]:
+    """In the order of their names, as many at a time as one query takes."""
+    every = sorted({*marks})
+    for start in range(0, len(every), _MARKS_AT_ONCE):
+        yield every[start : start + _MARKS_AT_ONCE]
 
 
 def _with_marks(jobs: Any, marks: Sequence[str]) -> AsyncQuery:
