@@ -5,8 +5,9 @@ asking, and of not claiming: what cannot be told apart is "unknown".
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Self
 
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import RETRYABLE_OPERATION, Code
@@ -93,54 +94,70 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     """Judge an ask with an unknown outcome by what shows on the destination."""
     assert job.asked_at is not None
     assert job.source is not None
-    answered = {operation_number(other.operation) for other in seen.neighbours}
-    unanswered = [o for o in seen.neighbours if _may_be_of(o, job) and not o.operation]
-    made: dict[str | None, Operation] = {}
-    shared: set[str | None] = set()  # made by an operation of ours, or of another open ask
-    made_by_others: set[str | None] = set()
-    others_run = False
-    for operation in seen.operations or ():
-        is_anothers = operation_number(operation.name) in answered
-        if not operation.done and _began_since(job, operation, timing):
-            if not is_anothers:
-                return Running()
-            others_run = True
-        if operation.model is None:
-            continue
-        # What CopyModel answered to somebody else, or began at another time, is not ours.
-        if is_anothers or not _began_as_asked(job, operation, timing):
-            made_by_others.add(operation.model.version)
-            continue
-        made[operation.model.version] = operation
-        if any(_began_as_asked(other, operation, timing) for other in unanswered):
-            shared.add(operation.model.version)
+    operations = _Operations.read(job, seen, timing)
+    if operations.ours_runs:
+        return Running()
     claims = _claims(job, seen)
-    ours = made.keys() - shared - claims.keys()
+    made = operations.made
+    ours = made.keys() - operations.shared - claims.keys()
     # The number of a version that was taken back is used again: what we made is new all the same.
-    old = ({*job.known_versions} | made_by_others) - ours
+    old = ({*job.known_versions} | operations.made_by_others) - ours
     new = [model for model in seen.versions if model.name.version not in old]
     proven = sorted(
         (model for model in new if job.source.is_origin(model.copy_of)),
         key=lambda model: int(model.name.version or 0),
     )
-    told = [model for model in proven if model.name.version in ours]
-    if told:
+    if told := [model for model in proven if model.name.version in ours]:
         first = told[0]
         rest = tuple(model for model in proven if model is not first)
         return Made(model=first, operation=made[first.name.version], others=rest)
-    if others_run:
+    if operations.anothers_runs:
         return Running()
-    shown = {model.name.version for model in seen.versions}
-    if now <= _settled_at(job, seen, timing) or not made.keys() <= shown:
-        return Unclear()
-    if any(model.copy_of is None for model in new):
-        return Unclear()  # it may be ours: the proof may come late, or never
     found = _judge_proven(job, seen, proven, claims)
-    if isinstance(found, Unclear):
-        return found
+    shown = {model.name.version for model in seen.versions}
+    if (
+        now <= _settled_at(job, seen, timing)
+        or not made.keys() <= shown
+        or any(model.copy_of is None for model in new)  # ours, perhaps: the proof may come late
+        or isinstance(found, Unclear)
+    ):
+        return Unclear()
     # What just ended may not show yet; what shows may have been taken back a moment ago.
     hush = timedelta(seconds=timing.hush)
     return found if job.quiet_since and now > job.quiet_since + hush else Quiet()
+
+
+@dataclass(kw_only=True)
+class _Operations:
+    """What the operations on a destination tell of an ask."""
+
+    made: dict[str | None, Operation] = field(default_factory=dict)  # that may be ours, by version
+    shared: set[str | None] = field(default_factory=set)  # of these, what another's ask may be
+    made_by_others: set[str | None] = field(default_factory=set)
+    ours_runs: bool = False  # or may be ours
+    anothers_runs: bool = False
+
+    @classmethod
+    def read(cls, job: Job, seen: Seen, timing: Timing) -> Self:
+        told = cls()
+        answered = {operation_number(other.operation) for other in seen.neighbours}
+        unanswered = [o for o in seen.neighbours if _may_be_of(o, job) and not o.operation]
+        for operation in seen.operations or ():
+            # What CopyModel answered to somebody else, or began at another time, is not ours.
+            is_anothers = operation_number(operation.name) in answered
+            if not operation.done and _began_since(job, operation, timing):
+                told.anothers_runs |= is_anothers
+                told.ours_runs |= not is_anothers
+            if operation.model is None:
+                continue
+            version = operation.model.version
+            if is_anothers or not _began_as_asked(job, operation, timing):
+                told.made_by_others.add(version)
+                continue
+            told.made[version] = operation
+            if any(_began_as_asked(other, operation, timing) for other in unanswered):
+                told.shared.add(version)
+        return told
 
 
 def _began_since(job: Job, operation: Operation, timing: Timing) -> bool:

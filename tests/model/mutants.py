@@ -133,8 +133,8 @@ MUTANTS = (
     Mutant(
         name="versions that were there before count as new",
         file="plan.py",
-        old="[model for model in self.versions if model.name.version not in job.known_versions]",
-        new="list(self.versions)",
+        old="    old = ({*job.known_versions} | operations.made_by_others) - ours",
+        new="    old = operations.made_by_others - ours",
     ),
     Mutant(
         name="versions that others were told of are claimed too",
@@ -145,13 +145,13 @@ MUTANTS = (
     Mutant(
         name="an operation that was answered to another is taken for ours",
         file="plan.py",
-        old="        if number in answered or not _began",
-        new="        if not _began",
+        old="if is_anothers or not _began_as_asked(",
+        new="if not _began_as_asked(",
     ),
     Mutant(
         name="an operation that another may have begun is taken for ours",
         file="plan.py",
-        old="    ours = made.keys() - shared - claims.keys()",
+        old="    ours = made.keys() - operations.shared - claims.keys()",
         new="    ours = made.keys() - claims.keys()",
     ),
     Mutant(
@@ -163,8 +163,8 @@ MUTANTS = (
     Mutant(
         name="what an operation made need not show",
         file="plan.py",
-        old=" or not made.keys() <= shown:",
-        new=":",
+        old="        or not made.keys() <= shown\n",
+        new="",
     ),
     Mutant(
         name="no grace before asking again",
@@ -193,14 +193,14 @@ MUTANTS = (
     Mutant(
         name="a number that was there before is never ours",
         file="plan.py",
-        old="    old = ({*job.known_versions} | made_by_others) - ours",
-        new="    old = {*job.known_versions} | made_by_others",
+        old="    old = ({*job.known_versions} | operations.made_by_others) - ours",
+        new="    old = {*job.known_versions} | operations.made_by_others",
     ),
     Mutant(
         name="what an operation made is not asked for among the traces",
         file="looks.py",
-        old="        numbers |= {operation.model.version for operation in operations or () if operation.model}\n",
-        new="",
+        old="for operation in operations or () if operation.model}",
+        new="for operation in () if operation.model}",
     ),
     Mutant(
         name="a model that somebody is still copying counts as there",

@@ -335,7 +335,7 @@ async def test_a_model_that_did_not_show_is_met_by_the_next_attempt(if_exists: s
 
 
 async def test_who_was_told_of_a_version_is_found_although_its_number_was_there_before():
-    """Numbers are used again, so a version that an operation made is looked up whatever its number."""
+    """Numbers are used again: what an operation made is looked up whatever its number."""
     world = World()
     world.models.add(PARENT)
     version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
