@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import shlex
 import signal
@@ -31,6 +32,19 @@ FAULTS = {
 }
 
 
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):  # which is in every range of click's
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return seconds
+
+
+_COPY_SECONDS = _Seconds(0, 1_000_000_000)
+_TICK_SECONDS = _Seconds(0.1, 86_400)
+_PORT = click.IntRange(0, 65_535)  # 0 takes a free one
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Pub/Sub, Vertex AI and the model copier's worker on this machine.
@@ -43,7 +57,13 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--copy-seconds", default=5.0, show_default=True, help="How long a copy takes.")
+@click.option(
+    "--copy-seconds",
+    type=_COPY_SECONDS,
+    default=5.0,
+    show_default=True,
+    help="How long a copy takes.",
+)
 @click.option(
     "--fault",
     type=click.Choice(sorted(FAULTS)),
@@ -59,14 +79,32 @@ def demo(copy_seconds: float, fault: str | None) -> None:
 
 
 @cli.command()
-@click.option("--copy-seconds", default=10.0, show_default=True, help="How long a copy takes.")
-@click.option("--tick-seconds", default=60.0, show_default=True, help="Cloud Scheduler's period.")
-@click.option("--pubsub-port", default=8085, show_default=True, envvar="PUBSUB_PORT")
-@click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
-@click.option("--vertex-port", default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC")
-@click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
-@click.option("--worker-port", default=8080, show_default=True, envvar="WORKER_PORT")
-@click.option("--api-port", default=8081, show_default=True, envvar="API_PORT")
+@click.option(
+    "--copy-seconds",
+    type=_COPY_SECONDS,
+    default=10.0,
+    show_default=True,
+    help="How long a copy takes.",
+)
+@click.option(
+    "--tick-seconds",
+    type=_TICK_SECONDS,
+    default=60.0,
+    show_default=True,
+    help="Cloud Scheduler's period.",
+)
+@click.option("--pubsub-port", type=_PORT, default=8085, show_default=True, envvar="PUBSUB_PORT")
+@click.option(
+    "--pubsub-rest-port", type=_PORT, default=8086, show_default=True, envvar="PUBSUB_REST_PORT"
+)
+@click.option(
+    "--vertex-port", type=_PORT, default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC"
+)
+@click.option(
+    "--vertex-rest-port", type=_PORT, default=8091, show_default=True, envvar="VERTEX_REST_PORT"
+)
+@click.option("--worker-port", type=_PORT, default=8080, show_default=True, envvar="WORKER_PORT")
+@click.option("--api-port", type=_PORT, default=8081, show_default=True, envvar="API_PORT")
 @click.option("--check-tokens", is_flag=True, help="Let only pushes and callers with a token in.")
 @click.option(
     "--folder",
@@ -89,6 +127,8 @@ def up(
     """Run everything, the copier included, until Ctrl-C.
 
     What aims your tools at it is printed, and kept in the folder's file `env`.
+
+    Ports: 0 takes a free one.
     """
     from local_cloud.stack import Ports, Stack  # noqa: PLC0415  see the top
 
@@ -108,11 +148,25 @@ def up(
 @cli.command()
 @click.option("--no-vertex", is_flag=True, help="Pub/Sub alone, which starts sooner.")
 @click.option("--project", default="local-project", show_default=True, help="Printed for gcloud.")
-@click.option("--copy-seconds", default=10.0, show_default=True, help="How long a copy takes.")
-@click.option("--pubsub-port", default=8085, show_default=True, envvar="PUBSUB_PORT", help="gRPC")
-@click.option("--pubsub-rest-port", default=8086, show_default=True, envvar="PUBSUB_REST_PORT")
-@click.option("--vertex-port", default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC")
-@click.option("--vertex-rest-port", default=8091, show_default=True, envvar="VERTEX_REST_PORT")
+@click.option(
+    "--copy-seconds",
+    type=_COPY_SECONDS,
+    default=10.0,
+    show_default=True,
+    help="How long a copy takes.",
+)
+@click.option(
+    "--pubsub-port", type=_PORT, default=8085, show_default=True, envvar="PUBSUB_PORT", help="gRPC"
+)
+@click.option(
+    "--pubsub-rest-port", type=_PORT, default=8086, show_default=True, envvar="PUBSUB_REST_PORT"
+)
+@click.option(
+    "--vertex-port", type=_PORT, default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC"
+)
+@click.option(
+    "--vertex-rest-port", type=_PORT, default=8091, show_default=True, envvar="VERTEX_REST_PORT"
+)
 @vertex_option
 @pubsub_options
 def serve(

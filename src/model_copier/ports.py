@@ -113,7 +113,9 @@ class JobStore(Protocol):
         """
 
     async def check(self) -> None:
-        """Return if every question above could be answered now; change nothing.
+        """Return if every question above could be answered now; change no job.
+
+        A file is written to as well: a full disk can be read.
 
         Raises:
             SetUpError: somebody must mend something first; it says how.

@@ -14,7 +14,14 @@ from model_copier.callers import Caller, read_callers
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
-_TOPIC = re.compile(r"(?:projects/[^/]+/topics/)?[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+# https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
+_TOPIC = re.compile(r"(?:projects/[^/\s]+/topics/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
+_TOPIC_NAME = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter first, and not goog"
+# Every service account has such an address, Google's own among them.
+_SERVICE_ACCOUNT = re.compile(r"[a-z0-9._%+:-]+@(?:[a-z0-9.-]+\.)?gserviceaccount\.com")
+_PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_ADDRESS = re.compile(rf"[^/\s]+:{_PORT}")
+_ADDRESS_FORM = "HOST:PORT, with a port from 1 to 65535"
 _STORE = re.compile(
     r"sqlite:///.+"
     r"|firestore://[a-z0-9][a-z0-9.:-]{0,62}/(?:\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])"
@@ -46,8 +53,14 @@ def _text(pattern: re.Pattern[str], expected: str) -> Callable[[str], str]:
     return read
 
 
-def _names(value: str) -> frozenset[str]:
-    return frozenset(part.strip() for part in value.split(",") if part.strip())
+def _names(pattern: re.Pattern[str], expected: str) -> Callable[[str], frozenset[str]]:
+    def read(value: str) -> frozenset[str]:
+        names = [part.strip() for part in value.split(",") if part.strip()]
+        if wrong := [name for name in names if not pattern.fullmatch(name)]:
+            raise ValueError(f"should be {expected}, by comma; not so: {', '.join(wrong)}")
+        return frozenset(names)
+
+    return read
 
 
 def _token_checks(value: str) -> TokenChecks:
@@ -63,7 +76,8 @@ def _number(least: float, most: float, of: str) -> Callable[[str], float]:
             number = float(value)
         except ValueError:
             number = -1
-        if not least <= number <= most:
+        # 1_000 is a number in Python alone.
+        if "_" in value or not least <= number <= most:
             raise ValueError(f"should be a number of {of} from {least:g} to {most:g}")
         return number
 
@@ -105,17 +119,17 @@ class Settings:
     # Empty: only SOURCE_PROJECT. A copier that copies from anywhere would lend its rights out.
     allowed_source_projects: frozenset[str] = _setting(
         "projects that a request may copy from, by comma; empty: only SOURCE_PROJECT",
-        _names,
+        _names(_PROJECT, "ids or numbers of projects"),
         frozenset(),
     )
     allowed_target_projects: frozenset[str] = _setting(
         "projects that a request may copy to, by comma; empty: only TARGET_PROJECT",
-        _names,
+        _names(_PROJECT, "ids or numbers of projects"),
         frozenset(),
     )
     allowed_service_accounts: frozenset[str] = _setting(
         "accounts that a request may name as custom_service_account, by comma",
-        _names,
+        _names(_SERVICE_ACCOUNT, "service accounts, such as NAME@PROJECT.iam.gserviceaccount.com"),
         frozenset(),
     )
     # Topics, subscriptions and the worker live in one project; the target's is the usual one.
@@ -123,16 +137,16 @@ class Settings:
         "project of the topics; empty: TARGET_PROJECT", _text(_PROJECT, "a project id"), ""
     )
     request_topic: str = _setting(
-        "topic of requests", _text(_TOPIC, "a topic's name"), "model-copy-requests"
+        "topic of requests", _text(_TOPIC, _TOPIC_NAME), "model-copy-requests"
     )
     reply_topic: str = _setting(
-        "topic of outcomes", _text(_TOPIC, "a topic's name"), "model-copy-replies"
+        "topic of outcomes", _text(_TOPIC, _TOPIC_NAME), "model-copy-replies"
     )
     dead_letter_topic: str = _setting(
-        "topic of failed requests", _text(_TOPIC, "a topic's name"), "model-copy-dead-letters"
+        "topic of failed requests", _text(_TOPIC, _TOPIC_NAME), "model-copy-dead-letters"
     )
     tick_topic: str = _setting(
-        "topic that wakes the worker", _text(_TOPIC, "a topic's name"), "model-copy-ticks"
+        "topic that wakes the worker", _text(_TOPIC, _TOPIC_NAME), "model-copy-ticks"
     )
     # Most copies end within seconds or within an hour; this catches the first kind at once.
     follow_seconds: float = _setting(
@@ -196,7 +210,10 @@ class Settings:
     )
     certs_url: str = _setting(
         "where the keys that sign tokens are published",
-        _text(re.compile(r"https://\S+|http://(?:127\.0\.0\.1|localhost):\d+/\S*"), "an https URL"),
+        _text(
+            re.compile(rf"https://\S+|http://(?:127\.0\.0\.1|localhost):{_PORT}/\S*"),
+            "an https URL",
+        ),
         "https://www.googleapis.com/oauth2/v1/certs",
     )
     k_service: str = _setting(
@@ -204,17 +221,17 @@ class Settings:
     )
     vertex_endpoint: str = _setting(
         "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC); for tests and the local run",
-        _text(re.compile(r"http://[^/\s]+:\d+"), "http://HOST:PORT"),
+        _text(re.compile(f"http://{_ADDRESS.pattern}"), f"http://{_ADDRESS_FORM}"),
         "",
     )
     pubsub_emulator_host: str = _setting(
         "a Pub/Sub emulator, as Google's clients read it",
-        _text(re.compile(r"\S+:\d+"), "HOST:PORT"),
+        _text(_ADDRESS, _ADDRESS_FORM),
         "",
     )
     firestore_emulator_host: str = _setting(
         "a Firestore emulator; Google's client reads it by itself",
-        _text(re.compile(r"\S+:\d+"), "HOST:PORT"),
+        _text(_ADDRESS, _ADDRESS_FORM),
         "",
     )
 

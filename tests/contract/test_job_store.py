@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import resource
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -461,4 +463,60 @@ async def test_a_full_disk_is_an_outage_and_what_was_stored_stays(tmp_path: Path
 
     assert await store.get("before") == stored
     assert await store.get("after") is None
+    await store.close()
+
+
+@contextmanager
+def files_that_may_not_grow_over(size: int) -> Iterator[None]:
+    """What is already on the disk may be written anew, as on a full one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_store_that_can_be_read_and_not_written_will_not_do(tmp_path: Path):
+    """As often as it is looked at, and only for so long."""
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    stored = await store.create(job())
+    await store.check()
+
+    with files_that_may_not_grow_over((tmp_path / "jobs.db-wal").stat().st_size):
+        assert await store.get("a") == stored
+        for _ in range(2):
+            with pytest.raises(UnavailableError, match="job store"):
+                await store.check()
+
+    await store.check()
+    await store.close()
+
+
+async def test_looking_at_a_store_does_not_make_it_grow(tmp_path: Path):
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+    await store.check()
+    pages = store._connection.execute("PRAGMA page_count").fetchone()
+
+    for _ in range(5):
+        await store.check()
+
+    assert store._connection.execute("PRAGMA page_count").fetchone() == pages
+    await store.close()
+
+
+async def test_a_file_that_was_deleted_or_replaced_is_an_outage(tmp_path: Path):
+    """What is written then, no other process would ever see."""
+    file = tmp_path / "jobs.db"
+    store = await SqliteJobStore.open(file, busy_seconds=1)
+
+    file.rename(tmp_path / "moved.db")
+    with pytest.raises(UnavailableError, match="No such file"):
+        await store.check()
+    another = await SqliteJobStore.open(file, busy_seconds=1)
+    with pytest.raises(UnavailableError, match="no longer the file that was opened"):
+        await store.check()
+
+    await another.check()
+    await another.close()
     await store.close()

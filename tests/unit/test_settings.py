@@ -6,6 +6,8 @@ import pytest
 
 from model_copier.settings import Settings, SettingsError, rows
 
+TOPIC = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter first, and not goog"
+ADDRESS = "HOST:PORT, with a port from 1 to 65535"
 STORES = "sqlite:///FILE or firestore://PROJECT/DATABASE?collection=PREFIX"
 REQUIRED = {"SOURCE_PROJECT": "tuning", "TARGET_PROJECT": "serving", "STORE": "sqlite:///jobs.db"}
 ENV = REQUIRED | {"AUDIENCE": "https://copier.example"}
@@ -50,14 +52,67 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
         "  - TARGET_PROJECT='Serving' should be a project id",
         f"  - STORE='redis://here' should be {STORES}",
         "  - LOCATION='us central1' should be a region such as us-central1",
-        "  - REPLY_TOPIC='a/b' should be a topic's name",
+        f"  - REPLY_TOPIC='a/b' should be {TOPIC}",
         "  - FOLLOW_SECONDS='long' should be a number of seconds from 0 to 540",
         "  - COPY_DEADLINE_SECONDS='0' should be a number of seconds from 1 to 604800",
         "  - CALL_TIMEOUT_SECONDS='nan' should be a number of seconds from 0.1 to 120",
         "  - MAX_SKEW_SECONDS='0' should be a number of seconds from 0.1 to 60",
-        "  - VERTEX_ENDPOINT='https://vertex:443' should be http://HOST:PORT",
-        "  - PUBSUB_EMULATOR_HOST='localhost' should be HOST:PORT",
+        f"  - VERTEX_ENDPOINT='https://vertex:443' should be http://{ADDRESS}",
+        f"  - PUBSUB_EMULATOR_HOST='localhost' should be {ADDRESS}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("ALLOWED_TARGET_PROJECTS", "serving, Other Project/!", "not so: Other Project/!"),
+        ("ALLOWED_SOURCE_PROJECTS", "tuning lab", "ids or numbers of projects, by comma"),
+        ("ALLOWED_SERVICE_ACCOUNTS", "garbage", "not so: garbage"),
+        ("ALLOWED_SERVICE_ACCOUNTS", "a@notgserviceaccount.com", "service accounts"),
+        ("REPLY_TOPIC", "goog-x", "not goog"),
+        ("REPLY_TOPIC", "projects/p/topics/goog-x", "not goog"),
+        ("REPLY_TOPIC", "ab", "3 to 255"),
+        ("TICK_TOPIC", "a" * 256, "3 to 255"),
+        ("TICK_TOPIC", "1-tick", "a letter first"),
+        ("WAIT_SECONDS", "1_0", "a number of seconds from 0 to 3500"),
+        ("STARTS_PER_MINUTE", "6_0", "a number of copies"),
+        ("PUBSUB_EMULATOR_HOST", "localhost:99999", "a port from 1 to 65535"),
+        ("PUBSUB_EMULATOR_HOST", "http://localhost:8085", "HOST:PORT"),
+        ("FIRESTORE_EMULATOR_HOST", "localhost:65536", "a port from 1 to 65535"),
+        ("VERTEX_ENDPOINT", "http://x:999999", "a port from 1 to 65535"),
+        ("VERTEX_ENDPOINT", "http://x:0", "a port from 1 to 65535"),
+    ],
+)
+def test_what_google_would_refuse_later_is_refused_at_the_start(variable, value, told):
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_env(ENV | {variable: value})
+
+    _, *lines = str(refusal.value).splitlines()
+    assert [line.startswith(f"  - {variable}={value!r} should be ") for line in lines] == [True]
+    assert told in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALLOWED_TARGET_PROJECTS", "serving,example.com:old,123456789012"),
+        (
+            "ALLOWED_SERVICE_ACCOUNTS",
+            "copier@old.example.com.iam.gserviceaccount.com, serving@appspot.gserviceaccount.com",
+        ),
+        (
+            "ALLOWED_SERVICE_ACCOUNTS",
+            "a@serving.iam.gserviceaccount.com,123-compute@developer.gserviceaccount.com",
+        ),
+        ("REPLY_TOPIC", "Good.news-%7E~+_"),
+        ("REPLY_TOPIC", "projects/example.com:old/topics/" + "a" * 255),
+        ("WAIT_SECONDS", "1e2"),
+        ("PUBSUB_EMULATOR_HOST", "[::1]:65535"),
+        ("VERTEX_ENDPOINT", "http://vertex.local:1"),
+    ],
+)
+def test_what_google_takes_is_taken(variable, value):
+    assert Settings.from_env(ENV | {variable: value})
 
 
 def test_an_empty_variable_is_one_that_was_not_set():
@@ -114,10 +169,12 @@ def test_only_the_usual_projects_are_allowed_unless_others_are_listed():
 
 
 def test_no_service_account_is_allowed_unless_it_is_listed():
-    listed = Settings.from_env(ENV | {"ALLOWED_SERVICE_ACCOUNTS": "a@x.example"})
+    listed = Settings.from_env(
+        ENV | {"ALLOWED_SERVICE_ACCOUNTS": "a@serving.iam.gserviceaccount.com"}
+    )
 
     assert Settings.from_env(ENV).allowed_service_accounts == frozenset()
-    assert listed.allowed_service_accounts == {"a@x.example"}
+    assert listed.allowed_service_accounts == {"a@serving.iam.gserviceaccount.com"}
 
 
 def test_a_topic_lives_in_the_target_project_unless_said_otherwise():

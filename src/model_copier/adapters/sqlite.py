@@ -56,6 +56,7 @@ CREATE INDEX IF NOT EXISTS jobs_operation ON jobs (operation) WHERE operation IS
 CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_requester ON jobs (request_source, accepted_at, key);
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY, ends_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY, filling BLOB NOT NULL);
 """
 _INSERT = """
 INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record,
@@ -105,14 +106,22 @@ ON CONFLICT (name) DO UPDATE SET ends_at = :distance + CASE
     WHEN ends_at > :latest THEN :now ELSE max(ends_at, :now) END
 RETURNING ends_at - :distance
 """
+# Committed, or it would not get to the disk; large, so that a job has room where it has;
+# random, since SQLite does not write what is there already. It is overwritten: nothing grows.
+_CHECK = """
+INSERT INTO checks (id, filling) VALUES (1, randomblob(65536))
+ON CONFLICT (id) DO UPDATE SET filling = excluded.filling
+"""
 _Values = tuple[object, ...] | Mapping[str, object]
 
 
 class SqliteJobStore:
     """See ``ports.JobStore`` for the promises."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
         self._connection = connection
+        self._file = file
+        self._identity = _identity(file)  # not given to another file while it is open here
         self._turn = threading.Lock()  # one connection, one statement at a time
 
     @classmethod
@@ -125,7 +134,7 @@ class SqliteJobStore:
         Raises:
             UnavailableError: the file cannot be opened, or is no job store.
         """
-        return cls(await asyncio.to_thread(_connect, file, busy_seconds))
+        return cls(await asyncio.to_thread(_connect, file, busy_seconds), file)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._connection.close)
@@ -215,7 +224,12 @@ class SqliteJobStore:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
 
     async def check(self) -> None:
+        if await asyncio.to_thread(_identity, self._file) != self._identity:
+            raise UnavailableError(
+                f"job store: {self._file} is no longer the file that was opened; restart"
+            )
         await self.next_due_at()
+        await self._write(_CHECK, ())
 
     async def _read(self, statement: str, values: _Values) -> list[Any]:
         return (await asyncio.to_thread(self._execute, statement, values))[0]
@@ -255,6 +269,12 @@ def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
             connection.close()
             raise
         return connection
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    with _outages():
+        found = file.stat()
+    return found.st_dev, found.st_ino
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import html
 from collections.abc import Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -38,8 +39,11 @@ _ERRORS: Mapping[int, str] = {
     503: "Nothing was done; try again after `Retry-After` seconds.",
     504: "The copy did not end within its time.",
 }
+_GOOD = {200: "As asked.", 202: "It is not over yet."}
 _READS = (400, 401, 403, 404, 405, 500, 503)
 _ASKS = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504)
+# An outcome of the copy as well as of the call: then the copy is in it.
+_OUTCOMES = (400, 401, 403, 404, 409, 429, 502, 504)
 _MOVES = (400, 401, 403, 404, 405, 409, 413, 415, 500, 503)
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
@@ -90,12 +94,8 @@ def document() -> dict[str, Any]:
             "/v1/copies/{id}": {"get": _show()},
             "/v1/copies/{id}:cancel": {"post": _cancel()},
             "/v1/copies/{id}:replay": {"post": _replay()},
-            "/health": {"get": _open("health", "Whether the process answers", {200: _OK})},
-            "/ready": {
-                "get": _open(
-                    "ready", "Whether store, reply topic and clock will do", {200: _OK}, 503
-                )
-            },
+            "/health": {"get": _health()},
+            "/ready": {"get": _ready()},
         },
         "components": {
             "schemas": schemas["$defs"],
@@ -112,27 +112,42 @@ def document() -> dict[str, Any]:
 
 
 _ANSWERS = (Copied, Copy, Page, Pending, Problem, Validated)
-_OK = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
+_CHECKS = {
+    "type": "object",
+    "description": "of each part: ok, not checked, or what is wrong",
+    "additionalProperties": {"type": "string"},
+}
 
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _answers(good: Mapping[int, Any], *bad: int) -> dict[str, Any]:
-    found = {
-        str(status): {
-            "description": "It is not over yet." if status == 202 else "As asked.",
-            "headers": _HEADERS_202 if status == 202 else {},
-            "content": {"application/json": {"schema": schema}},
-        }
-        for status, schema in good.items()
-    }
-    for status in bad:
+def _object(**members: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(members), "properties": members}
+
+
+def _problem_with(**members: Any) -> dict[str, Any]:
+    """Some have more members; none of them has it always."""
+    return {"allOf": [_ref("Problem"), {"type": "object", "properties": members}]}
+
+
+def _answers(
+    good: Mapping[int, Any],
+    *bad: int,
+    more: Mapping[int, Any] = MappingProxyType({}),
+    headers: Mapping[int, tuple[str, ...]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """``more``: the schemas of problems that have more than the others; ``headers``: likewise."""
+    found: dict[str, Any] = {}
+    for status in (*good, *bad):
+        names = ("X-Request-Id", *_HEADERS_OF.get(status, ()), *headers.get(status, ()))
         found[str(status)] = {
-            "description": _ERRORS[status],
-            "headers": _HEADERS_BAD.get(status, {}),
-            "content": {"application/problem+json": {"schema": _ref("Problem")}},
+            "description": _GOOD.get(status) or _ERRORS[status],
+            "headers": {name: _HEADERS[name] for name in names},
+            "content": {"application/json": {"schema": good[status]}}
+            if status in good
+            else {"application/problem+json": {"schema": more.get(status, _ref("Problem"))}},
         }
     return found
 
@@ -141,15 +156,24 @@ def _parameter(place: str, name: str, about: str, schema: Mapping[str, Any]) -> 
     return {"in": place, "name": name, "description": about, "schema": schema}
 
 
-_HEADERS_202 = {
-    "Location": {"description": "where the copy can be looked at", "schema": {"type": "string"}},
-    "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
+def _header(about: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": about, "schema": {"type": kind}}
+
+
+_HEADERS = {
+    "Allow": _header("the methods of this path"),
+    "Location": _header("where the copy can be looked at"),
+    "Preference-Applied": _header("what of `Prefer` was granted"),
+    "Retry-After": _header("seconds", "integer"),
+    "WWW-Authenticate": _header("`Bearer`"),
+    "X-Request-Id": _header("of this call; say it when you ask us") | {"required": True},
 }
-_HEADERS_BAD = {
-    401: {"WWW-Authenticate": {"description": "`Bearer`", "schema": {"type": "string"}}},
-    405: {"Allow": {"description": "the methods of this path", "schema": {"type": "string"}}},
-    429: {"Retry-After": _HEADERS_202["Retry-After"]},
-    503: {"Retry-After": _HEADERS_202["Retry-After"]},
+_HEADERS_OF = {
+    202: ("Location", "Retry-After"),
+    401: ("WWW-Authenticate",),
+    405: ("Allow",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
 }
 _ID = _parameter("path", "id", "of the copy", {"type": "string", "pattern": f"^{ID_PATTERN}$"}) | {
     "required": True
@@ -175,7 +199,10 @@ def _copy(fields: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "requestBody": {"content": {"application/json": {"schema": _ref("CopyData")}}},
         "responses": _answers(
-            {200: {"anyOf": [_ref("Copied"), _ref("Validated")]}, 202: _ref("Pending")}, *_ASKS
+            {200: {"anyOf": [_ref("Copied"), _ref("Validated")]}, 202: _ref("Pending")},
+            *_ASKS,
+            more=dict.fromkeys(_OUTCOMES, _problem_with(copy=_ref("Copy"))),
+            headers=dict.fromkeys((200, 202, *_OUTCOMES), ("Preference-Applied",)),
         ),
     }
 
@@ -216,7 +243,7 @@ def _show() -> dict[str, Any]:
         "operationId": "getCopy",
         "summary": "How a copy stands, with its history",
         "parameters": [_ID, _WAIT],
-        "responses": _answers({200: _ref("Copy")}, *_READS),
+        "responses": _answers({200: _ref("Copy")}, *_READS, headers={200: ("Retry-After",)}),
     }
 
 
@@ -225,7 +252,7 @@ def _cancel() -> dict[str, Any]:
         "operationId": "cancelCopy",
         "summary": "Ask for the end of a copy; whether it came in time, its outcome tells",
         "parameters": [_ID],
-        "responses": _answers({200: _ref("Copy"), 202: _ref("Pending")}, *_MOVES),
+        "responses": _moved(),
     }
 
 
@@ -235,16 +262,34 @@ def _replay() -> dict[str, Any]:
         "summary": "Work on a failed copy once more; a body repairs its request",
         "parameters": [_ID],
         "requestBody": {"content": {"application/json": {"schema": _ref("CopyData")}}},
-        "responses": _answers({200: _ref("Copy"), 202: _ref("Pending")}, *_MOVES),
+        "responses": _moved(),
     }
 
 
-def _open(name: str, summary: str, good: Mapping[int, Any], *bad: int) -> dict[str, Any]:
+def _moved() -> dict[str, Any]:
+    good = {200: _ref("Copy"), 202: _ref("Pending")}
+    return _answers(good, *_MOVES, more={409: _problem_with(copy=_ref("Copy"))})
+
+
+def _health() -> dict[str, Any]:
     return {
-        "operationId": name,
-        "summary": summary,
+        "operationId": "health",
+        "summary": "Whether the process answers",
         "security": [],
-        "responses": _answers(good, 405, *bad),
+        "responses": _answers({200: _object(status={"const": "ok"})}, 405),
+    }
+
+
+def _ready() -> dict[str, Any]:
+    return {
+        "operationId": "ready",
+        "summary": "Whether store, reply topic and clock will do",
+        "security": [],
+        "responses": _answers(
+            {200: _object(status={"const": "ready"}, checks=_CHECKS)},
+            *(405, 503),
+            more={503: _problem_with(checks=_CHECKS)},
+        ),
     }
 
 
