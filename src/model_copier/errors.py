@@ -4,6 +4,7 @@ CopierError
 ├── RejectedError           give up: the request breaks the contract; never became a job
 ├── RefusedError            give up: Google said no, and the same call would be refused again
 ├── UnavailableError        try again: nothing was done
+│   ├── ExhaustedError          try again, a minute later: a quota is used up
 │   ├── UnreadableRecordError   try again: a newer service wrote this record, and reads it
 │   └── SetUpError              try again, once somebody has mended the set-up
 ├── OutcomeUnknownError     neither: the call may have worked; look before trying again
@@ -88,6 +89,14 @@ class RefusedError(CopierError):
 class UnavailableError(CopierError):
     """Nothing was done; the same call may work later."""
 
+    code = Code.UNAVAILABLE
+
+
+class ExhaustedError(UnavailableError):
+    """A quota is used up."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
 
 class UnreadableRecordError(UnavailableError):
     """A record of the store that this service cannot read: it is left alone."""
@@ -136,7 +145,7 @@ def outcome_of_copy_call(code: Code, message: str) -> CopierError:
     if code in PERMANENT:
         return RefusedError(code, message)
     if code is Code.RESOURCE_EXHAUSTED:
-        return UnavailableError(f"{code}: {message}")
+        return ExhaustedError(f"{code}: {message}")
     return OutcomeUnknownError(f"{code}: {message}")
 
 
@@ -144,4 +153,5 @@ def outcome_of_read(code: Code, message: str) -> CopierError:
     """Sort the answer to a call that changes nothing: refused, or worth another try."""
     if code in PERMANENT:
         return RefusedError(code, message)
-    return UnavailableError(f"{code}: {message}")
+    kind = ExhaustedError if code is Code.RESOURCE_EXHAUSTED else UnavailableError
+    return kind(f"{code}: {message}")

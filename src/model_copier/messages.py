@@ -337,8 +337,8 @@ def parse_json(data: bytes | None) -> Any:
         ) from error
     except RecursionError as error:
         raise RejectedError("data: is nested too deeply") from error
-    except ValueError as error:  # an integer of more than 4,300 digits
-        raise RejectedError(f"data: is not JSON we can read: {error}") from error
+    except ValueError as error:  # Python reads no more
+        raise RejectedError("data: has a number of more than 4,300 digits") from error
     return found
 
 

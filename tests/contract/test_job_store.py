@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from model_copier.adapters import sqlite as adapter
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.errors import (
     Code,
@@ -425,16 +426,22 @@ async def test_a_locked_file_is_an_outage_not_a_hang(tmp_path: Path):
     await store.close()
 
 
-async def test_the_due_query_reads_an_index_and_not_all_jobs(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        (adapter._DUE, (1,), "jobs_due (due_at<?)"),
+        (adapter._DUE_BY_A_BROKEN_CLOCK, (1,), "jobs_due (due_at>?)"),
+        (adapter._AWAITING, ("m", 1), "jobs_awaiting (target=?)"),
+    ],
+)
+async def test_a_query_of_the_engine_reads_its_range_of_an_index_and_nothing_else(
+    tmp_path: Path, statement, values, index
+):
     store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
-    with sqlite3.connect(tmp_path / "jobs.db") as look:
-        plan = look.execute(
-            "EXPLAIN QUERY PLAN SELECT record FROM jobs WHERE due_at IS NOT NULL"
-            " AND (due_at <= 1 OR due_at > 2) ORDER BY due_at LIMIT 3"
-        ).fetchall()
-    look.close()
 
-    assert "USING INDEX jobs_due" in str(plan)
+    plan, _ = store._execute(f"EXPLAIN QUERY PLAN {statement}", values)
+
+    assert [step[3] for step in plan] == [f"SEARCH jobs USING INDEX {index}"]
     await store.close()
 
 

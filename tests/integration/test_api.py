@@ -1,5 +1,6 @@
 """The REST endpoints over the real application: asked, answered, refused."""
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from model_copier.bootstrap import Service, build_app, contained
-from model_copier.errors import Code, SetUpError, UnavailableError
+from model_copier.errors import Code, SetUpError, UnavailableError, outcome_of_read
+from model_copier.job import Job
+from model_copier.registry import Model
 from model_copier.settings import Settings, TokenChecks
 from model_copier.web.calls import numbered
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
@@ -146,6 +149,7 @@ async def test_a_query_can_say_what_is_no_text(api):
         ("respond-async, wait=5", "wait=0"),
         ("handling=lenient", None),
         ("wait=soon", None),
+        ('hint="a,wait=1", respond-async', "respond-async"),
     ],
 )
 async def test_what_was_preferred_and_granted_is_told(api, prefer, applied):
@@ -162,6 +166,9 @@ async def test_what_was_preferred_and_granted_is_told(api, prefer, applied):
         ({"params": ASK, "json": ASK}, 400, "query parameters or as JSON, not as both"),
         ({"params": ASK | {"deadline_seconds": "long"}}, 400, "deadline_seconds"),
         ({"params": ASK, "headers": {"Idempotency-Key": "a b"}}, 400, "Idempotency-Key"),
+        ({"params": ASK, "headers": {"Idempotency-Key": ".."}}, 400, "Idempotency-Key"),
+        ({"params": ASK | {"correlation": "{"}}, 400, "correlation: is not JSON"),
+        ({"content": b"null"}, 400, "should be a JSON object"),
         ({"json": [1]}, 400, "should be a JSON object"),
         ({"content": b"{", "headers": {"Content-Type": "application/json"}}, 400, "not JSON"),
         ({"data": ASK}, 415, "Content-Type: application/json"),
@@ -233,11 +240,28 @@ async def test_a_page_token_is_good_for_its_own_query_only(api):
     assert other.status_code == 400
 
 
+@pytest.mark.parametrize("place", [{1: "\ud800"}, {1: "\0" * 32}, {1: "a" * 20_000}, {0: -1e10}])
+async def test_a_page_token_that_was_tampered_with_is_refused(api, place):
+    for number in range(2):
+        await api.ask(f"copy-{number}", destination_model_id=f"m-{number}")
+    token = (await api.http.get("/v1/copies?page_size=1")).json()["next_page_token"]
+    ours = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    forged = json.dumps([place.get(at, each) for at, each in enumerate(ours)])
+
+    answer = await api.http.get(
+        "/v1/copies",
+        params={"page_size": 1, "page_token": base64.urlsafe_b64encode(forged.encode()).decode()},
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "page_token: is none that this service gave"
+
+
 async def test_a_copy_can_be_cancelled_and_that_can_be_said_twice(api):
     await api.ask()
 
     first = await api.http.post("/v1/copies/first:cancel")
-    await api.world.pass_time(60)
+    await api.world.pass_time(150)
     second = await api.http.post("/v1/copies/first:cancel")
 
     assert first.status_code == 202
@@ -246,7 +270,7 @@ async def test_a_copy_can_be_cancelled_and_that_can_be_said_twice(api):
 
 async def test_what_has_ended_otherwise_cannot_be_cancelled(api):
     await api.ask()
-    await api.world.pass_time(60)
+    await api.world.pass_time(150)
 
     answer = await api.http.post("/v1/copies/first:cancel")
 
@@ -256,12 +280,12 @@ async def test_what_has_ended_otherwise_cannot_be_cancelled(api):
 async def test_a_failed_copy_is_replayed_and_may_be_repaired(api):
     api.world.models.dooms = [Code.PERMISSION_DENIED]
     await api.ask()
-    await api.world.pass_time(60)
+    await api.world.pass_time(150)
 
     answer = await api.http.post(
         "/v1/copies/first:replay", json=ASK | {"destination_model_id": "repaired"}
     )
-    await api.world.pass_time(60)
+    await api.world.pass_time(150)
     shown = (await api.http.get("/v1/copies/first")).json()
 
     assert answer.status_code == 202
@@ -355,6 +379,65 @@ async def test_a_store_that_is_away_is_503_and_nothing_was_done(api):
 
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_what_was_taken_on_is_202_although_the_store_goes_away_right_then(api):
+    """Else whoever has no key asks again, for a second version."""
+    look = api.world.store.get
+
+    async def away_once_it_is_stored(key: str) -> Job | None:
+        if api.world.store.jobs:
+            raise UnavailableError("job store: away")
+        found: Job | None = await look(key)
+        return found
+
+    api.world.store.get = away_once_it_is_stored
+
+    answer = await api.ask()
+
+    assert (answer.status_code, answer.json()) == (202, {"status": "pending", "id": "first"})
+    assert answer.headers["location"] == "/v1/copies/first"
+
+
+async def test_a_quota_that_is_used_up_is_429_with_the_time_to_wait(api):
+    async def exhausted(_name: object) -> Model:
+        raise outcome_of_read(Code.RESOURCE_EXHAUSTED, "quota exceeded")
+
+    api.world.models.get_model = exhausted
+
+    answer = await api.ask(validate_only=True)
+
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+    assert answer.json()["code"] == "RESOURCE_EXHAUSTED"
+
+
+async def test_a_caller_who_leaves_in_the_middle_of_a_body_is_no_bug(capsys):
+    app = build_app("api", World().deliveries, World().ticks, SETTINGS)
+    scope = {"type": "http", "method": "POST", "path": "/v1/models/copy", "headers": []}
+    pieces: list[Any] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return pieces.pop(0)
+
+    async def send(_message: Any) -> None:
+        """Nobody is there."""
+
+    await app({**scope, "query_string": b""}, receive, send)
+
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["message"], line["severity"]) == ("hung_up", "INFO")
+
+
+async def test_null_is_no_repair_of_a_failed_copy(api):
+    api.world.models.refusals = [Code.NOT_FOUND]
+    await api.ask()
+
+    answer = await api.http.post("/v1/copies/first:replay", content=b"null")
+
+    assert answer.status_code == 400
 
 
 async def test_a_bug_is_500_and_tells_nothing_of_itself(api, capsys):

@@ -11,6 +11,7 @@ from model_copier.errors import (
     RETRYABLE_OPERATION,
     Code,
     CopierError,
+    ExhaustedError,
     OutcomeUnknownError,
     RefusedError,
     UnavailableError,
@@ -23,6 +24,7 @@ PAGE = (ROOT / "docs" / "failures.md").read_text()
 WORDS: dict[type[CopierError], str] = {
     RefusedError: "refused",
     UnavailableError: "later",
+    ExhaustedError: "later",
     OutcomeUnknownError: "unknown",
 }
 NAMED = re.findall(r"\| `(tests/[\w/]+\.py)::(\w+)` \|$", PAGE, re.MULTILINE)

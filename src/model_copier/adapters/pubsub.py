@@ -7,13 +7,13 @@ gives no CPU to what goes on after the answer. A publish here has ended when it 
 import asyncio
 
 import grpc
-from google.api_core.exceptions import GoogleAPICallError, PermissionDenied
+from google.api_core.exceptions import GoogleAPICallError, NotFound, PermissionDenied
 from google.auth.exceptions import GoogleAuthError
 from google.pubsub_v1 import PublisherAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
-from model_copier.errors import UnavailableError
+from model_copier.errors import SetUpError, UnavailableError
 from model_copier.messages import Message
 
 
@@ -59,6 +59,10 @@ class PubsubTopics:
                 )
         except PermissionDenied:
             return  # Pub/Sub answers; who may publish need not be allowed to look
+        except NotFound as error:
+            raise SetUpError(
+                str(error), what="it does not exist", mends="gcloud pubsub topics create TOPIC"
+            ) from error
         except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{topic}: {error}") from error
 

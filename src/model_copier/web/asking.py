@@ -31,8 +31,10 @@ LIST_QUERY = (
     "state", "source", "target", "accepted_from", "accepted_before", "page_size", "page_token",
 )  # fmt: skip
 ID_PATTERN = rf"[A-Za-z0-9._~-]{{1,{MAX_REQUEST_ID}}}"
+NOTHING = object()  # neither query nor body: JSON has its own null
 _ID = re.compile(ID_PATTERN)
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+_PREFERENCE = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')  # a comma in quotes divides nothing
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?")
 _WHOLE = re.compile(r"[0-9]{1,9}")
 # Fields that are no text: a query has nothing else.
@@ -44,21 +46,23 @@ def idempotency_key(request: Request) -> str | None:
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None
-    if len(given) > 1 or not _ID.fullmatch(given[0]):
+    # A path cannot end in a dot or two: whoever follows it leaves them away.
+    if len(given) > 1 or not _ID.fullmatch(given[0]) or given[0] in {".", ".."}:
         raise RejectedError(
-            f"Idempotency-Key: should be there once, 1 to {MAX_REQUEST_ID} of A-Z a-z 0-9 . _ ~ -"
+            f"Idempotency-Key: should be there once, 1 to {MAX_REQUEST_ID} of A-Z a-z 0-9 . _ ~ -,"
+            " and not . or .."
         )
     return given[0]
 
 
-async def fields_of(request: Request, *, from_query: bool) -> object | None:
-    """Return a copy request's data from the query or the body; None where there is neither."""
+async def fields_of(request: Request, *, from_query: bool) -> object:
+    """Return a copy request's data from the query or the body; NOTHING where there is neither."""
     query = once_each(request.query_params)
     if query and not from_query:
         raise RejectedError(f"{', '.join(query)}: this takes its fields as a JSON body")
     body = await read_body(request, MAX_BODY_BYTES)
     if not body:
-        return {name: _from_text(name, text) for name, text in query.items()} or None
+        return {name: _from_text(name, text) for name, text in query.items()} or NOTHING
     if query:
         raise RejectedError("give the fields as query parameters or as JSON, not as both")
     kind = request.headers.get("content-type", "application/json")
@@ -91,7 +95,10 @@ def _from_text(name: str, text: str) -> Any:
     if name == "deadline_seconds" and _WHOLE.fullmatch(text):
         return int(text)
     if name == "correlation":
-        return messages.parse_json(text.encode(errors="replace"))
+        try:
+            return messages.parse_json(text.encode(errors="replace"))
+        except RejectedError as error:
+            raise RejectedError(f"{name}: {str(error).removeprefix('data: ')}") from None
     return _FROM_TEXT.get(name, {}).get(text, text)
 
 
@@ -107,7 +114,7 @@ def preferred(request: Request, most: float) -> Waiting:
     """Read `Prefer`: `respond-async`, `wait=N`, or both; others do not count."""
     asked: dict[str, str] = {}
     for header in request.headers.getlist("prefer"):
-        for part in header.split(","):
+        for part in _PREFERENCE.findall(header):
             name, _, value = part.partition(";")[0].strip().partition("=")
             asked.setdefault(name.strip().lower(), value.strip().strip('"'))  # the first counts
     if _WHOLE.fullmatch(asked.get("wait", "")):

@@ -21,7 +21,7 @@ from model_copier.replies import Validated
 from model_copier.request_data import CopyData
 from model_copier.web.asking import DEFAULT_PAGE, ID_PATTERN, MAX_PAGE
 from model_copier.web.problems import Problem
-from model_copier.web.views import Copied, Copy, Page, Pending
+from model_copier.web.views import Copied, Copy, Page, Pending, Taken
 
 _ERRORS: Mapping[int, str] = {
     400: "The request is wrong; `detail` names each field and the rule.",
@@ -111,7 +111,7 @@ def document() -> dict[str, Any]:
     }
 
 
-_ANSWERS = (Copied, Copy, Page, Pending, Problem, Validated)
+_ANSWERS = (Copied, Copy, Page, Pending, Problem, Taken, Validated)
 _CHECKS = {
     "type": "object",
     "description": "of each part: ok, not checked, or what is wrong",
@@ -150,6 +150,9 @@ def _answers(
             else {"application/problem+json": {"schema": more.get(status, _ref("Problem"))}},
         }
     return found
+
+
+_PENDING = {"anyOf": [_ref("Pending"), _ref("Taken")]}
 
 
 def _parameter(place: str, name: str, about: str, schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,7 +202,7 @@ def _copy(fields: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "requestBody": {"content": {"application/json": {"schema": _ref("CopyData")}}},
         "responses": _answers(
-            {200: {"anyOf": [_ref("Copied"), _ref("Validated")]}, 202: _ref("Pending")},
+            {200: {"anyOf": [_ref("Copied"), _ref("Validated")]}, 202: _PENDING},
             *_ASKS,
             more=dict.fromkeys(_OUTCOMES, _problem_with(copy=_ref("Copy"))),
             headers=dict.fromkeys((200, 202, *_OUTCOMES), ("Preference-Applied",)),
@@ -267,7 +270,7 @@ def _replay() -> dict[str, Any]:
 
 
 def _moved() -> dict[str, Any]:
-    good = {200: _ref("Copy"), 202: _ref("Pending")}
+    good = {200: _ref("Copy"), 202: _PENDING}
     return _answers(good, *_MOVES, more={409: _problem_with(copy=_ref("Copy"))})
 
 

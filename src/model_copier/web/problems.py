@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
@@ -87,7 +87,8 @@ def problem(
 
 def unavailable(error: UnavailableError, *, request_id: str) -> JSONResponse:
     """Nothing was done: whoever calls, Pub/Sub included, tries again."""
-    return problem(str(error), code=Code.UNAVAILABLE, status=503, request_id=request_id)
+    status = 429 if error.code is Code.RESOURCE_EXHAUSTED else 503
+    return problem(str(error), code=error.code, status=status, request_id=request_id)
 
 
 def key_used(detail: str, *, request_id: str) -> JSONResponse:
@@ -134,6 +135,13 @@ async def _http(request: Request, error: Exception) -> Response:
     )
 
 
+async def _hung_up(request: Request, _error: Exception) -> Response:
+    """In the middle of its body: nobody is left to read this."""
+    call_id = call_of(request).id
+    log("hung_up", path=request.scope["path"][:200], request_id=call_id)
+    return problem("the body is not whole", code=Code.INVALID_ARGUMENT, request_id=call_id)
+
+
 async def _bug(request: Request, _error: Exception) -> Response:
     return bug(request_id=call_of(request).id)
 
@@ -142,5 +150,6 @@ HANDLERS: Mapping[type[Exception], ExceptionHandler] = {
     RejectedError: _rejected,
     UnavailableError: _unavailable,
     HTTPException: _http,
+    ClientDisconnect: _hung_up,
     Exception: _bug,
 }

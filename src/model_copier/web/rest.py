@@ -7,6 +7,7 @@ What must not break: a caller sees and touches what they asked for themselves, n
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,13 +19,14 @@ from starlette.routing import Route
 
 from model_copier import messages, replies
 from model_copier.deliveries import Deliveries
-from model_copier.errors import Code, RejectedError
+from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.job import Job, State
 from model_copier.logs import log
 from model_copier.messages import REQUESTED, Asked, Identity, Received
 from model_copier.watch import Watch
 from model_copier.web.asking import (
     ID_PATTERN,
+    NOTHING,
     Listing,
     fields_of,
     idempotency_key,
@@ -81,7 +83,7 @@ class Rest:
         started, call = time.monotonic(), call_of(request)
         identity = Identity(source=_source(call), request_id=idempotency_key(request) or call.id)
         data = await fields_of(request, from_query=True)
-        received = _received(identity, call, messages.canonical({} if data is None else data))
+        received = _received(identity, call, messages.canonical({} if data is NOTHING else data))
         asked = self._read(received, call)
         if asked.copy.validate_only:
             planned = await self.deliveries.validate(asked.copy)
@@ -92,11 +94,12 @@ class Rest:
         if told.verdict == "conflict":
             return key_used(told.reason, request_id=call.id)
         waiting = preferred(request, self.wait_seconds)
-        job = await self._ended(request, identity.key, waiting.seconds)
+        looking = self._ended(request, identity.key, waiting.seconds)
+        job = await _as_far_as_known(looking, call)
         seconds = round(time.monotonic() - started, 3)
         log("copy", verdict=told.verdict, request_id=call.id, copy=identity.request_id,
-            requested_by=job.requested_by, state=job.state, seconds=seconds)  # fmt: skip
-        answer = _answer(job, call)
+            requested_by=call.account, state=job and job.state, seconds=seconds)  # fmt: skip
+        answer = _answer(job, call) if job else _taken(identity)
         if waiting.applied:
             answer.headers["Preference-Applied"] = waiting.applied
         return answer
@@ -132,7 +135,7 @@ class Rest:
         told = await self.deliveries.cancel(identity)
         log("cancel", verdict=told.verdict, request_id=call.id, copy=identity.request_id,
             caller=call.account)  # fmt: skip
-        return _state_of(await self._found(identity.key))
+        return await self._state_of(identity, call)
 
     async def replay(self, request: Request) -> Response:
         """Work on a failed copy once more; a body repairs its request."""
@@ -147,7 +150,7 @@ class Rest:
                 request_id=call.id,
                 copy=copy_of(job),
             )
-        content = job.original.data if data is None else messages.canonical(data)
+        content = job.original.data if data is NOTHING else messages.canonical(data)
         received = _received(identity, call, content, replay_of=job.outcome_id)
         if self._read(received, call).copy.validate_only:
             raise RejectedError("validate_only: a replay is for real")
@@ -157,7 +160,7 @@ class Rest:
         if told.verdict in {"rejected", "conflict"}:
             return problem(told.reason, code=Code.FAILED_PRECONDITION, status=409,
                            request_id=call.id)  # fmt: skip
-        return _state_of(await self._found(identity.key))
+        return await self._state_of(identity, call)
 
     async def ready(self, request: Request) -> Response:
         found = await self.readiness.look()
@@ -202,8 +205,25 @@ class Rest:
                     await task
         return _there(job)
 
+    async def _state_of(self, identity: Identity, call: Call) -> Response:
+        """Answer how a copy stands after it was moved."""
+        job = await _as_far_as_known(self._found(identity.key), call)
+        if job is None:
+            return _taken(identity)
+        view = copy_of(job)
+        return JSONResponse(view) if job.state.final else _pending(view)
+
     async def _found(self, key: str) -> Job:
         return _there(await self.deliveries.workflow.store.get(key))
+
+
+async def _as_far_as_known(looking: Awaitable[Job], call: Call) -> Job | None:
+    """Look at what was taken on; None while the store is away: that makes nothing undone."""
+    try:
+        return await looking
+    except UnavailableError as error:
+        log("unavailable", severity="WARNING", request_id=call.id, why=str(error))
+        return None
 
 
 def _there(job: Job | None) -> Job:
@@ -266,9 +286,9 @@ def _answer(job: Job, call: Call) -> Response:
     return _pending(view)
 
 
-def _state_of(job: Job) -> Response:
-    view = copy_of(job)
-    return JSONResponse(view) if job.state.final else _pending(view)
+def _taken(identity: Identity) -> Response:
+    """It was taken on; how it stands, the store cannot say now."""
+    return _pending({"id": identity.request_id})
 
 
 def _pending(view: dict[str, object]) -> Response:

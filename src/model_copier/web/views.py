@@ -5,6 +5,7 @@ Pure. The types here are the contract: ``/openapi.json`` is written from them.
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,6 +17,8 @@ from model_copier.errors import Code
 from model_copier.history import MAX_MOMENTS, Happened
 from model_copier.job import Job, State
 from model_copier.replies import Error, Time
+
+_KEY = re.compile("[0-9a-f]{32}")  # of a job
 
 
 class Moment(BaseModel):
@@ -63,6 +66,13 @@ class Pending(Copy):
     status: Literal["pending"] = "pending"
 
 
+class Taken(BaseModel):
+    """It was taken on; how it stands cannot be told now: look at `Location` later."""
+
+    status: Literal["pending"] = "pending"
+    id: str = Field(description="names the copy in this API")
+
+
 class Page(BaseModel):
     """Some of the caller's copies, the newest first (AIP-158)."""
 
@@ -105,8 +115,10 @@ def place_of(token: str, query: str) -> tuple[datetime, str]:
         place = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
         at, key, asked = place
         moment = datetime.fromtimestamp(at, UTC)
+        if not _KEY.fullmatch(key) or not 1970 < moment.year < 9000:
+            raise ValueError(key)  # noqa: TRY301
     except (ValueError, TypeError, OverflowError, OSError, RecursionError):
         raise ValueError("page_token: is none that this service gave") from None
-    if not isinstance(key, str) or asked != query:
+    if asked != query:
         raise ValueError("page_token: belongs to another query")
     return moment, key
