@@ -61,7 +61,9 @@ class PubsubTopics:
             return  # Pub/Sub answers; who may publish need not be allowed to look
         except NotFound as error:
             raise SetUpError(
-                str(error), what="it does not exist", mends="gcloud pubsub topics create TOPIC"
+                f"{topic}: {error}",
+                what="the topic does not exist",
+                mends="gcloud pubsub topics create TOPIC",
             ) from error
         except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
             raise UnavailableError(f"{topic}: {error}") from error

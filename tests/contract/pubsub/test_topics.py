@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from model_copier.adapters.pubsub import PubsubTopics
-from model_copier.errors import UnavailableError
+from model_copier.errors import SetUpError, UnavailableError
 from model_copier.messages import Message
 from pubsub_clients import Clients, texts
 
@@ -64,8 +64,9 @@ async def test_a_topic_that_is_there_passes_and_nothing_is_published(clients: Cl
 
 async def test_a_topic_that_is_not_there_does_not_pass(clients: Clients):
     async with topics(clients.address, clients.letters) as adapter:
-        with pytest.raises(UnavailableError, match=rf"{clients.letters}.* 404"):
+        with pytest.raises(SetUpError, match=rf"{clients.letters}.* 404") as told:
             await adapter.check()
+        assert told.value.mends == "gcloud pubsub topics create TOPIC"
 
 
 async def test_a_topic_passes_as_soon_as_it_is_made(clients: Clients):
