@@ -104,6 +104,21 @@ def test_what_is_not_json_is_a_letter_all_the_same(data):
     assert left(read).startswith("it would be rejected again")
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999"])
+def test_what_no_json_can_say_again_is_shown_as_text(number):
+    read = letter(data=b'{"correlation": {"x": %s}}' % number)
+
+    assert read.unreadable.startswith("its data are not JSON: ")
+    assert read.to_json()["text"] == read.data.decode()
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "soon", ""]
+)
+def test_a_time_that_is_none_is_when_it_was_published(moment):
+    assert letter(dead_letter_at=moment).died_at == NOW
+
+
 def test_what_is_no_letter_of_ours_stays():
     stranger = letter(without={*ASKED, *DIED})
 
@@ -287,7 +302,7 @@ read_letters = st.builds(
 
 @given(read_letters)
 def test_anything_can_be_read_shown_and_decided(read):
-    json.dumps(read.to_json())
+    json.dumps(read.to_json(), allow_nan=False)
 
     match plan(read):
         case Left() as stays:

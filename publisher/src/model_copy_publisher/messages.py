@@ -10,6 +10,7 @@ another content under the same id.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -320,6 +321,23 @@ def _canonical(name: str, value: Mapping[str, Any]) -> bytes:
             name, f"has no canonical JSON form (RFC 8785): {error}"
         ) from error
     return canonical
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse what others wrote; what no JSON can say again is not taken: NaN, 1e999.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text} is no number of JSON")
+        return number
+
+    return json.loads(data, parse_constant=finite, parse_float=finite)
 
 
 def json_kind(value: object) -> str:

@@ -19,7 +19,7 @@ from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import Named
 from model_copy_publisher.replays import CONTENT, MAX_REPLAYS, Changes, Left, Replay
-from model_copy_publisher.report import reply_line
+from model_copy_publisher.report import printable, reply_line
 from model_copy_publisher.report import summary as summed
 from model_copy_publisher.selection import Selection, parse_age
 
@@ -214,7 +214,7 @@ def _list(options: Mapping[str, Any]) -> int:
             click.echo(json.dumps(Counter(each.code for each in found)))
         else:
             for each in found:
-                click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+                click.echo(json.dumps(each.to_json()))
         return DONE
     if not found:
         say("There are no such letters.")
@@ -234,7 +234,7 @@ def _show(options: Mapping[str, Any]) -> int:
         ]
     for each in found:
         if options["output"] == "json":
-            click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(each.to_json()))
         else:
             click.echo("\n".join(letter_report.whole(each, now=datetime.now(UTC))))
     if not found:
@@ -294,7 +294,7 @@ def _restore(options: Mapping[str, Any]) -> int:
         done = letters.restore(options["backup"])
     _tell_left(done.left)
     for each in done.perhaps_twice:
-        name = letter_report.printable(each.request_id or f"letter {each.message_id}")
+        name = printable(each.request_id or f"letter {each.message_id}")
         say(f"{name} may be there twice: the run before was killed just then")
     if done.letters:
         say(f"restored {_many(done.letters)}")
@@ -369,9 +369,9 @@ class _Following:
 
     def _print(self, reply: Reply) -> None:
         if self._options["output"] == "json":
-            click.echo(json.dumps(reply.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(reply.to_json()))
         else:
-            click.echo(letter_report.printable(reply_line(reply)))
+            click.echo(reply_line(reply))
 
 
 @contextmanager
@@ -419,16 +419,14 @@ def _agreed(question: str, left: Sequence[Left], options: Mapping[str, Any]) -> 
 def _many(letters: Sequence[Letter]) -> str:
     from model_copy_publisher.dead_letters import counted  # noqa: PLC0415  loads gRPC
 
-    kinds = ", ".join(
-        f"{count:,} {letter_report.printable(code)}" for code, count in counted(letters).items()
-    )
+    kinds = ", ".join(f"{count:,} {printable(code)}" for code, count in counted(letters).items())
     return f"{len(letters):,} letter{'s' if len(letters) != 1 else ''} ({kinds})"
 
 
 def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
     for each in replays:
         if options["output"] == "json":
-            click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(each.to_json()))
         else:
             click.echo(letter_report.replay_line(each))
     say(f"{len(replays):,} would be sent; nothing was")
