@@ -263,6 +263,16 @@ def test_a_whole_event_is_repaired_in_its_data():
     assert json.loads(replay.data) == event | {"data": CONTENT | {"destination_model_id": "other"}}
 
 
+@pytest.mark.parametrize("name", ["id", "source", "subject"])
+def test_an_event_that_no_topic_would_take_is_not_repaired(name):
+    event = {"id": "r-9", "source": "//s", "type": ASKED["ce-type"], "data": CONTENT}
+    read = letter(event | {name: "\ud800"}, **{"content-type": "application/cloudevents+json"})
+
+    reason = left(read, changes=Changes.parse(["destination_model_id=other"]))
+
+    assert reason.endswith("holds half of a surrogate pair")
+
+
 def test_a_repair_that_breaks_the_contract_sends_nothing():
     assert "upper-case" in left(letter(), changes=Changes.parse(["destination_model_id=Faker"]))
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import rfc8785
@@ -133,16 +133,22 @@ class CopyRequest:
 class Named:
     """A request that is known by its identity alone; its content is not at hand.
 
-    Raises:
-        InvalidRequestError: no request can have this identity.
+    Other publishers make other ids and sources than we do: what came is taken as it is.
     """
 
     request_id: str
     request_source: str = DEFAULT_SOURCE
     digest: str | None = None
 
-    def __post_init__(self) -> None:
-        _check_identity(self.request_id, self.request_source)
+    @classmethod
+    def by(cls, request_id: str, request_source: str) -> Self:
+        """Name a request of ours.
+
+        Raises:
+            InvalidRequestError: none of ours can have this identity.
+        """
+        _check_identity(request_id, request_source)
+        return cls(request_id=request_id, request_source=request_source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

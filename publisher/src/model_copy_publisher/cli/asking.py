@@ -114,7 +114,7 @@ class _Asking:
         place = where(self.options)
         source = self.options["request_source"]
         ids = dict.fromkeys(self.options["request_ids"])
-        self.requests = [Named(request_id=each, request_source=source) for each in ids]
+        self.requests = [Named.by(each, source) for each in ids]
         self.began_at, self.asked_at = time.monotonic(), datetime.now(UTC)
         self._ask(place)
         if len(ids) > 1 and self.until == "ended":
