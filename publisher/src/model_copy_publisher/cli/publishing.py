@@ -79,7 +79,8 @@ In a file, the id of a row is made of the batch's name and the row's content.
 @click.option(
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where that is written down.  [default: ~/.local/state/model-copy/BATCH.jsonl]",
+    help="Where that is written down.  [default: ~/.local/state/model-copy/BATCH.jsonl;"
+    " with --validate-only BATCH.validate-only.jsonl]",
 )
 @click.option("--wait", is_flag=True, help="Wait for the outcome and print it.")
 @timeout(3600)
@@ -97,6 +98,7 @@ def publish(context: click.Context, /, **options: Any) -> None:
         debug=options["debug"],
         on_no_reply=account.no_reply,
         on_no_broker=account.no_broker,
+        on_not_written=account.not_written,
         on_interrupt=account.interrupted,
     )
     context.exit(code)
