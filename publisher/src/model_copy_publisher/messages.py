@@ -29,6 +29,7 @@ STATUS_TYPE = "dev.modelcopier.copy.status.requested.v1"
 DEFAULT_SOURCE = "//model-copier/publisher"
 MAX_DATA_BYTES = 64 * 1024
 MAX_CORRELATION_BYTES = 4 * 1024
+MAX_DEPTH = 32
 MAX_REPLY_TAG_CHARACTERS = 64
 MAX_DEADLINE_SECONDS = 7 * 86_400
 # Pub/Sub's limit for the value of an attribute.
@@ -91,7 +92,12 @@ class CopyRequest:
         _check_models(self)
         _check_places(self)
         _check_terms(self)
-        body = _canonical("data", self._data())
+        data = self._data()
+        body = _canonical("data", data)
+        if _is_deeper(data, MAX_DEPTH):
+            raise InvalidRequestError(
+                "correlation", f"makes the request nested deeper than {MAX_DEPTH} levels"
+            )
         if len(body) > MAX_DATA_BYTES:
             raise InvalidRequestError(
                 "data", f"is {len(body)} bytes; at most {MAX_DATA_BYTES} can be sent"
@@ -327,6 +333,18 @@ def _canonical(name: str, value: Mapping[str, Any]) -> bytes:
             name, f"has no canonical JSON form (RFC 8785): {error}"
         ) from error
     return canonical
+
+
+def _is_deeper(data: object, levels: int) -> bool:
+    inside = [data]
+    for _ in range(levels):
+        inside = [
+            value
+            for outer in inside
+            if isinstance(outer, Mapping | list | tuple)
+            for value in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return any(isinstance(value, Mapping | list | tuple) for value in inside)
 
 
 def parse_json(data: bytes | str) -> Any:

@@ -13,7 +13,7 @@ import click
 
 from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
-from model_copy_publisher.cli.options import connection, output, timeout, where
+from model_copy_publisher.cli.options import Number, connection, output, timeout, where
 from model_copy_publisher.cli.options import dead_letters as where_letters_are
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
@@ -85,7 +85,7 @@ def _box(function: Any) -> Any:
         click.option(
             "--quiet",
             "quiet_seconds",
-            type=click.FloatRange(min=0.1, max=60),
+            type=Number(min=0.1, max=60),
             default=2.0,
             show_default=True,
             metavar="SECONDS",
@@ -148,7 +148,7 @@ def show(context: click.Context, /, **options: Any) -> None:
 @click.option(
     "--rate",
     "per_second",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="N",
     help="At most so many a second.",
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from model_copy_publisher.cli.account import Account
 from model_copy_publisher.cli.exits import EXIT_CODES, ending
@@ -92,6 +93,11 @@ def publish(context: click.Context, /, **options: Any) -> None:
 
     DESTINATION is the id of the new model; without it the service makes one up.
     """
+    for name in ("target_project", "target_location"):
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        # The rows of a file may say themselves where they go.
+        if given and options["to"] and options["from_file"] is None:
+            raise click.UsageError(f"{name}: --to says where the copies go; leave it out")
     account = Account(options=options, context=context)
     code = ending(
         Session(account).run,

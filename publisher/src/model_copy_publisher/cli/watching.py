@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, say, stop_on_signals
-from model_copy_publisher.cli.options import connection, option, output, where
+from model_copy_publisher.cli.options import Number, connection, option, output, where
 from model_copy_publisher.events import Outcome, Reply
 from model_copy_publisher.report import printable, reply_line
 
@@ -65,7 +65,7 @@ Exit codes:
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="SECONDS",
     help="End after so long.  [default: never]",
 )
