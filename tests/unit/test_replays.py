@@ -39,6 +39,9 @@ FORWARDED = {
 }
 
 
+DEEP = b'{"a":' * 201 + b"1" + b"}" * 201
+
+
 def letter(content: Any = CONTENT, *, without: Any = (), **attributes: Any) -> Letter:
     body = attributes.pop("data", None)
     body = json.dumps(content).encode() if body is None else body
@@ -95,7 +98,7 @@ def test_a_whole_event_in_the_data_is_read():
     assert (read.request_id, read.request_source, read.target) == ("r-9", "//s", "faker")
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"{", b"[]", b"", b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"\xff", b"{", b"[]", b"", b"[" * 100_000, DEEP])
 def test_what_is_not_json_is_a_letter_all_the_same(data):
     read = letter(data=data)
 

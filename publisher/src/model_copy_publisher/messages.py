@@ -30,6 +30,8 @@ DEFAULT_SOURCE = "//model-copier/publisher"
 MAX_DATA_BYTES = 64 * 1024
 MAX_CORRELATION_BYTES = 4 * 1024
 MAX_DEPTH = 32
+# Far below what Python can read: it must be written again, from wherever that is called.
+MAX_DEPTH_READ = 200
 MAX_REPLY_TAG_CHARACTERS = 64
 MAX_DEADLINE_SECONDS = 7 * 86_400
 # Pub/Sub's limit for the value of an attribute.
@@ -361,7 +363,10 @@ def parse_json(data: bytes | str) -> Any:
             raise ValueError(f"{text} is no number of JSON")
         return number
 
-    return json.loads(data, parse_constant=finite, parse_float=finite)
+    found = json.loads(data, parse_constant=finite, parse_float=finite)
+    if _is_deeper(found, MAX_DEPTH_READ):
+        raise RecursionError(f"nested deeper than {MAX_DEPTH_READ} levels")
+    return found
 
 
 def json_kind(value: object) -> str:
