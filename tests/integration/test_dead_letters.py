@@ -279,12 +279,15 @@ async def test_what_is_not_told_in_time_is_summed_up_too(letters: Service, run: 
     await write(letters, "r-2")
 
     command = await run(["dead-letters", "replay", "--yes", "--wait", "--timeout", "2", *HERE])
-    request, _ = await letters.requests(2)
+    request, untold = await letters.requests(2)
     await letters.announce(request)
     code, _ = await command.ends()
 
     assert code == 3
     assert "2 requests: 1 succeeded, 1 not told yet" in command.errors
+    assert "2 sent, 1 of them not told yet" in command.errors
+    source = ["--request-source", "//ec2/pipeline"]
+    assert command.again == ["wait", untold.attributes["ce-id"], *source, *HERE[:2]]
 
 
 async def test_the_oldest_go_first_and_no_more_and_no_faster_than_told(

@@ -1,11 +1,13 @@
 """``model-copy dead-letters``: what a person does with requests that failed."""
 
 import json
+import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,9 @@ import click
 
 from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
-from model_copy_publisher.cli.options import Number, connection, output, timeout, where
+from model_copy_publisher.cli.options import Number, connection, output, reached_by, timeout, where
 from model_copy_publisher.cli.options import dead_letters as where_letters_are
+from model_copy_publisher.errors import InvalidRequestError, ModelCopyError
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import Named
@@ -245,7 +248,7 @@ def _show(options: Mapping[str, Any]) -> int:
 def _replay(options: Mapping[str, Any]) -> int:
     selection, changes = _selected(options), Changes.parse(options["changes"])
     following = _Following(options)
-    with _open(options) as letters, ExitStack() as until_told:
+    with following.accounted(), _open(options) as letters, ExitStack() as until_told:
 
         def agrees(replays: Sequence[Replay], left: Sequence[Left]) -> bool:
             if options["dry_run"]:
@@ -336,6 +339,19 @@ class _Following:
         ):
             yield
 
+    @contextmanager
+    def accounted(self) -> Iterator[None]:
+        """Should it end before all was told, say what was sent, and how to wait for it."""
+        try:
+            yield
+        except (ModelCopyError, KeyboardInterrupt):
+            pending = self._sent if self._waiting is None else self._sent & {*self._waiting.pending}
+            if self._sent:
+                say(f"{len(self._sent):,} sent, {len(pending):,} of them not told yet")
+            for command in _waits(pending, self._options):
+                say(f"to wait for them:\n  {command}")
+            raise
+
     def published(self, replays: Sequence[Replay]) -> None:
         """Note what is on its way."""
         self._sent |= {(each.request_source, each.request_id) for each in replays}
@@ -372,6 +388,23 @@ class _Following:
             click.echo(json.dumps(reply.to_json()))
         else:
             click.echo(reply_line(reply))
+
+
+def _waits(keys: Iterable[tuple[str, str]], options: Mapping[str, Any]) -> Iterator[str]:
+    """Write the commands that wait for these: one for each source."""
+    place = reached_by(options)
+    for source, its in groupby(sorted(filter(_can_be_named, keys)), key=lambda key: key[0]):
+        ids = [request_id for _, request_id in its]
+        yield shlex.join(["model-copy", "wait", *ids, "--request-source", source, *place])
+
+
+def _can_be_named(key: tuple[str, str]) -> bool:
+    """Tell whether the command line takes it."""
+    try:
+        Named.by(key[1], key[0])
+    except InvalidRequestError:
+        return False
+    return True
 
 
 @contextmanager

@@ -175,6 +175,16 @@ def where(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def reached_by(options: Mapping[str, Any]) -> list[str]:
+    """Write the options of ``connection`` for a shell, as far as they are not the defaults."""
+    words = []
+    for name in ("project", "request_topic", "reply_topic", "credentials_file"):
+        value = options[name]
+        if value and value not in {REQUEST_TOPIC, REPLY_TOPIC}:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
 def command_again(
     context: click.Context, fixed: Mapping[str, Any], *, arguments: Sequence[str] | None = None
 ) -> str:
