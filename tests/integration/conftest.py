@@ -28,7 +28,7 @@ async def service(pubsub: PubSub) -> AsyncIterator[Service]:
 async def run(pubsub: PubSub, tmp_path: Path) -> AsyncIterator[Run]:
     processes = []
 
-    async def start(arguments: list[str], **env: str) -> Command:
+    async def start(arguments: list[str], *, stdout: int = PIPE, **env: str) -> Command:
         process = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("model-copy"),
             *arguments,
@@ -40,7 +40,7 @@ async def run(pubsub: PubSub, tmp_path: Path) -> AsyncIterator[Run]:
             }
             | env,
             stdin=PIPE,
-            stdout=PIPE,
+            stdout=stdout,
             stderr=PIPE,
         )
         processes.append(process)

@@ -152,6 +152,20 @@ async def test_what_is_no_letter_is_shown_too(letters: Service, run: Run):
     assert letter["unreadable"] == "its data are not text"
 
 
+async def test_half_a_surrogate_pair_and_a_time_beyond_the_calendar_are_shown_to_programs(
+    letters: Service, run: Run
+):
+    await write(letters, "r-1", data=b'{"source_model_id": "\\ud800"}')
+    await write(letters, "r-2", dead_letter_at="0001-01-01T00:00:00+14:00")
+
+    code, shown, _ = await dead(run, "list", "--output", "json")
+    one, whole, _ = await dead(run, "show", "r-1", "--output", "json")
+
+    assert (code, one) == (0, 0)
+    assert len(shown.splitlines()) == 2
+    assert json.loads(whole)["content"] == {"source_model_id": "\ud800"}
+
+
 async def test_a_missing_subscription_is_exit_code_4(service: Service, run: Run):
     del service
     code, _, errors = await dead(run, "list")
@@ -265,12 +279,15 @@ async def test_what_is_not_told_in_time_is_summed_up_too(letters: Service, run: 
     await write(letters, "r-2")
 
     command = await run(["dead-letters", "replay", "--yes", "--wait", "--timeout", "2", *HERE])
-    request, _ = await letters.requests(2)
+    request, untold = await letters.requests(2)
     await letters.announce(request)
     code, _ = await command.ends()
 
     assert code == 3
     assert "2 requests: 1 succeeded, 1 not told yet" in command.errors
+    assert "2 sent, 1 of them not told yet" in command.errors
+    source = ["--request-source", "//ec2/pipeline"]
+    assert command.again == ["wait", untold.attributes["ce-id"], *source, *HERE[:2]]
 
 
 async def test_the_oldest_go_first_and_no_more_and_no_faster_than_told(
@@ -315,6 +332,22 @@ async def test_the_outcomes_of_a_replay_are_followed(letters: Service, run: Run)
     ]
     assert "2 requests: 2 succeeded" in command.errors
     assert await letters.listeners() == []
+
+
+async def test_ids_and_sources_that_we_would_not_make_are_sent_and_followed(
+    letters: Service, run: Run
+):
+    await write(letters, "good")
+    await write(letters, 'poison "id"', data=json.dumps({"source_model_id": "8"}).encode())
+    await write(letters, "odd-source", **{"ce-source": "//has space"})
+
+    command = await run(["dead-letters", "replay", "--yes", "--wait", *HERE])
+    for request in await letters.requests(3):
+        await letters.announce(request)
+    code, _ = await command.ends()
+
+    assert code == 0
+    assert "3 requests: 3 succeeded" in command.errors
 
 
 # Dropping and restoring

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import re
+import resource
 import signal
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -210,6 +212,63 @@ async def test_ten_thousand_requests_are_published_within_seconds(
     assert seconds < DEADLINE_SECONDS / 2
 
 
+@pytest.mark.usefixtures("service")
+async def test_a_full_disk_loses_no_account_of_what_was_published(run: Run):
+    publish = ["publish", "--from-file", "-", "--batch", "nightly", *HERE]
+    rows = HEADER + "".join(f"7,m-{n}\n" for n in range(1000))
+
+    command = await run(publish)
+    resource.prlimit(command.process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    code, _ = await command.ends(rows)
+    again = await run(command.again)
+    _, output = await again.ends(rows)
+
+    assert code == 4
+    assert "nightly.jsonl cannot be written: File too large." in command.errors
+    assert re.search("Known to be published: [1-9][0-9,]* of 1,000. Once", command.errors)
+    confirmed = re.search("1,000 requests: ([0-9]+) published, ([0-9]+) confirmed before", output)
+    assert confirmed
+    assert int(confirmed[2]) > 0
+
+
+@pytest.mark.usefixtures("service")
+async def test_results_that_cannot_be_written_are_not_taken_for_a_bug(run: Run):
+    full = os.open("/dev/full", os.O_WRONLY)
+
+    command = await run(["publish", "7", "--request-id", "r-1", *HERE], stdout=full)
+    os.close(full)
+    await command.shows("--request-id r-1")
+    code = await command.process.wait()
+
+    assert code == 4
+    assert "Standard output cannot be written: No space left on device." in command.errors
+    assert "Known to be published: 1 of 1. Once there is room" in command.errors
+
+
+async def test_the_file_of_the_rows_is_no_journal(run: Run, rows: Path):
+    publish = ["publish", "--from-file", str(rows), "--journal", str(rows), *HERE]
+
+    command = await run(publish, PUBSUB_EMULATOR_HOST="127.0.0.1:1")
+
+    assert await command.ends() == (2, "")
+    assert "journal: " in command.errors
+    assert "is the file of the rows; name another" in command.errors
+    assert await asyncio.to_thread(rows.read_text) == CSV
+
+
+async def test_a_validation_leaves_the_journal_of_the_batch_as_it_is(
+    service: Service, run: Run, rows: Path
+):
+    publish = ["publish", "--from-file", str(rows), *HERE]
+    await (await run(publish)).ends()
+    await (await run([*publish, "--validate-only"])).ends()
+    await service.requests(60)
+
+    _, output = await (await run([*publish, "--resume"])).ends()
+
+    assert "30 requests: 30 confirmed before" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -221,6 +280,8 @@ async def test_ten_thousand_requests_are_published_within_seconds(
         ([], "source_model_id: is missing: give SOURCE, or --from-file"),
         (["7", "faker", "--to", "p/l/m"], "destination_model_id: --to says where"),
         (["7", "--to", "p"], "to: 'p' is not project/location/model"),
+        (["7", "--to", "p/l", "--target-project", "q"], "target_project: --to says where"),
+        (["7", "--timeout", "nan"], "'--timeout'"),
     ],
 )
 async def test_wrong_usage_is_told_before_anything_is_connected(

@@ -96,6 +96,8 @@ async def test_how_long_to_wait_is_no_end_of_a_watch(service: Service, run: Run,
         ('projekt = "p"', "projekt is no setting; there are project, request_topic"),
         ("project = [1]", "project should be a text or a number"),
         ('timeout = "long"', "timeout should be a number"),
+        ("timeout = nan", "config.toml: timeout should be a number of seconds, over 0"),
+        ("deadline_seconds = 3.5", "deadline_seconds should be a whole number from 1 to 604800"),
         ('output = "xml"', "output should be text or json"),
     ],
 )

@@ -25,9 +25,11 @@ async def tell(
     *,
     attempt: int = 1,
     model: str = "faker",
+    resource_name: str | None = None,
     **attributes: str,
 ) -> None:
     data = {
+        "resource_name": resource_name,
         "request_id": request_id,
         "outcome": outcome,
         "attempt": attempt,
@@ -158,6 +160,52 @@ async def test_a_command_gets_the_event_and_a_few_facts_of_it(service: Service, 
     first, event = output.splitlines()
     assert first == "failed r-1 r-1-1"
     assert json.loads(event)["request_id"] == "r-1"
+
+
+async def test_no_text_of_a_reply_steers_a_terminal_or_forges_a_line(service: Service, run: Run):
+    watch = await named(service)
+    await tell(service, "r-1\x1b[2J\x07\nsucceeded  r-2", "failed")
+
+    command = await run(["watch", "--count", "1", *watch])
+    _, output = await command.ends()
+
+    assert output.startswith("failed     r-1\\x1b[2J\\x07\\nsucceeded  r-2  projects/")
+    assert len(output.splitlines()) == 1
+
+
+async def test_an_event_that_no_environment_can_hold_as_it_is_blocks_no_other(
+    service: Service, run: Run
+):
+    watch = await named(service)
+    await tell(service, "r\0-1", model="\ud800")
+    await tell(service, "r-2")
+
+    script = 'echo "$MODEL_COPY_REQUEST_ID"; cat'
+    command = await run(["watch", "--count", "2", "--exec", script, *watch])
+    code, output = await command.ends()
+
+    first, event, second, _ = output.splitlines()
+    assert code == 0
+    assert (first, second) == ("r\\x00-1", "r-2")
+    assert json.loads(event)["target_model"].endswith("\ud800")
+    assert await is_drained(service)
+
+
+async def test_an_event_whose_command_does_not_start_comes_again_and_the_others_go_on(
+    service: Service, run: Run
+):
+    watch = await named(service)
+    await tell(service, "r-1", resource_name="m" * 1_000_000)
+    await tell(service, "r-2")
+
+    script = 'echo "$MODEL_COPY_REQUEST_ID"'
+    command = await run(["watch", "--count", "1", "--exec", script, *watch])
+    code, output = await command.ends()
+
+    assert (code, output) == (0, "r-2\n")
+    assert "the command did not start (Argument list too long) for r-1-1: it comes again" in (
+        command.errors
+    )
 
 
 async def test_an_event_whose_command_was_killed_with_us_comes_again(service: Service, run: Run):

@@ -45,6 +45,20 @@ def test_csv_and_json_lines_make_the_same_requests():
     )
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\x85"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_only_the_line_ends_of_files_part_rows(separator: str, end: str):
+    batch = batch_of(
+        end.join(["source_model_id,correlation", f'7,"{{""a"": ""x{separator}y""}}"', ""])
+    )
+
+    [request] = batch.requests
+    assert request.correlation == {"a": f"x{separator}y"}
+    assert told(batch_of(f"source_model_id,reply_tag\n7,x{separator}y\n")) == [
+        f"2:2: reply_tag: {f'x{separator}y'!r} is not 1 to 64 printable characters"
+    ]
+
+
 def test_ids_stay_the_same_when_rows_are_moved_added_or_removed():
     before = batch_of(f"{HEADER}\n7,a\n7,b\n7,c\n")
     after = batch_of(f"{HEADER}\n7,c\n7,new\n7,a\n")

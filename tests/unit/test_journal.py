@@ -1,5 +1,6 @@
 """What is known of a batch, across kills."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,6 +113,42 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
         Journal(tmp_path / "state" / "nightly.jsonl", topic=TOPIC),
     ):
         pass
+
+
+@pytest.mark.parametrize("content", [b'{"source_model_id": "7"}\n', b"\n\nnotes\n", b"{\n}"])
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path: Path, content: bytes, *, anew: bool):
+    file = tmp_path / "notes"
+    file.write_bytes(content)
+
+    with (
+        pytest.raises(InvalidRequestError, match=r"notes is there, and no journal; .*--journal"),
+        Journal(file, topic=TOPIC, anew=anew),
+    ):
+        pass
+    assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"listening": "s', b'\n{"published": ['])
+def test_a_first_line_that_a_kill_cut_short_is_one_of_a_journal(file: Path, content: bytes):
+    file.parent.mkdir()
+    file.write_bytes(content)
+
+    with Journal(file, topic=TOPIC) as journal:
+        journal.confirmed([confirmed(ONE)])
+    with Journal(file, topic=TOPIC) as again:
+        assert again.knows(ONE)
+
+
+def test_what_keeps_nothing_is_no_journal(tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+
+    for useless in (Path("/dev/null"), Path("/dev/full"), tmp_path / "fifo", tmp_path):
+        with (
+            pytest.raises(InvalidRequestError, match="is no file that can be kept"),
+            Journal(useless, topic=TOPIC),
+        ):
+            pass
 
 
 def test_a_batch_that_is_published_anew_begins_a_journal_of_its_own(file: Path):

@@ -37,6 +37,10 @@ def request(**fields: Any) -> CopyRequest:
     return CopyRequest(**{"source_model_id": "7704127342733426688@1", "request_id": "r1"} | fields)
 
 
+def nested(levels: int) -> dict[str, Any]:
+    return {"x": nested(levels - 1)} if levels > 1 else {}
+
+
 def reply(outcome: str = "succeeded", *, data: Any = b"{}", **attributes: str) -> Reply:
     told = Reply.from_message(
         data,
@@ -75,6 +79,10 @@ def test_a_request_is_the_contract_message() -> None:
         "content-type": "application/json",
         "reply_tag": "nightly",
     }
+
+
+def test_a_correlation_may_be_as_deep_as_the_contract_admits() -> None:
+    assert json.loads(request(correlation=nested(31)).body)["correlation"] == nested(31)
 
 
 def test_what_is_not_given_is_not_sent() -> None:
@@ -169,6 +177,7 @@ def test_any_destination_is_sent_as_it_is_or_refused_by_name(model: str) -> None
         ({"deadline_seconds": 0}, "deadline_seconds: 0 is not 1 to 604800"),
         ({"correlation": ["a"]}, "correlation: must be a JSON object, not a list"),
         ({"correlation": {"a": "x" * 4096}}, "correlation: is 4104 bytes; at most 4096"),
+        ({"correlation": nested(32)}, "correlation: makes the request nested deeper than 32"),
         ({"correlation": {"a": float("nan")}}, "correlation: has no canonical JSON form"),
         ({"correlation": {"a": 2**60}}, "correlation: has no canonical JSON form"),
         ({"correlation": {"a": 2.5e16}}, "correlation: has no canonical JSON form"),

@@ -39,6 +39,9 @@ FORWARDED = {
 }
 
 
+DEEP = b'{"a":' * 201 + b"1" + b"}" * 201
+
+
 def letter(content: Any = CONTENT, *, without: Any = (), **attributes: Any) -> Letter:
     body = attributes.pop("data", None)
     body = json.dumps(content).encode() if body is None else body
@@ -95,13 +98,28 @@ def test_a_whole_event_in_the_data_is_read():
     assert (read.request_id, read.request_source, read.target) == ("r-9", "//s", "faker")
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"{", b"[]", b"", b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"\xff", b"{", b"[]", b"", b"[" * 100_000, DEEP])
 def test_what_is_not_json_is_a_letter_all_the_same(data):
     read = letter(data=data)
 
     assert read.content is None
     assert read.unreadable.startswith("its data are")
     assert left(read).startswith("it would be rejected again")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999"])
+def test_what_no_json_can_say_again_is_shown_as_text(number):
+    read = letter(data=b'{"correlation": {"x": %s}}' % number)
+
+    assert read.unreadable.startswith("its data are not JSON: ")
+    assert read.to_json()["text"] == read.data.decode()
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "soon", ""]
+)
+def test_a_time_that_is_none_is_when_it_was_published(moment):
+    assert letter(dead_letter_at=moment).died_at == NOW
 
 
 def test_what_is_no_letter_of_ours_stays():
@@ -248,6 +266,16 @@ def test_a_whole_event_is_repaired_in_its_data():
     assert json.loads(replay.data) == event | {"data": CONTENT | {"destination_model_id": "other"}}
 
 
+@pytest.mark.parametrize("name", ["id", "source", "subject"])
+def test_an_event_that_no_topic_would_take_is_not_repaired(name):
+    event = {"id": "r-9", "source": "//s", "type": ASKED["ce-type"], "data": CONTENT}
+    read = letter(event | {name: "\ud800"}, **{"content-type": "application/cloudevents+json"})
+
+    reason = left(read, changes=Changes.parse(["destination_model_id=other"]))
+
+    assert reason.endswith("holds half of a surrogate pair")
+
+
 def test_a_repair_that_breaks_the_contract_sends_nothing():
     assert "upper-case" in left(letter(), changes=Changes.parse(["destination_model_id=Faker"]))
 
@@ -287,7 +315,7 @@ read_letters = st.builds(
 
 @given(read_letters)
 def test_anything_can_be_read_shown_and_decided(read):
-    json.dumps(read.to_json())
+    json.dumps(read.to_json(), allow_nan=False)
 
     match plan(read):
         case Left() as stays:

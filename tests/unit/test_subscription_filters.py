@@ -20,6 +20,14 @@ def test_a_filter_lets_every_request_through_and_fits(request_ids: list[str]):
     assert matches({"request_id": "ask-0123456789abcdef-0"})
 
 
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=3, unique=True))
+def test_ids_that_other_publishers_make_are_let_through_too(request_ids: list[str]):
+    text = filters.of_requests(request_ids, prefixes=["ask-0123456789abcdef-"])
+
+    assert len(text.encode()) <= 256
+    assert all(parse_filter(text)({"request_id": each}) for each in request_ids)
+
+
 def test_few_requests_are_named_and_many_are_narrowed_to_what_they_have_in_common():
     few = parse_filter(filters.of_requests(["nightly-1", "nightly-2"]))
     many = parse_filter(filters.of_requests([f"nightly-{n}" for n in range(1000)]))

@@ -7,24 +7,23 @@ restored, as far as anybody can know, is not restored again.
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.errors import InvalidRequestError, NotWrittenError
 from model_copy_publisher.letters import Letter, of_line, to_line
 
 
 def write_backup(file: Path, letters: Sequence[Letter]) -> None:
-    """Write a new file, and see it to the disk.
+    """Write a new file, and see it to the disk: whole, or none of that name.
 
     Raises:
         InvalidRequestError: it is there already, or cannot be written.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("xb") as out:
-            out.writelines(to_line(each) for each in letters)
-            _sync(out)
+        _write_new(file, letters)
         # The name, too: a file that nobody finds is no backup.
         folder = os.open(file.parent, os.O_RDONLY)
         try:
@@ -32,11 +31,24 @@ def write_backup(file: Path, letters: Sequence[Letter]) -> None:
         finally:
             os.close(folder)
     except FileExistsError as error:
-        raise InvalidRequestError("backup", f"{file} exists; name a new file") from error
+        raise InvalidRequestError("backup", f"{error.filename} exists; name a new file") from error
     except OSError as error:
         raise InvalidRequestError(
             "backup", f"{file} cannot be written: {error.strerror}; nothing was dropped"
         ) from error
+
+
+def _write_new(file: Path, letters: Sequence[Letter]) -> None:
+    part = file.with_name(f"{file.name}.part")
+    with part.open("xb") as out:  # by which no two write one backup, either
+        try:
+            if file.exists():
+                raise FileExistsError(None, None, str(file))
+            out.writelines(to_line(each) for each in letters)
+            _sync(out)
+            part.rename(file)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read_backup(file: Path) -> Sequence[Letter]:
@@ -74,10 +86,20 @@ class Restoring:
             raise InvalidRequestError("backup", f"{self._file}: {error.strerror}") from error
         for line in lines:
             try:
-                step, message_id = json.loads(line)
+                noted = json.loads(line)
             except ValueError:
                 continue  # the last words of one who was killed: as if they had not been said
-            (self.restored if step == "restored" else begun).add(message_id)
+            match noted:
+                case ["restored", str(message_id)]:
+                    self.restored.add(message_id)
+                case ["restoring", str(message_id)]:
+                    begun.add(message_id)
+                case _:
+                    self._out.close()
+                    raise InvalidRequestError(
+                        "backup",
+                        f"{self._file} is not what a restore noted; moved away, all are restored",
+                    )
         self.unknown = begun - self.restored
 
     def __enter__(self) -> Self:
@@ -86,7 +108,8 @@ class Restoring:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._out.close()
+        with suppress(OSError):  # what could not be written before cannot be now; that was told
+            self._out.close()
 
     def begin(self, letter: Letter) -> None:
         """Note that it will be published now."""
@@ -97,8 +120,13 @@ class Restoring:
         self._note("restored", letter)
 
     def _note(self, step: str, letter: Letter) -> None:
-        self._out.write(json.dumps([step, letter.message_id]).encode() + b"\n")
-        _sync(self._out)
+        try:
+            self._out.write(json.dumps([step, letter.message_id]).encode() + b"\n")
+            _sync(self._out)
+        except OSError as error:
+            raise NotWrittenError(
+                f"{self._file} cannot be written: {error.strerror}. Afterwards, run it again."
+            ) from error
 
 
 def _sync(out: BinaryIO) -> None:

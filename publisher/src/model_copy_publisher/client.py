@@ -184,7 +184,7 @@ class Publisher:
             NoReplyError: not all had ended in time; they may go on.
             BrokerError: Pub/Sub refused, or could not be reached.
         """
-        named = [Named(request_id=each, request_source=request_source) for each in request_ids]
+        named = [Named.by(each, request_source) for each in request_ids]
         with self.questioning(named) as waiting:
             for lot in waiting.events(timeout_seconds=timeout_seconds):
                 for event in lot:
@@ -204,7 +204,7 @@ class Publisher:
 
         Raises: as ``wait``.
         """
-        named = Named(request_id=request_id, request_source=request_source)
+        named = Named.by(request_id, request_source)
         with self.questioning([named]) as waiting:
             for lot in waiting.events(timeout_seconds=timeout_seconds):
                 for event in lot:
@@ -225,7 +225,7 @@ class Publisher:
 
         Raises: as ``wait``.
         """
-        named = Named(request_id=request_id, request_source=request_source)
+        named = Named.by(request_id, request_source)
         with self.questioning([named], kind=CANCEL_TYPE) as waiting:
             for lot in waiting.events(timeout_seconds=timeout_seconds):
                 for event in lot:

@@ -6,6 +6,7 @@
     │   ├── RefusedError       give up: no permission, no credentials, a bad name
     │   ├── MissingError       give up, or make it: a topic or the subscription is not there
     │   └── UnreachableError   try again: no answer; whether Pub/Sub took a message is unknown
+    ├── NotWrittenError        make room, then go on with --resume; what was published stays so
     ├── UnknownRequestError    give up: the service knows no request of that id and source
     └── NoReplyError           ask again: nothing was announced in time, the copy may go on
 
@@ -43,6 +44,10 @@ class MissingError(BrokerError):
 
 class UnreachableError(BrokerError):
     """No answer, or one that says "later"; the call may have worked all the same."""
+
+
+class NotWrittenError(ModelCopyError):
+    """What Pub/Sub has taken, or how it ended, could not be written down."""
 
 
 class NoReplyError(ModelCopyError):

@@ -4,15 +4,14 @@ Pure. Lenient where ``messages`` is strict: unknown fields are ignored, a known
 field of another type counts as absent, and an outcome is never lost over them.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from model_copy_publisher.messages import CopyRequest, Named, json_kind
+from model_copy_publisher.messages import CopyRequest, Named, json_kind, parse_json
 
 STATUS_REPLY_TYPE = "dev.modelcopier.copy.status.v1"
 _REPLY_TYPE = re.compile(r"dev\.modelcopier\.copy\.([a-z]+)\.v1")
@@ -267,7 +266,7 @@ class _Fields:
     @classmethod
     def of(cls, data: bytes) -> Self:
         try:
-            values = json.loads(data)
+            values = parse_json(data)
         except (ValueError, RecursionError) as error:
             return cls({}, (f"the data of the reply could not be read: {error}",))
         if not isinstance(values, dict):
@@ -296,16 +295,19 @@ class _Fields:
 
     def number(self, name: str) -> float | None:
         value = self.values.get(name)
-        return (
-            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-        )
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        try:
+            return float(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
 
     def time(self, name: str) -> datetime | None:
         try:
             moment = datetime.fromisoformat(self.text(name) or "")
-        except ValueError:
+            return moment.astimezone(UTC) if moment.tzinfo is not None else None
+        except (ValueError, OverflowError):
             return None
-        return moment if moment.tzinfo is not None else None
 
     def mapping(self, name: str) -> Mapping[str, Any] | None:
         value = self.values.get(name)

@@ -11,22 +11,25 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self
 
-from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.errors import InvalidRequestError, NotWrittenError
 from model_copy_publisher.events import Reply
 from model_copy_publisher.messages import CopyRequest, Published, rfc3339
 
 Key = tuple[str, str, str]  # source, id, digest
+_BEGINNINGS = (b'{"listening": ', b'{"published": ', b'{"ended": ')
 
 
 class Journal:
     """A context manager: opened, locked and read; ``anew`` forgets what it said.
 
     Raises:
-        InvalidRequestError: another process has it, or it cannot be written.
+        InvalidRequestError: another process has it, it cannot be written, or is another's file.
+        NotWrittenError: later, when there is no room left, or the disk is broken.
     """
 
     def __init__(self, file: Path, *, topic: str, anew: bool = False) -> None:
@@ -40,13 +43,12 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
+            if self.file.exists() and not self.file.is_file():
+                raise self._useless("is no file that can be kept")
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._out: IO[bytes] = self.file.open("a+b")
         except OSError as error:
-            raise InvalidRequestError(
-                "journal",
-                f"{self.file} cannot be written: {error.strerror}; --journal names another",
-            ) from error
+            raise self._useless(f"cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(self._out, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -54,13 +56,19 @@ class Journal:
             raise InvalidRequestError(
                 "journal", f"{self.file} is in use: this batch is being published right now"
             ) from error
-        if self._anew:
-            self._out.truncate(0)
-        self._read()
+        try:
+            self._begin()
+        except OSError as error:
+            self.__exit__()
+            raise self._useless(f"cannot be used: {error.strerror}") from error
+        except InvalidRequestError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._out.close()
+        with suppress(OSError):  # what could not be written before cannot be now; that was told
+            self._out.close()
 
     def knows(self, request: CopyRequest) -> bool:
         """Tell whether the request was confirmed."""
@@ -108,18 +116,33 @@ class Journal:
 
     def _write(self, entries: Iterable[Mapping[str, Any]]) -> None:
         lines = [json.dumps({**entry, "topic": self._topic}) for entry in entries]
-        if lines:
+        if not lines:
+            return
+        try:
             self._out.write(("\n".join(lines) + "\n").encode())
             self._out.flush()
             os.fsync(self._out.fileno())
+        except OSError as error:
+            raise NotWrittenError(
+                f"The journal {self.file} cannot be written: {error.strerror}."
+            ) from error
 
-    def _read(self) -> None:
+    def _begin(self) -> None:
         self._out.seek(0)
         content = self._out.read()
-        for line in content.splitlines():
+        if not _is_journal(content):
+            raise self._useless("is there, and no journal; nothing was changed")
+        if self._anew:
+            self._out.truncate(0)
+            return
+        *lines, cut_short = content.split(b"\n")
+        for line in lines:
             self._take(line)
-        if content and not content.endswith(b"\n"):
-            self._out.write(b"\n")  # the last line was cut short by a kill
+        # By a kill: what it would have said is asked for again.
+        self._out.truncate(len(content) - len(cut_short))
+
+    def _useless(self, reason: str) -> InvalidRequestError:
+        return InvalidRequestError("journal", f"{self.file} {reason}; --journal names another")
 
     def _take(self, line: bytes) -> None:
         try:
@@ -141,7 +164,15 @@ class Journal:
                 if reply is not None:
                     self.outcomes[key] = reply
         except (ValueError, KeyError, TypeError):
-            return  # cut short by a kill: what it would have said is asked for again
+            return  # as if it had not been said
+
+
+def _is_journal(content: bytes) -> bool:
+    """Tell it by how its first line begins; a kill may have cut that short, too."""
+    first, end, _ = content.lstrip().partition(b"\n")
+    return any(
+        first.startswith(each) or (not end and each.startswith(first)) for each in _BEGINNINGS
+    )
 
 
 def _key(request: CopyRequest | Published) -> Key:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import rfc3339
 from model_copy_publisher.replays import Left, Replay
+from model_copy_publisher.report import printable
 
 REASON_WIDTH = 60
 NAME_WIDTH = 36
@@ -85,14 +86,6 @@ def age(span: timedelta) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"
     return f"{seconds}s"
-
-
-def printable(text: str | None) -> str:
-    """Return the text for a terminal: what would steer it is escaped."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode()
-        for each in text or ""
-    )
 
 
 def _row(letter: Letter, now: datetime) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from typing import Any, Self
 import rfc8785
 
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.messages import REQUEST_TYPE, json_kind, rfc3339
+from model_copy_publisher.messages import REQUEST_TYPE, json_kind, parse_json, rfc3339
 
 # Those of the copier, which a replay leaves behind.
 OWN_ATTRIBUTES = frozenset(
@@ -182,6 +182,7 @@ class Letter:
             "replays": self.replays,
             "content": self.content,
             "unreadable": self.unreadable or None,
+            "text": self.data.decode(errors="replace") if self.content is None else None,
             "attributes": dict(self.attributes),
         }
 
@@ -206,7 +207,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        found = json.loads(data.decode())
+        found = parse_json(data.decode())
     except RecursionError as error:
         raise ValueError("its data are nested too deeply") from error
     except UnicodeDecodeError as error:
@@ -265,9 +266,9 @@ def _text(values: Mapping[str, Any], name: str) -> str:
 def _moment(text: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):  # the latter at either end of the calendar
         return None
-    return moment.astimezone(UTC) if moment.tzinfo is not None else None
 
 
 # A backup holds letters as lines.

@@ -10,12 +10,13 @@ another content under the same id.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import rfc8785
@@ -28,6 +29,9 @@ STATUS_TYPE = "dev.modelcopier.copy.status.requested.v1"
 DEFAULT_SOURCE = "//model-copier/publisher"
 MAX_DATA_BYTES = 64 * 1024
 MAX_CORRELATION_BYTES = 4 * 1024
+MAX_DEPTH = 32
+# Far below what Python can read: it must be written again, from wherever that is called.
+MAX_DEPTH_READ = 200
 MAX_REPLY_TAG_CHARACTERS = 64
 MAX_DEADLINE_SECONDS = 7 * 86_400
 # Pub/Sub's limit for the value of an attribute.
@@ -90,7 +94,12 @@ class CopyRequest:
         _check_models(self)
         _check_places(self)
         _check_terms(self)
-        body = _canonical("data", self._data())
+        data = self._data()
+        body = _canonical("data", data)
+        if _is_deeper(data, MAX_DEPTH):
+            raise InvalidRequestError(
+                "correlation", f"makes the request nested deeper than {MAX_DEPTH} levels"
+            )
         if len(body) > MAX_DATA_BYTES:
             raise InvalidRequestError(
                 "data", f"is {len(body)} bytes; at most {MAX_DATA_BYTES} can be sent"
@@ -132,16 +141,22 @@ class CopyRequest:
 class Named:
     """A request that is known by its identity alone; its content is not at hand.
 
-    Raises:
-        InvalidRequestError: no request can have this identity.
+    Other publishers make other ids and sources than we do: what came is taken as it is.
     """
 
     request_id: str
     request_source: str = DEFAULT_SOURCE
     digest: str | None = None
 
-    def __post_init__(self) -> None:
-        _check_identity(self.request_id, self.request_source)
+    @classmethod
+    def by(cls, request_id: str, request_source: str) -> Self:
+        """Name a request of ours.
+
+        Raises:
+            InvalidRequestError: none of ours can have this identity.
+        """
+        _check_identity(request_id, request_source)
+        return cls(request_id=request_id, request_source=request_source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +335,38 @@ def _canonical(name: str, value: Mapping[str, Any]) -> bytes:
             name, f"has no canonical JSON form (RFC 8785): {error}"
         ) from error
     return canonical
+
+
+def _is_deeper(data: object, levels: int) -> bool:
+    inside = [data]
+    for _ in range(levels):
+        inside = [
+            value
+            for outer in inside
+            if isinstance(outer, Mapping | list | tuple)
+            for value in (outer.values() if isinstance(outer, Mapping) else outer)
+        ]
+    return any(isinstance(value, Mapping | list | tuple) for value in inside)
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Parse what others wrote; what no JSON can say again is not taken: NaN, 1e999.
+
+    Raises:
+        ValueError: it is not JSON.
+        RecursionError: it is nested too deeply.
+    """
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text} is no number of JSON")
+        return number
+
+    found = json.loads(data, parse_constant=finite, parse_float=finite)
+    if _is_deeper(found, MAX_DEPTH_READ):
+        raise RecursionError(f"nested deeper than {MAX_DEPTH_READ} levels")
+    return found
 
 
 def json_kind(value: object) -> str:

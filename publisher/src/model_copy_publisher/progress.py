@@ -20,6 +20,8 @@ from typing import Any
 
 import click
 
+from model_copy_publisher.report import printable
+
 # A sign of life where nothing changes.
 PLAIN_LINE_SECONDS = 10.0
 # So many copies are named when the wait begins.
@@ -73,6 +75,7 @@ class Progress:
 
     def stands(self, key: Key, state: str, *, since: datetime | None = None) -> None:
         """A copy has got so far; it was there at ``since`` already, or before."""
+        state = printable(state)
         with self._lock:
             if key not in self._states:
                 return

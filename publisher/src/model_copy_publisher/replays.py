@@ -123,9 +123,9 @@ def plan(
             return Left(letter=letter, reason=f"a {letter.event_type} has no content to set")
         try:
             content = checked(changes.of(content))
+            data = _written(letter, content)
         except InvalidRequestError as error:
             return Left(letter=letter, reason=str(error))
-        data = _written(letter, content)
     identity = _identity(letter)
     repaired = data != letter.data
     attributes = _attributes(letter, repaired=repaired) | identity
@@ -178,6 +178,8 @@ def _why_left(letter: Letter, max_replays: int) -> str:
         return "it is no letter of the copier's"
     if letter.newer_version:
         return f"{letter.newer_version} is newer than this model-copy: upgrade it"
+    if not _is_text(f"{letter.request_source}{letter.request_id}"):
+        return "it would be rejected again: its id or source holds half of a surrogate pair"
     if letter.content is None:
         return f"it would be rejected again: {letter.unreadable}"
     if letter.replays >= max_replays:
@@ -226,14 +228,29 @@ def name_for_good(letter: Letter) -> dict[str, str]:
     return {} if known else _identity(letter)
 
 
+def _is_text(text: str) -> bool:
+    """Tell whether it can be written: JSON can escape one half of a surrogate pair."""
+    return not any("\ud800" <= each <= "\udfff" for each in text)
+
+
 def _written(letter: Letter, content: Mapping[str, Any]) -> bytes:
+    """Write the data anew.
+
+    Raises:
+        InvalidRequestError: the event around the content cannot be written.
+    """
     if not letter.is_structured:
         return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
     event = parse_object(letter.data)
     event.pop("data_base64", None)
-    return json.dumps(
-        {**event, "data": content}, separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    try:
+        return json.dumps(
+            {**event, "data": content}, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            "event", "would be rejected again: it holds half of a surrogate pair"
+        ) from error
 
 
 def in_lots(

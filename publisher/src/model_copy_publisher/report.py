@@ -1,6 +1,6 @@
 """What is printed about requests: for people as lines, for programs as one JSON object each.
 
-Pure: the command decides where it goes.
+Pure: the command decides where it goes. Texts of others lose their control characters.
 """
 
 import json
@@ -13,6 +13,14 @@ from model_copy_publisher.events import Reply, Status
 from model_copy_publisher.messages import CopyRequest, Published, rfc3339
 
 SHOWN_BAD_ROWS = 20
+
+
+def printable(text: str | None) -> str:
+    """Return the text for a terminal: what would steer it is escaped."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in text or ""
+    )
 
 
 def label_of(request: CopyRequest) -> str:
@@ -35,14 +43,15 @@ def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: floa
         *_outcome_facts(reply),
         ("waited", f"{_seconds(waited_seconds)}{_ours(asked_at, reply, waited_seconds)}"),
     ]
-    return lines + [f"{name:<10} {value}" for name, value in facts if value]
+    lines += [f"{name:<10} {value}" for name, value in facts if value]
+    return [printable(line) for line in lines]
 
 
 def reply_line(reply: Reply | Status) -> str:
     """Tell how one of many ended."""
     word = reply.outcome.value if isinstance(reply, Reply) else reply.state.lower()
     version = f"  version {reply.version}" if reply.version else ""
-    return f"{word:<10} {reply.request_id}  {_headline(reply)}{version}"
+    return printable(f"{word:<10} {reply.request_id}  {_headline(reply)}{version}")
 
 
 def status_lines(status: Status) -> list[str]:
@@ -55,9 +64,9 @@ def status_lines(status: Status) -> list[str]:
         ("accepted", rfc3339(status.timings.accepted_at) if status.timings.accepted_at else None),
         ("ended", rfc3339(status.timings.ended_at) if status.timings.ended_at else None),
     ]
-    return [f"{status.state.lower():<10} {_headline(status)}".rstrip()] + [
-        f"{name:<10} {value}" for name, value in facts if value
-    ]
+    lines = [f"{status.state.lower():<10} {_headline(status)}".rstrip()]
+    lines += [f"{name:<10} {value}" for name, value in facts if value]
+    return [printable(line) for line in lines]
 
 
 def summary(counts: Counter[str], seconds: float) -> str:
@@ -94,7 +103,7 @@ def as_json(
     if waited:
         result["reply"] = None if reply is None else reply.to_json()
         result["waited_seconds"] = None if waited_seconds is None else round(waited_seconds, 3)
-    return json.dumps(result, ensure_ascii=False)
+    return json.dumps(result)
 
 
 def _outcome_facts(told: Reply | Status) -> list[tuple[str, str | None]]:

@@ -5,6 +5,7 @@ returned beside them, for whoever wants to go on without the bad.
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -57,7 +58,8 @@ def kind_of(name: str, text: str) -> str:
 
 
 def _csv(text: str) -> Iterator[Row | BadRow]:
-    reader = csv.reader(text.splitlines(keepends=True), strict=True)
+    # Not splitlines: cells may hold other line separators than those of a file.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     while True:
         line = reader.line_num + 1

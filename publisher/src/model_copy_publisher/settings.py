@@ -7,6 +7,7 @@ Options come first, then the environment, then the file, then the defaults. The 
     target_location = "europe-west4"
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.messages import MAX_DEADLINE_SECONDS
 
 # What may stand in the file: options by their long names. What names one request may not.
 NAMES = (
@@ -44,7 +46,6 @@ NAMES = (
     "subscription",
 )
 OUTPUTS = ("text", "json")
-NUMBERS = frozenset({"deadline_seconds", "timeout"})
 
 
 def default_file(env: Mapping[str, str]) -> Path:
@@ -81,10 +82,25 @@ def read(file: Path | None) -> Mapping[str, Any]:
             raise InvalidRequestError(
                 "config", f"{path}: {name} is no setting; there are {', '.join(NAMES)}"
             )
-        if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise InvalidRequestError("config", f"{path}: {name} should be a number")
-        if name == "output" and value not in OUTPUTS:
-            raise InvalidRequestError("config", f"{path}: output should be {' or '.join(OUTPUTS)}")
-        if not isinstance(value, str | int | float):
-            raise InvalidRequestError("config", f"{path}: {name} should be a text or a number")
+        expected = _unmet(name, value)
+        if expected:
+            raise InvalidRequestError("config", f"{path}: {name} should be {expected}")
     return values
+
+
+def _unmet(name: str, value: object) -> str:
+    """Say what a setting should be, where its value is nothing of the kind."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match name, value:
+        case "deadline_seconds", int() if number and 1 <= value <= MAX_DEADLINE_SECONDS:
+            return ""
+        case "deadline_seconds", _:
+            return f"a whole number from 1 to {MAX_DEADLINE_SECONDS}"
+        case "timeout", int() | float() if number and 0 < value < math.inf:
+            return ""
+        case "timeout", _:
+            return "a number of seconds, over 0"
+        case "output", _:
+            return "" if value in OUTPUTS else " or ".join(OUTPUTS)
+        case _:
+            return "" if number or isinstance(value, str) else "a text or a number"

@@ -13,7 +13,13 @@ from uuid import uuid4
 
 from model_copy_publisher.errors import MissingError, NoReplyError, UnreachableError
 from model_copy_publisher.events import Outcome, Reply, Status
-from model_copy_publisher.messages import STATUS_TYPE, CopyRequest, Named, Question
+from model_copy_publisher.messages import (
+    MAX_ATTRIBUTE_BYTES,
+    STATUS_TYPE,
+    CopyRequest,
+    Named,
+    Question,
+)
 from model_copy_publisher.subscription import Received, Subscription
 
 # After a pull that failed, or was answered empty at once: neither may become a busy loop.
@@ -78,6 +84,8 @@ class Questions:
         """Ask about each, under an id of its own."""
         questions = []
         for request in requests:
+            if len(request.request_source.encode()) > MAX_ATTRIBUTE_BYTES:
+                continue  # of another's, in whole: no attribute can ask about it
             named = Named(request_id=request.request_id, request_source=request.request_source)
             question_id = next(self._ids)
             self._about.pop(self._last.get(key_of(request), ""), None)

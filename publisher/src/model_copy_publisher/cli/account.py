@@ -126,6 +126,17 @@ class Account:
             again = self.again(wait=self.options["wait"])
             say(f"Publishing {same} again is harmless:\n  {again}")
 
+    def not_written(self) -> None:
+        """The journal, or the results, could not be written."""
+        known = sum(
+            key_of_request(each) in self.published or self.is_confirmed(each)
+            for each in self.wanted.requests
+        )
+        say(
+            f"Known to be published: {known:,} of {len(self.wanted.requests):,}."
+            f" Once there is room, go on:\n  {self.again(wait=self.options['wait'])}"
+        )
+
     def interrupted(self) -> int:
         """Ctrl-C: nothing is undone by it."""
         requests = self.wanted.requests

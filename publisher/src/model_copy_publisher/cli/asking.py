@@ -23,7 +23,7 @@ from model_copy_publisher.errors import BrokerError
 from model_copy_publisher.events import Reply, Status
 from model_copy_publisher.messages import CANCEL_TYPE, STATUS_TYPE, Named
 from model_copy_publisher.progress import Progress, progress
-from model_copy_publisher.report import reply_line, reply_lines, status_lines, summary
+from model_copy_publisher.report import printable, reply_line, reply_lines, status_lines, summary
 
 WAIT_EXAMPLES = """\b
 Examples:
@@ -114,7 +114,7 @@ class _Asking:
         place = where(self.options)
         source = self.options["request_source"]
         ids = dict.fromkeys(self.options["request_ids"])
-        self.requests = [Named(request_id=each, request_source=source) for each in ids]
+        self.requests = [Named.by(each, source) for each in ids]
         self.began_at, self.asked_at = time.monotonic(), datetime.now(UTC)
         self._ask(place)
         if len(ids) > 1 and self.until == "ended":
@@ -164,7 +164,7 @@ class _Asking:
         self.told[key[1]] = event
         shown.ended(key, ok=self._is_good(event))
         if self.options["output"] == "json":
-            shown.result(json.dumps(event.to_json(), ensure_ascii=False))
+            shown.result(json.dumps(event.to_json()))
         elif len(self.requests) > 1:
             shown.result(reply_line(event))
         elif isinstance(event, Status):
@@ -185,7 +185,7 @@ class _Asking:
 
     def _sum_up(self) -> None:
         counts = Counter(
-            each.outcome.value if isinstance(each, Reply) else each.state.lower()
+            each.outcome.value if isinstance(each, Reply) else printable(each.state.lower())
             for each in self.told.values()
         )
         counts["without an answer"] = len(self.requests) - len(self.told) - len(self.unknown)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from model_copy_publisher import settings
+from model_copy_publisher.cli.exits import DONE, ending
 from model_copy_publisher.cli.options import (
     connection,
     dead_letters,
@@ -54,12 +56,16 @@ def config() -> None:
 @click.pass_context
 def show(context: click.Context, /, **values: Any) -> None:
     """Show every setting with its value and where that comes from."""
+    context.exit(ending(lambda: _show(context, values), debug=values["debug"]))
+
+
+def _show(context: click.Context, values: Mapping[str, Any]) -> int:
     file = context.find_root().obj or settings.default_file(os.environ)
     rows = [(name, values[name], _origin(context, name, file)) for name in settings.NAMES]
     if values["output"] == "json":
         told = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
         click.echo(json.dumps(told))
-        return
+        return DONE
     texts = [(name, "" if value is None else str(value), origin) for name, value, origin in rows]
     width = max(len(value) for _, value, _ in texts)
     for name, text, origin in texts:
@@ -68,6 +74,7 @@ def show(context: click.Context, /, **values: Any) -> None:
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
         click.echo(f"Pub/Sub: {emulator} (PUBSUB_EMULATOR_HOST), without credentials")
+    return DONE
 
 
 def _origin(context: click.Context, name: str, file: Path) -> str:

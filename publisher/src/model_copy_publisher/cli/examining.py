@@ -17,7 +17,7 @@ from model_copy_publisher.cli.options import (
 )
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.examination import Verdict
-from model_copy_publisher.letter_report import printable
+from model_copy_publisher.report import printable
 from model_copy_publisher.resource_names import full_name
 
 EXAMPLES = """\b

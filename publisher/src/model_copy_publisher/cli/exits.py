@@ -1,6 +1,9 @@
 """How a command ends: its exit code, and one sentence for a person with what to do next."""
 
+import errno
+import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 
@@ -10,6 +13,7 @@ from model_copy_publisher.errors import (
     BrokerError,
     InvalidRequestError,
     NoReplyError,
+    NotWrittenError,
     UnknownRequestError,
 )
 
@@ -21,7 +25,7 @@ Exit codes:
   1    failed, rejected or cancelled; no such request
   2    wrong usage or a bad row; nothing was sent
   3    no answer in time; the copy may go on
-  4    could not publish or subscribe
+  4    could not publish or subscribe, or write down what was published
   130  detached by Ctrl-C or SIGTERM; the copy goes on
 """
 
@@ -37,6 +41,7 @@ def ending(
     debug: bool,
     on_no_reply: Callable[[], None] = lambda: None,
     on_no_broker: Callable[[BrokerError], None] = lambda _: None,
+    on_not_written: Callable[[], None] = lambda: None,
     on_interrupt: Callable[[], int] = lambda: DETACHED,
 ) -> int:
     """Do ``work`` and return the exit code, whatever happens; the hooks add to what is said.
@@ -47,7 +52,7 @@ def ending(
     # As Ctrl-C: a stopped task detaches too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return work()
+        return _writing(work, on_not_written)
     except InvalidRequestError as error:
         raise click.UsageError(str(error)) from error
     except UnknownRequestError as error:
@@ -72,6 +77,25 @@ def ending(
             raise
         say(f"This is a bug: {type(error).__name__}: {error}\nPlease report what --debug shows.")
         return BUG
+
+
+def _writing(work: Callable[[], int], on_not_written: Callable[[], None]) -> int:
+    """Do ``work``, and tell what of it could not be written."""
+    try:
+        return work()
+    except NotWrittenError as error:
+        sentence = str(error)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
+            raise
+        sentence = f"Standard output cannot be written: {error.strerror}."
+        # What is left in its buffer would fail once more at the end of the process.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    say(sentence)
+    on_not_written()
+    return NO_BROKER
 
 
 def stop_on_signals(stop: Callable[[], object]) -> None:

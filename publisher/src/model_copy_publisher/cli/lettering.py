@@ -1,11 +1,13 @@
 """``model-copy dead-letters``: what a person does with requests that failed."""
 
 import json
+import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +15,14 @@ import click
 
 from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
-from model_copy_publisher.cli.options import connection, output, timeout, where
+from model_copy_publisher.cli.options import Number, connection, output, reached_by, timeout, where
 from model_copy_publisher.cli.options import dead_letters as where_letters_are
+from model_copy_publisher.errors import InvalidRequestError, ModelCopyError
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import Named
 from model_copy_publisher.replays import CONTENT, MAX_REPLAYS, Changes, Left, Replay
-from model_copy_publisher.report import reply_line
+from model_copy_publisher.report import printable, reply_line
 from model_copy_publisher.report import summary as summed
 from model_copy_publisher.selection import Selection, parse_age
 
@@ -85,7 +88,7 @@ def _box(function: Any) -> Any:
         click.option(
             "--quiet",
             "quiet_seconds",
-            type=click.FloatRange(min=0.1, max=60),
+            type=Number(min=0.1, max=60),
             default=2.0,
             show_default=True,
             metavar="SECONDS",
@@ -148,7 +151,7 @@ def show(context: click.Context, /, **options: Any) -> None:
 @click.option(
     "--rate",
     "per_second",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="N",
     help="At most so many a second.",
 )
@@ -214,7 +217,7 @@ def _list(options: Mapping[str, Any]) -> int:
             click.echo(json.dumps(Counter(each.code for each in found)))
         else:
             for each in found:
-                click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+                click.echo(json.dumps(each.to_json()))
         return DONE
     if not found:
         say("There are no such letters.")
@@ -234,7 +237,7 @@ def _show(options: Mapping[str, Any]) -> int:
         ]
     for each in found:
         if options["output"] == "json":
-            click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(each.to_json()))
         else:
             click.echo("\n".join(letter_report.whole(each, now=datetime.now(UTC))))
     if not found:
@@ -245,7 +248,7 @@ def _show(options: Mapping[str, Any]) -> int:
 def _replay(options: Mapping[str, Any]) -> int:
     selection, changes = _selected(options), Changes.parse(options["changes"])
     following = _Following(options)
-    with _open(options) as letters, ExitStack() as until_told:
+    with following.accounted(), _open(options) as letters, ExitStack() as until_told:
 
         def agrees(replays: Sequence[Replay], left: Sequence[Left]) -> bool:
             if options["dry_run"]:
@@ -294,7 +297,7 @@ def _restore(options: Mapping[str, Any]) -> int:
         done = letters.restore(options["backup"])
     _tell_left(done.left)
     for each in done.perhaps_twice:
-        name = letter_report.printable(each.request_id or f"letter {each.message_id}")
+        name = printable(each.request_id or f"letter {each.message_id}")
         say(f"{name} may be there twice: the run before was killed just then")
     if done.letters:
         say(f"restored {_many(done.letters)}")
@@ -336,6 +339,19 @@ class _Following:
         ):
             yield
 
+    @contextmanager
+    def accounted(self) -> Iterator[None]:
+        """Should it end before all was told, say what was sent, and how to wait for it."""
+        try:
+            yield
+        except (ModelCopyError, KeyboardInterrupt):
+            pending = self._sent if self._waiting is None else self._sent & {*self._waiting.pending}
+            if self._sent:
+                say(f"{len(self._sent):,} sent, {len(pending):,} of them not told yet")
+            for command in _waits(pending, self._options):
+                say(f"to wait for them:\n  {command}")
+            raise
+
     def published(self, replays: Sequence[Replay]) -> None:
         """Note what is on its way."""
         self._sent |= {(each.request_source, each.request_id) for each in replays}
@@ -369,9 +385,26 @@ class _Following:
 
     def _print(self, reply: Reply) -> None:
         if self._options["output"] == "json":
-            click.echo(json.dumps(reply.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(reply.to_json()))
         else:
-            click.echo(letter_report.printable(reply_line(reply)))
+            click.echo(reply_line(reply))
+
+
+def _waits(keys: Iterable[tuple[str, str]], options: Mapping[str, Any]) -> Iterator[str]:
+    """Write the commands that wait for these: one for each source."""
+    place = reached_by(options)
+    for source, its in groupby(sorted(filter(_can_be_named, keys)), key=lambda key: key[0]):
+        ids = [request_id for _, request_id in its]
+        yield shlex.join(["model-copy", "wait", *ids, "--request-source", source, *place])
+
+
+def _can_be_named(key: tuple[str, str]) -> bool:
+    """Tell whether the command line takes it."""
+    try:
+        Named.by(key[1], key[0])
+    except InvalidRequestError:
+        return False
+    return True
 
 
 @contextmanager
@@ -419,16 +452,14 @@ def _agreed(question: str, left: Sequence[Left], options: Mapping[str, Any]) -> 
 def _many(letters: Sequence[Letter]) -> str:
     from model_copy_publisher.dead_letters import counted  # noqa: PLC0415  loads gRPC
 
-    kinds = ", ".join(
-        f"{count:,} {letter_report.printable(code)}" for code, count in counted(letters).items()
-    )
+    kinds = ", ".join(f"{count:,} {printable(code)}" for code, count in counted(letters).items())
     return f"{len(letters):,} letter{'s' if len(letters) != 1 else ''} ({kinds})"
 
 
 def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
     for each in replays:
         if options["output"] == "json":
-            click.echo(json.dumps(each.to_json(), ensure_ascii=False))
+            click.echo(json.dumps(each.to_json()))
         else:
             click.echo(letter_report.replay_line(each))
     say(f"{len(replays):,} would be sent; nothing was")

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,6 +36,18 @@ ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
 def variables(setting: str) -> tuple[str, ...]:
     """Return the environment variables that ``setting`` is taken from."""
     return ENVIRONMENT.get(setting, (f"MODEL_COPY_{setting.upper()}",))
+
+
+class Number(click.FloatRange):
+    """A range of numbers; nan is neither below nor above anything, and so not in it."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number to count with.", param, ctx)
+        return number
 
 
 def option(name: str, **keywords: Any) -> Decorator:
@@ -125,7 +138,7 @@ def timeout(default: float) -> Decorator:
     """Add how long to wait."""
     return option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         default=default,
         show_default=True,
         metavar="SECONDS",
@@ -160,6 +173,16 @@ def where(options: Mapping[str, Any]) -> dict[str, Any]:
         "request_topic": full_name("request_topic", options["request_topic"], project),
         "credentials_file": options["credentials_file"],
     }
+
+
+def reached_by(options: Mapping[str, Any]) -> list[str]:
+    """Write the options of ``connection`` for a shell, as far as they are not the defaults."""
+    words = []
+    for name in ("project", "request_topic", "reply_topic", "credentials_file"):
+        value = options[name]
+        if value and value not in {REQUEST_TOPIC, REPLY_TOPIC}:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
 
 
 def command_again(

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from model_copy_publisher.cli.account import Account
 from model_copy_publisher.cli.exits import EXIT_CODES, ending
@@ -79,7 +80,8 @@ In a file, the id of a row is made of the batch's name and the row's content.
 @click.option(
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where that is written down.  [default: ~/.local/state/model-copy/BATCH.jsonl]",
+    help="Where that is written down.  [default: ~/.local/state/model-copy/BATCH.jsonl;"
+    " with --validate-only BATCH.validate-only.jsonl]",
 )
 @click.option("--wait", is_flag=True, help="Wait for the outcome and print it.")
 @timeout(3600)
@@ -91,12 +93,18 @@ def publish(context: click.Context, /, **options: Any) -> None:
 
     DESTINATION is the id of the new model; without it the service makes one up.
     """
+    for name in ("target_project", "target_location"):
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        # The rows of a file may say themselves where they go.
+        if given and options["to"] and options["from_file"] is None:
+            raise click.UsageError(f"{name}: --to says where the copies go; leave it out")
     account = Account(options=options, context=context)
     code = ending(
         Session(account).run,
         debug=options["debug"],
         on_no_reply=account.no_reply,
         on_no_broker=account.no_broker,
+        on_not_written=account.not_written,
         on_interrupt=account.interrupted,
     )
     context.exit(code)

@@ -69,13 +69,25 @@ def _of_file(options: Mapping[str, Any], destinations: list[Destination]) -> Wan
     )
     if not made.requests and not made.bad:
         raise InvalidRequestError("from_file", f"{file} has no rows")
+    # What was only checked is not yet copied: a batch's own journal stays as it is.
+    end = ".validate-only.jsonl" if options["validate_only"] else ".jsonl"
+    journal = options["journal"] or settings.state_folder(os.environ) / f"{name}{end}"
+    if _is_same(journal, file):
+        raise InvalidRequestError("journal", f"{journal} is the file of the rows; name another")
     return Wanted(
         requests=made.requests,
         bad=made.bad,
         repeated=made.repeated,
         file_name="standard input" if file == "-" else file,
-        journal_file=options["journal"] or settings.state_folder(os.environ) / f"{name}.jsonl",
+        journal_file=journal,
     )
+
+
+def _is_same(journal: Path, file: str) -> bool:
+    try:
+        return journal.samefile(file)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _read(file: str) -> str:

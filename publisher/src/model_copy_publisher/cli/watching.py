@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, say, stop_on_signals
-from model_copy_publisher.cli.options import connection, option, output, where
+from model_copy_publisher.cli.options import Number, connection, option, output, where
 from model_copy_publisher.events import Outcome, Reply
-from model_copy_publisher.report import reply_line
+from model_copy_publisher.report import printable, reply_line
 
 EXAMPLES = """\b
 Examples:
@@ -30,8 +30,9 @@ watches; events that are not chosen are acknowledged too.
 \b
 --exec runs a command in a shell for each event: the event as JSON on its standard input,
 MODEL_COPY_OUTCOME, MODEL_COPY_REQUEST_ID, MODEL_COPY_RESOURCE_NAME and MODEL_COPY_EVENT_ID
-in its environment. Exit code 0 acknowledges the event; after any other it comes again, a
-second later at first, then up to a minute. It may see an event twice: the id is the same.
+in its environment, control characters escaped. Exit code 0 acknowledges the event; after any
+other, or if the command does not start, it comes again, a second later at first, then up to
+a minute. It may see an event twice: the id is the same.
 
 \b
 Exit codes:
@@ -64,7 +65,7 @@ Exit codes:
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="SECONDS",
     help="End after so long.  [default: never]",
 )
@@ -119,9 +120,7 @@ def _watch(options: Mapping[str, Any]) -> int:
 
 
 def _line(reply: Reply, output: str) -> str:
-    return (
-        json.dumps(reply.to_json(), ensure_ascii=False) if output == "json" else reply_line(reply)
-    )
+    return json.dumps(reply.to_json()) if output == "json" else reply_line(reply)
 
 
 def _run(command: str, reply: Reply) -> bool:
@@ -132,13 +131,19 @@ def _run(command: str, reply: Reply) -> bool:
         "MODEL_COPY_REQUEST_ID": reply.request_id or "",
         "MODEL_COPY_RESOURCE_NAME": reply.resource_name or "",
     }
-    ended = subprocess.run(  # noqa: S602  a shell is what is promised; the event is not in the command
-        command,
-        shell=True,
-        input=json.dumps(reply.to_json(), ensure_ascii=False).encode() + b"\n",
-        env={**os.environ, **own},
-        check=False,
-    )
-    if ended.returncode != 0:
-        say(f"exit code {ended.returncode} for {reply.event_id}: it comes again")
-    return ended.returncode == 0
+    try:
+        ended = subprocess.run(  # noqa: S602  a shell is what is promised; the event is not in it
+            command,
+            shell=True,
+            input=json.dumps(reply.to_json()).encode() + b"\n",
+            # No environment can hold a NUL, or half a surrogate pair.
+            env={**os.environ, **{name: printable(value) for name, value in own.items()}},
+            check=False,
+        )
+    except OSError as error:  # such as an event that is larger than an environment may be
+        wrong = f"the command did not start ({error.strerror})"
+    else:
+        wrong = f"exit code {ended.returncode}" if ended.returncode else ""
+    if wrong:
+        say(f"{wrong} for {printable(reply.event_id)}: it comes again")
+    return not wrong
