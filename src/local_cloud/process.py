@@ -5,10 +5,12 @@ It learns of the cloud around it by its environment alone.
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +115,13 @@ class Process:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that the kernel gives nobody who names none.
+
+    From below what Linux and macOS give out by themselves (32768 and up): one of those may be
+    somebody's own end of a connection by the time that it is listened on.
+    """
+    for port in random.sample(range(10_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ProcessError("of a hundred ports none is free")

@@ -56,6 +56,15 @@ class Looks:
                 return None
             raise UnavailableError(str(error)) from error
 
+    async def is_there(self, name: ModelName) -> bool:
+        try:
+            await self.models.get_model(name)
+        except RefusedError as error:
+            if error.code is Code.NOT_FOUND:
+                return False
+            raise UnavailableError(str(error)) from error
+        return True
+
     async def somebody_copies_to(self, target: ModelName) -> bool:
         """Tell whether an operation runs there, as far as operations can be listed."""
         operations = await self._operations(target)

@@ -201,8 +201,10 @@ class Workflow:
         """The model is there already: nothing is asked, once it is surely whole."""
         assert job.source is not None
         assert job.target is not None
-        if await self.looks.somebody_copies_to(job.target):
-            await self._wait(job, job.attempt_at)  # that may fail yet
+        copying = await self.looks.somebody_copies_to(job.target)
+        # That may fail yet; or it just did, and took back what had shown.
+        if copying or not await self.looks.is_there(there.name):
+            await self._wait(job, job.attempt_at)
             return
         await self.keep(
             job.succeeded(

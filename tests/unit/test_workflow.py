@@ -400,6 +400,30 @@ async def test_what_somebody_is_still_copying_is_not_there_yet():
     assert reply["already_existed"]
 
 
+async def test_what_somebody_s_copy_takes_back_between_two_looks_is_not_there():
+    world = world_of(Dialect(model_after_seconds=0.0))
+    target = ModelName.parse(TARGET)
+    by_hand = world.models.registry.copy(
+        parent=target.location_name,
+        source_model=f"{SOURCE}@1",
+        model_id=target.model,
+        now=world.clock.at,
+        takes=timedelta(seconds=90),
+    )
+    look = world.models.list_operations
+
+    async def once_it_was_cancelled(name: ModelName) -> object:
+        world.models.registry.cancel(by_hand.name, now=world.clock.at)
+        return await look(name)
+
+    world.models.list_operations = once_it_was_cancelled
+    await world.deliver(request(REQUEST | {"if_exists": "skip"}))
+    await world.pass_time(300)
+
+    assert [reply["already_existed"] for reply in world.replies] == [False]
+    assert world.copies == 1
+
+
 async def test_if_exists_skip_takes_what_is_there():
     world = World()
     world.models.add(TARGET)
