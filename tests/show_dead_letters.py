@@ -28,6 +28,7 @@ from local_cloud.topics import REPLIES, REQUESTS, topic_path
 from show_publisher import SETTINGS, start
 
 DEADLINE_SECONDS = 120.0
+ONE_MACHINE = {"MAX_SKEW_SECONDS": "1", "SHOWN_WITHIN_SECONDS": "2"}
 QUIET = "0.2"
 LATE_MODEL = "4242"  # is not there while its copies are asked for first
 TYPE = "dev.modelcopier.copy.requested.v1"
@@ -76,7 +77,7 @@ async def running(folder: Path) -> AsyncIterator[tuple[Stack, Inbox]]:
         copy_seconds=0.3,
         tick_seconds=0.5,
         backoff_seconds=1,
-        settings={**SETTINGS, "SHOWN_WITHIN_SECONDS": "2", **stores.settings()},
+        settings={**SETTINGS, **ONE_MACHINE, **stores.settings()},
     )
     async with stack:
         replies = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "outside")

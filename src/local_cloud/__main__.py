@@ -8,9 +8,9 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -24,6 +24,8 @@ from local_cloud.vertex_options import vertex_option
 if TYPE_CHECKING:
     from local_cloud.cloud import LocalCloud
     from local_cloud.stack import Stack
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DESTINATION = "target-model-260213"
 FAULTS = {
@@ -40,9 +42,42 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-_COPY_SECONDS = _Seconds(0, 1_000_000_000)
-_TICK_SECONDS = _Seconds(0.1, 86_400)
 _PORT = click.IntRange(0, 65_535)  # 0 takes a free one
+# For the demo alone: one machine has one clock, and its Vertex AI shows a copy at once.
+_ONE_MACHINE = {"MAX_SKEW_SECONDS": "1", "SHOWN_WITHIN_SECONDS": "1"}
+
+
+def _copy_seconds(default: float) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--copy-seconds",
+        type=_Seconds(0, 1_000_000_000),
+        default=default,
+        show_default=True,
+        help="How long a copy takes.",
+    )
+
+
+def _port(server: str, default: int, about: str | None = None) -> Callable[[_Command], _Command]:
+    return click.option(
+        f"--{server}-port",
+        type=_PORT,
+        default=default,
+        show_default=True,
+        envvar=f"{server.upper().replace('-', '_')}_PORT",
+        help=about,
+    )
+
+
+def _cloud_ports(command: _Command) -> _Command:
+    """Add the ports of the two servers."""
+    for option in (
+        _port("vertex-rest", 8091),
+        _port("vertex", 8090, "gRPC"),
+        _port("pubsub-rest", 8086),
+        _port("pubsub", 8085, "gRPC"),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,13 +92,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option(
-    "--copy-seconds",
-    type=_COPY_SECONDS,
-    default=5.0,
-    show_default=True,
-    help="How long a copy takes.",
-)
+@_copy_seconds(5.0)
 @click.option(
     "--fault",
     type=click.Choice(sorted(FAULTS)),
@@ -79,32 +108,17 @@ def demo(copy_seconds: float, fault: str | None) -> None:
 
 
 @cli.command()
-@click.option(
-    "--copy-seconds",
-    type=_COPY_SECONDS,
-    default=10.0,
-    show_default=True,
-    help="How long a copy takes.",
-)
+@_copy_seconds(10.0)
 @click.option(
     "--tick-seconds",
-    type=_TICK_SECONDS,
+    type=_Seconds(0.1, 86_400),
     default=60.0,
     show_default=True,
     help="Cloud Scheduler's period.",
 )
-@click.option("--pubsub-port", type=_PORT, default=8085, show_default=True, envvar="PUBSUB_PORT")
-@click.option(
-    "--pubsub-rest-port", type=_PORT, default=8086, show_default=True, envvar="PUBSUB_REST_PORT"
-)
-@click.option(
-    "--vertex-port", type=_PORT, default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC"
-)
-@click.option(
-    "--vertex-rest-port", type=_PORT, default=8091, show_default=True, envvar="VERTEX_REST_PORT"
-)
-@click.option("--worker-port", type=_PORT, default=8080, show_default=True, envvar="WORKER_PORT")
-@click.option("--api-port", type=_PORT, default=8081, show_default=True, envvar="API_PORT")
+@_cloud_ports
+@_port("worker", 8080)
+@_port("api", 8081)
 @click.option("--check-tokens", is_flag=True, help="Let only pushes and callers with a token in.")
 @click.option(
     "--folder",
@@ -148,25 +162,8 @@ def up(
 @cli.command()
 @click.option("--no-vertex", is_flag=True, help="Pub/Sub alone, which starts sooner.")
 @click.option("--project", default="local-project", show_default=True, help="Printed for gcloud.")
-@click.option(
-    "--copy-seconds",
-    type=_COPY_SECONDS,
-    default=10.0,
-    show_default=True,
-    help="How long a copy takes.",
-)
-@click.option(
-    "--pubsub-port", type=_PORT, default=8085, show_default=True, envvar="PUBSUB_PORT", help="gRPC"
-)
-@click.option(
-    "--pubsub-rest-port", type=_PORT, default=8086, show_default=True, envvar="PUBSUB_REST_PORT"
-)
-@click.option(
-    "--vertex-port", type=_PORT, default=8090, show_default=True, envvar="VERTEX_PORT", help="gRPC"
-)
-@click.option(
-    "--vertex-rest-port", type=_PORT, default=8091, show_default=True, envvar="VERTEX_REST_PORT"
-)
+@_copy_seconds(10.0)
+@_cloud_ports
 @vertex_option
 @pubsub_options
 def serve(
@@ -256,7 +253,7 @@ async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
         Stack,
     )
 
-    stack = Stack(folder=folder, copy_seconds=copy_seconds, tick_seconds=5)
+    stack = Stack(folder=folder, copy_seconds=copy_seconds, tick_seconds=5, settings=_ONE_MACHINE)
     if fault == "copy-fails":
         stack.vertex.faults.copy_fails()
     elif fault == "lost-answer":

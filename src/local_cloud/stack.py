@@ -134,9 +134,6 @@ class Stack:
             "TARGET_PROJECT": TARGET_PROJECT,
             "LOCATION": LOCATION,
             "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
-            # One machine has one clock; and a copy shows at once, unless a dialect says otherwise.
-            "MAX_SKEW_SECONDS": "1",
-            **({} if "dialect" in self.vertex_knobs else {"SHOWN_WITHIN_SECONDS": "1"}),
             **self._tokens(),
             **self.settings,
         }

@@ -282,6 +282,7 @@ class Job:
             copy_started_at=started_at,
             due_at=due_at,
             tries=0,
+            bugs=0,
         )
 
     def succeeded(
@@ -323,6 +324,7 @@ class Job:
             state=state,
             due_at=now,
             tries=0,
+            bugs=0,
             holds_destination=False,
             start_at=None,
             ended_at=now,

@@ -317,28 +317,37 @@ def _event(received: Received) -> tuple[str, Any]:
     return event["type"], parse_json(data)
 
 
-def parse_json(data: bytes | None) -> Any:
-    """Parse strictly: one UTF-8 document, no field twice, no NaN, no half of a character."""
+def parse_json(data: bytes | None, *, field: str = "data") -> Any:
+    """Parse strictly: one UTF-8 document, no field twice, no NaN, no half of a character.
+
+    ``field`` is what a refusal names.
+    """
+
+    def no_constant(name: str) -> Any:
+        raise RejectedError(f"{field}: {name} is not JSON")
+
     if not data:
-        raise RejectedError("data: is empty; expected a JSON object")
+        raise RejectedError(f"{field}: is empty; expected a JSON object")
     try:
         found = json.loads(
-            data.decode(), object_pairs_hook=_no_field_twice, parse_constant=_no_constant
+            data.decode(), object_pairs_hook=_no_field_twice, parse_constant=no_constant
         )
         # JSON can escape one half of a surrogate pair; no store and no topic would take it.
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
-        raise RejectedError(f"data: is not UTF-8: {error.reason} at byte {error.start}") from error
+        raise RejectedError(
+            f"{field}: is not UTF-8: {error.reason} at byte {error.start}"
+        ) from error
     except UnicodeEncodeError as error:
-        raise RejectedError("data: holds half of a surrogate pair") from error
+        raise RejectedError(f"{field}: holds half of a surrogate pair") from error
     except json.JSONDecodeError as error:
         raise RejectedError(
-            f"data: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+            f"{field}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from error
     except RecursionError as error:
-        raise RejectedError("data: is nested too deeply") from error
+        raise RejectedError(f"{field}: is nested too deeply") from error
     except ValueError as error:  # Python reads no more
-        raise RejectedError("data: has a number of more than 4,300 digits") from error
+        raise RejectedError(f"{field}: has a number of more than 4,300 digits") from error
     return found
 
 
@@ -351,10 +360,6 @@ def _no_field_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise RejectedError(f"{shown}: is given twice")
         found[name] = value
     return found
-
-
-def _no_constant(name: str) -> Any:
-    raise RejectedError(f"data: {name} is not JSON")
 
 
 def rfc3339(at: datetime) -> str:

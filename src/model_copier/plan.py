@@ -227,9 +227,15 @@ def _may_be_of(other: Job, job: Job) -> bool:
 def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing) -> Job:
     """Decide what follows from an operation that ended without a copy.
 
-    A job that is ACCEPTED again is to be asked once more, after a backoff.
+    A job that is ACCEPTED again is to be asked once more, after a backoff. One that is still
+    COPYING keeps its destination until what the operation left shows as what it is. The next
+    one there, or the next attempt, would else take a version that is about to be taken back
+    for one that was there before, and miss its own, which gets that number.
     """
     assert operation.code is not None
+    ended_at = job.copy_ended_at or operation.updated_at or now
+    if (left := timing.hush - (now - ended_at).total_seconds()) > 0:
+        return job.came_to_nothing(ended_at).waiting(now, left)
     if operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
         return job.not_asked(now, operation.message, operation.code)
     ended = job.with_nothing_made()

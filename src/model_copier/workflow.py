@@ -307,31 +307,16 @@ class Workflow:
         elif operation.code is None:
             await self._finish(job, operation)
         else:
-            await self._give_way(job, operation, now)
-
-    async def _give_way(self, job: Job, operation: Operation, now: datetime) -> None:
-        """It came to nothing. Keep the destination until what it left shows as what it is.
-
-        The next one there, or the next attempt, would else take a version that is about to be
-        taken back for one that was there before, and miss its own, which gets that number.
-        """
-        job = job.came_to_nothing(job.copy_ended_at or operation.updated_at or now)
-        assert job.copy_ended_at is not None
-        left = self.timing.hush - (now - job.copy_ended_at).total_seconds()
-        if left > 0:
-            await self.store.save(job.waiting(now, left))
-            return
-        after = after_failure(job, operation, now, self.timing)
-        if not after.state.final:
-            after = after.snoozed(now, self.timing.backoff(job.tries, self.jitter()))
-        await self.keep(after)
+            after = after_failure(job, operation, now, self.timing)
+            if after.state is State.ACCEPTED:
+                after = after.snoozed(now, self.timing.backoff(job.tries, self.jitter()))
+            await self.keep(after)
 
     async def _watch(self, job: Job, now: datetime) -> None:
         """The copy still runs: look again later, and see that it ends when its time is over."""
         if job.is_hopeless(now, self.timing):
-            # Where CopyModel's answer was lost, nothing was surely ours to cancel.
-            why = "a cancel was asked for and did not come through"
-            why = why if job.operation else "something still runs there"
+            cancelled = "a cancel was asked for and did not come through"
+            why = cancelled if job.operation else "something still runs there"
             await self.keep(given_up(job, why, now, self.timing))
             return
         # Only what CopyModel answered to us is surely ours to cancel.

@@ -36,6 +36,7 @@ QUICK = {
     "POLL_SECONDS": "0.2",
     "CALL_TIMEOUT_SECONDS": "2",
     "MAX_SKEW_SECONDS": "0.2",
+    "SHOWN_WITHIN_SECONDS": "1",
     "FOLLOW_SECONDS": "10",
 }
 

@@ -186,9 +186,9 @@ MUTANTS = (
     ),
     Mutant(
         name="a destination is left before what came to nothing is gone",
-        file="workflow.py",
-        old="        if left > 0:\n",
-        new="        if False:\n",
+        file="plan.py",
+        old="    if (left := timing.hush - (now - ended_at).total_seconds()) > 0:\n",
+        new="    if (left := 0.0) > 0:\n",
     ),
     Mutant(
         name="a number that was there before is never ours",

@@ -461,6 +461,30 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
     assert world.job.asked_at is not None
 
 
+async def test_a_replay_may_meet_as_many_bugs_as_the_request_did():
+    world = World()
+    asked = world.models.get_operation
+    bugs: list[Exception] = [ZeroDivisionError()] * 9  # five for the first, four for the replay
+
+    async def broken(name: str) -> Operation:
+        if bugs:
+            raise bugs.pop()
+        found: Operation = await asked(name)
+        return found
+
+    world.models.get_operation = broken
+    await world.deliver()
+    for _ in range(2):
+        while world.job.due_at is not None:
+            world.clock.advance(400)
+            with suppress(ExceptionGroup):
+                await world.ticks.take(0)
+        with suppress(ZeroDivisionError):  # then Pub/Sub delivers it again
+            await world.deliver(replay_of(world.topics.letters[0]))
+
+    assert [reply["outcome"] for reply in world.replies][:2] == ["failed", "succeeded"]
+
+
 async def test_an_outage_is_no_bug_however_long_it_takes():
     world = World()
     asked = world.models.get_operation

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Self, TypeAlias
 
 from google.api_core.exceptions import (
@@ -166,26 +167,25 @@ class FirestoreJobStore:
         return found[0].get("due_at") if found else None
 
     async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
-        query = _with_marks(self._jobs, [awaits_mark(destination)]).limit(limit)
-        async with self._calling():
-            return [*readable(self._records(await self._ask("marks", query)))]
+        return [*readable(await self._marked([awaits_mark(destination)], limit))]
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         # One after the other, a model before its versions: that is how a trace moves on, so a
         # job that succeeds meanwhile is seen here or there.
-        found: dict[str, str] = {}
+        found: dict[str, Job] = {}
         for marks in _parts(trace_mark(name) for name in names):
-            found |= await self._marked(marks)
-        # Not only what is readable: an ask that is overlooked may be made twice.
-        return [from_record(record) for record in found.values()]
+            # Not only what is readable: an ask that is overlooked may be made twice.
+            jobs = map(from_record, await self._marked(marks))
+            found |= {job.key: job for job in jobs}
+        return [*found.values()]
 
     async def with_operation(self, number: str) -> Sequence[Job]:
-        return [*readable((await self._marked([operation_mark(number)])).values())]
+        return [*readable(await self._marked([operation_mark(number)]))]
 
     async def ended(self, keys: Collection[str]) -> Sequence[Job]:
         parts = _parts(ended_mark(key) for key in keys)
         found = await asyncio.gather(*(self._marked(marks) for marks in parts))
-        return [*readable(record for part in found for record in part.values())]
+        return [*readable(chain.from_iterable(found))]
 
     async def find(self, wanted: Wanted, limit: int) -> Sequence[Job]:
         lowest, before = listed_between(wanted)
@@ -287,11 +287,12 @@ class FirestoreJobStore:
         except FailedPrecondition as error:
             raise without_index(index, error) from error
 
-    async def _marked(self, marks: Sequence[str]) -> dict[str, str]:
-        """Records with any of these marks, by key."""
+    async def _marked(self, marks: Sequence[str], limit: int | None = None) -> list[str]:
+        """Records with any of these marks."""
+        query = _with_marks(self._jobs, marks)
         async with self._calling():
-            page = await self._ask("marks", _with_marks(self._jobs, marks))
-        return {job.id: job.get("record") for job in page if self._is_there(job)}
+            found = await self._ask("marks", query.limit(limit) if limit else query)
+        return [*self._records(found)]
 
     def _records(self, found: Iterable[_Snapshot]) -> Iterator[str]:
         return (job.get("record") for job in found if self._is_there(job))

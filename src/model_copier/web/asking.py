@@ -95,10 +95,7 @@ def _from_text(name: str, text: str) -> Any:
     if name == "deadline_seconds" and _WHOLE.fullmatch(text):
         return int(text)
     if name == "correlation":
-        try:
-            return messages.parse_json(text.encode(errors="replace"))
-        except RejectedError as error:
-            raise RejectedError(f"{name}: {str(error).removeprefix('data: ')}") from None
+        return messages.parse_json(text.encode(errors="replace"), field=name)
     return _FROM_TEXT.get(name, {}).get(text, text)
 
 
