@@ -12,7 +12,7 @@ The same seed gives the same history, step by step, and a shorter one is its beg
 import asyncio
 import json
 from dataclasses import dataclass, field, fields, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from local_cloud.vertex_records import Dialect
 from model.invariants import Witness
 from model.perils import Cloud, CrashError, Gate, Worker
 from model_copier.errors import UnavailableError
+from model_copier.job import Job
 from model_copier.messages import (
     CANCEL_REQUESTED,
     LETTER_ATTRIBUTES,
@@ -61,10 +62,12 @@ WORST = {
     "copy never ends in time": 0.5,
     "cancel comes to nothing": 0.6,
     "operation forgotten": 0.3,
+    "operation hangs": 0.3,
 }
 # What makes a history hard to get right comes more often than the rest.
 LIKELY = {"copy taken, answer lost": 0.7, "copy never ends in time": 0.3, "store down": 0.3}
 OUTAGES = ("store down", "topic down", "vertex down", "copy refused for now")
+DAY = 24 * 3600.0
 TASKS_AT_ONCE = 10
 CALM_ROUNDS = 400
 CALM_DELIVERIES = 5  # of what is answered "not yet"
@@ -94,6 +97,8 @@ class History:
     published: dict[str, set[bytes]] = field(default_factory=dict)  # contents by request id
     valid: set[str] = field(default_factory=set)  # requests that must become jobs
     messages: int = 0
+    backup: dict[str, Job] = field(default_factory=dict)
+    forgotten: set[str] = field(default_factory=set)  # requests that a restored store does not know
     # Where all of them go, if that is one place.
     destination: dict[str, str] = field(default_factory=dict)
 
@@ -106,7 +111,13 @@ class History:
         skew = Timing().max_skew * (rng.uniform(3, 30) if self.breaks == ASSUMPTIONS[1] else 1)
         self.half_skew = skew / 2
         timing = Timing(starts_per_minute=rng.choice([2, 10, 50]))
-        self.cloud = Cloud(rng=rng, dialect=dialect, timing=timing)
+        # Vertex AI's clock is nobody's business: nothing may rest on it.
+        vertex_skew = rng.uniform(-half_of(timing), half_of(timing))
+        if rng.random() < 0.3 and "vertex clock" not in self.without:
+            vertex_skew = rng.choice([-1, 1]) * rng.choice([15.0, 120.0, 600.0])
+        self.cloud = Cloud(rng=rng, dialect=dialect, timing=timing, vertex_skew=vertex_skew)
+        if abs(vertex_skew) > timing.max_skew:
+            self.cloud.note("Vertex AI's clock is off")
         self.cloud.note(f"dialect: {spoken}")
         if self.traced:
             self.cloud.trace = []
@@ -128,6 +139,10 @@ class History:
         for source in (*SOURCES, SOMEBODYS_SOURCE):
             self.cloud.models.add(source)
         self.cloud.models.add(PARENT)
+        self.jumps_wanted = rng.random() < 0.15 and "clock jumps" not in self.without
+        self.restore_wanted = rng.random() < 0.1 and "restore" not in self.without
+        self.other_timing = rng.random() < 0.2 and "other timing" not in self.without
+        self.sleeps = rng.random() < 0.1 and "sleeps" not in self.without
         self.outages_wanted = rng.random() < 0.3 and "outages" not in self.without
         self.somebody_wanted = rng.random() < 0.3 and "somebody" not in self.without
         self.workers = [self.start_worker(n) for n in range(rng.choice([1, 2, 2, 3]))]
@@ -136,7 +151,12 @@ class History:
     def start_worker(self, number: int) -> Worker:
         half = self.half_skew
         skew = self.rng.choice([-half, half, self.rng.uniform(-half, half)])
-        return Worker(name=f"w{number}", cloud=self.cloud, skew_seconds=skew)
+        timing = self.cloud.timing
+        if self.other_timing:
+            # Two revisions at once, or one after the other.
+            timing = replace(timing, call=self.rng.choice([5.0, 30.0, 100.0]))
+            self.cloud.note("workers with different timing")
+        return Worker(name=f"w{number}", cloud=self.cloud, skew_seconds=skew, timing=timing)
 
     # What is asked
 
@@ -146,6 +166,7 @@ class History:
         if self.rng.random() < 0.2:
             # Many for one destination, which is handed on from each to the next.
             most = 9
+            self.cloud.longest_copy = self.rng.choice([self.cloud.longest_copy, 3_000.0])
             self.destination = self.rng.choice(
                 [{"destination_parent_model": PARENT_ID}, {"destination_model_id": "target-a"}]
             )
@@ -225,6 +246,7 @@ class History:
             given_up=self.given_up,
             replays=self.replays,
             acknowledged=self.acknowledged,
+            forgotten=self.forgotten,
         ).check()
 
     async def settle(self) -> None:
@@ -261,6 +283,9 @@ class History:
             self.nudge: 0.3 if free else 0.0,
             self.begin_outage: 0.04 if self.outages_wanted else 0.0,
             self.somebody_copies: 0.1 if self.somebody_wanted else 0.0,
+            self.jump_a_clock: 0.1 if self.jumps_wanted else 0.0,
+            self.back_up: 0.1 if self.restore_wanted and not self.backup else 0.0,
+            self.restore: 0.05 if self.backup else 0.0,
         }
         (act,) = rng.choices(list(wishes), list(wishes.values()))
         act()
@@ -342,6 +367,35 @@ class History:
         self.cloud.outages[what] = until
         self.cloud.note(f"outage: {what}")
         self.cloud.tell(f"outage: {what}")
+
+    def jump_a_clock(self) -> None:
+        """A machine's clock is wrong for some seconds, by hours or by months."""
+        worker, cloud = self.rng.choice(self.workers), self.cloud
+        seconds = self.rng.choice([70 * DAY, DAY, 3 * 3600.0, -3600.0])
+        until = cloud.clock.at + timedelta(seconds=self.rng.uniform(1, 30))
+        worker.clock.jump(seconds, until)
+        cloud.note("clock jumps")
+        cloud.tell(f"{worker.name}'s clock jumps by {seconds:.0f} s")
+
+    def back_up(self) -> None:
+        self.backup = dict(self.cloud.store.jobs)
+        self.cloud.tell("backup")
+
+    def restore(self) -> None:
+        """The store is lost, and an earlier state of it put in its place."""
+        cloud, backup = self.cloud, self.backup
+        for number in range(len(self.workers)):
+            self.crash(number)
+        cloud.store.jobs = restored(backup, cloud.clock.at)
+        cloud.restored = True
+        # What was asked for since is known to nobody: docs say so, and whom it concerns.
+        known = {job.request_id for job in backup.values()}
+        lost = [each for each in self.acknowledged if each.attributes["ce-id"] not in known]
+        self.acknowledged = [each for each in self.acknowledged if each not in lost]
+        self.forgotten = {each.attributes["ce-id"] for each in lost} | self.forgotten
+        self.backup, self.restore_wanted = {}, False
+        cloud.note("store restored from a backup")
+        cloud.tell("restored from the backup")
 
     def somebody_copies(self) -> None:
         """A person copies a model, sometimes one of ours, to a destination of ours, by hand."""
@@ -471,20 +525,34 @@ class History:
                 return
             wait = (min(dues) - worker.workflow.clock.now()).total_seconds()
             # First whatever is due at once; what takes an hour is ticked ever more seldom.
-            self.cloud.clock.advance(max(wait, 0.001, (rounds - 60) * 2.0))
+            self.cloud.clock.advance(max(wait, 0.001, (rounds - 60) * 10.0))
             await self.ticking(worker)
         self.cloud.found("told: a job never ends")
 
     async def look_back(self) -> None:
         """Much later, when every copy has ended: some replay all they have, some do nothing."""
         self.cloud.clock.advance(20_000)
+        if self.sleeps:
+            # Records expire; letters that were dropped and restored do not.
+            self.cloud.clock.advance(75 * DAY)
+            await self.ticking(self.start_worker(8))
+            self.acknowledged.clear()
         self.cloud.models.registry.settle(self.cloud.models.clock.at)
-        if self.rng.random() < 0.5:
+        if self.sleeps or self.rng.random() < 0.5:
             for letter in list(self.cloud.topics.letters):
                 again = self.replay_of(letter)
                 self.cloud.tell(f"replayed {again.attributes['ce-id']} of {again.replay_of}")
                 self.unacknowledged += [again, self.renewed(again)]
             await self.calm_down()
+
+
+def half_of(timing: Timing) -> float:
+    return timing.max_skew / 2
+
+
+def restored(backup: dict[str, Job], now: datetime) -> dict[str, Job]:
+    """What a restored store holds: every unfinished job looks before it asks."""
+    return dict(backup)
 
 
 def random_dialect(rng: Random) -> tuple[str, Dialect]:

@@ -5,6 +5,7 @@ asked of it is which job asked for which operation, and that is noted where Vert
 the call.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from model.perils import Cloud
 from model_copier.errors import RejectedError
 from model_copier.messages import Message, Received, digest_of
 from world import read
+
+
+ATTEMPTS = "copy_attempts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +30,7 @@ class Witness:
     given_up: Sequence[Received]  # by Pub/Sub
     replays: Sequence[Received]  # letters that were published again
     acknowledged: Sequence[Received]  # what no delivery will bring again
+    forgotten: set[str]  # requests that a restored store does not know
 
     def found(self, violation: str) -> None:
         self.cloud.found(violation)
@@ -36,12 +41,15 @@ class Witness:
         # Answers to status questions are told apart by the microsecond; here time stands still.
         for reply in (reply for reply in replies if "-status-" not in reply.attributes["ce-id"]):
             first = events.setdefault(reply.attributes["ce-id"], reply)
-            if first != reply:
+            if first != reply and not self.cloud.restored:
                 self.found(f"told: event {reply.attributes['ce-id']} has two contents")
         told = [read(reply) for reply in events.values()]
         outcomes = [reply for reply in told if "outcome" in reply]
-        for asked in self.valid & self.published.keys():
+        for asked in (self.valid & self.published.keys()) - self.forgotten:
             self.check_told(asked, [reply for reply in outcomes if reply["request_id"] == asked])
+        self.check_truth(outcomes)
+        if self.cloud.restored:
+            self.check_restored()
         self.check_answered(outcomes)
         self.check_kept(outcomes)
         self.check_copies([reply for reply in outcomes if reply["outcome"] == "succeeded"])
@@ -49,6 +57,8 @@ class Witness:
     def check_told(self, asked: str, outcomes: Sequence[dict[str, Any]]) -> None:
         by_attempt = [reply for reply in outcomes if "attempt" in reply]
         numbers = sorted(reply["attempt"] for reply in by_attempt)
+        if self.cloud.restored:
+            numbers = numbers and [*range(1, len({*numbers}) + 1)]
         if not numbers:
             self.found(f"told: {asked} was never told an outcome")
         elif numbers != list(range(1, len(numbers) + 1)):
@@ -57,7 +67,7 @@ class Witness:
         letters = {received.replay_of for received in self.replays_of(asked)}
         if self.was_given_up(asked):
             letters.add("Pub/Sub's")
-        if len(numbers) - 1 > len(letters):
+        if len(numbers) - 1 > len(letters) and not self.cloud.restored:
             self.found(
                 f"replayed: {asked} was told of attempts {numbers} for {len(letters)} letters"
             )
@@ -65,13 +75,40 @@ class Witness:
         if last is None:
             return
         made = [op for op in self.operations(asked) if op.state is CopyState.SUCCEEDED]
-        if len(made) > 1:
+        if len(made) > 1 and not self.cloud.restored:
             self.found(f"once: {asked} made {[f'{op.destination}@{op.version}' for op in made]}")
         if any("met a bug" in reply.get("error", {}).get("message", "") for reply in outcomes):
             self.found(f"blamed: {asked} was told of a bug, and there was only an outage")
         unknown = "unknown" in last.get("error", {}).get("message", "")
         if made and last["outcome"] != "succeeded" and not unknown:
             self.found(f"honest: {asked} was told {last['outcome']}, and there is a copy")
+
+    def check_truth(self, outcomes: Sequence[dict[str, Any]]) -> None:
+        """What a failure says of the copier's own doing was done."""
+        for reply in (reply for reply in outcomes if "attempt" in reply and "error" in reply):
+            asked, message = reply["request_id"], reply["error"]["message"]
+            sent = self.cloud.keys[asked] in self.cloud.cancels_sent
+            if "a cancel was" in message and not sent:
+                self.found(f"truth: {asked} was told of a cancel that nobody sent")
+            if "did not end in" in message and not reply[ATTEMPTS]:
+                self.found(f"truth: {asked} was told that its copy did not end; none was requested")
+
+    def check_restored(self) -> None:
+        """Requests for the same copy to the same place make one each, whichever is whose."""
+        jobs = self.cloud.store.jobs
+        made: Counter[tuple[str, str]] = Counter()
+        askers: dict[tuple[str, str], set[str]] = {}
+        for operation in self.cloud.models.registry._operations.values():
+            key = self.cloud.asked_by.get(operation.number)
+            if key is None:
+                continue
+            place = (str(operation.destination), str(operation.source))
+            askers.setdefault(place, set()).add(key)
+            made[place] += operation.state is CopyState.SUCCEEDED
+        for place, count in made.items():
+            forgotten = sum(key not in jobs for key in askers[place])
+            if count > len(askers[place]) and not forgotten:
+                self.found(f"once: {len(askers[place])} requests made {count} of {place}")
 
     def check_answered(self, outcomes: Sequence[dict[str, Any]]) -> None:
         """Every content that was acknowledged has an outcome of its own, or was rejected."""
@@ -92,10 +129,7 @@ class Witness:
         return [again for again in self.replays if again.attributes["ce-id"] == asked]
 
     def operations(self, asked: str) -> list[Any]:
-        (key,) = {job.key for job in self.cloud.store.jobs.values() if job.request_id == asked} or {
-            ""
-        }
-        return self.cloud.operations_of(key)
+        return self.cloud.operations_of(self.cloud.keys.get(asked, ""))
 
     def check_kept(self, outcomes: Sequence[dict[str, Any]]) -> None:
         letters: dict[str, Message] = {}
@@ -171,6 +205,8 @@ class Witness:
                 self.cloud.note("rule: somebody's copy of our source was taken for ours")
                 continue
             mine = [op for op in self.operations(asked) if op.state is CopyState.SUCCEEDED]
+            if self.cloud.restored:
+                continue  # of two requests for the same copy, either may claim either
             if (name, reply["version"]) not in [(str(o.destination), o.version) for o in mine]:
                 self.found(f"true: {asked} claims {name}@{reply['version']}, which it did not make")
             other = claimed.setdefault((name, reply["version"]), asked)

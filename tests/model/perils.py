@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -56,6 +56,11 @@ FAULTS = (
     "copy never ends in time",
     "cancel comes to nothing",
     "operation forgotten",
+    "operation hangs",
+    "clock jumps",
+    "store restored from a backup",
+    "Vertex AI's clock is off",
+    "workers with different timing",
     "outage: store down",
     "outage: topic down",
     "outage: vertex down",
@@ -103,6 +108,9 @@ DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
 
 # Ways of Vertex AI, not outages: they go on when all else is calm.
 LASTING = frozenset({"cancel comes to nothing", "operation forgotten"})
+HANGS_SECONDS = 30 * 24 * 3600.0
+# More saves of one job in one second than any rule of the engine needs.
+MOST_SAVES = 100
 
 
 class CrashError(BaseException):
@@ -115,9 +123,16 @@ class SkewedClock:
 
     true: SimulatedClock
     skew_seconds: float
+    jump_seconds: float = 0.0
+    jump_ends: datetime = datetime.min.replace(tzinfo=UTC)
 
     def now(self) -> datetime:
-        return self.true.now() + timedelta(seconds=self.skew_seconds)
+        jump = self.jump_seconds if self.true.now() < self.jump_ends else 0.0
+        return self.true.now() + timedelta(seconds=self.skew_seconds + jump)
+
+    def jump(self, seconds: float, until: datetime) -> None:
+        """Be wrong by so much for a while, as a clock that is set twice."""
+        self.jump_seconds, self.jump_ends = seconds, until
 
     @property
     def at(self) -> datetime:
@@ -162,11 +177,15 @@ class Cloud:
     reached: dict[str, int] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     trace: list[str] | None = None
+    vertex_skew: float = 0.0
+    keys: dict[str, str] = field(default_factory=dict)  # of jobs, by request id
+    cancels_sent: set[str] = field(default_factory=set)  # keys of jobs
+    restored: bool = False
+    saves: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         registry = Registry(dialect=self.dialect)
-        half = self.timing.max_skew / 2
-        vertex_clock: Any = SkewedClock(true=self.clock, skew_seconds=self.rng.uniform(-half, half))
+        vertex_clock: Any = SkewedClock(true=self.clock, skew_seconds=self.vertex_skew)
         self.models = SimulatedModels(vertex_clock, registry=registry)
 
     def begin(self) -> None:
@@ -211,6 +230,8 @@ class Cloud:
             self.models.dooms = [Code.PERMISSION_DENIED]
         elif self.strikes("copy never ends in time"):
             self.models.copy_seconds = 4_000.0
+        elif self.strikes("operation hangs"):
+            self.models.copy_seconds = HANGS_SECONDS
         registry = self.models.registry
         registry.settle(self.models.clock.at)
         running = [op for op in registry.operations() if not op.done]
@@ -229,7 +250,9 @@ class Cloud:
         return started
 
     def _check_neighbour(self, other: CopyOperation, key: str) -> None:
-        owner = self.store.jobs[self.asked_by[other.number]]
+        owner = self.store.jobs.get(self.asked_by[other.number])
+        if owner is None or self.restored:
+            return
         given_up = owner.state is State.FAILED or (
             owner.asked_at and owner.asked_at < owner.attempt_at
         )
@@ -243,6 +266,8 @@ class Cloud:
     def somebody_copies(self, call: CopyCall) -> None:
         """Somebody else than the copier asks for a copy to one of its destinations."""
         self.models.copy_seconds = self.rng.uniform(1, 100)
+        if self.strikes("operation hangs"):
+            self.models.copy_seconds = HANGS_SECONDS
         self.models.dooms = []
         self.models.registry.settle(self.models.clock.at)
         try:
@@ -255,6 +280,11 @@ class Cloud:
 
     def note_save(self, before: Job, job: Job) -> None:
         """Count what this save shows of the engine's rules."""
+        second = (job.key, int(self.clock.monotonic()))
+        self.saves[second] = self.saves.get(second, 0) + 1
+        if self.saves[second] > MOST_SAVES:
+            self.found(f"bounded: {job.key[:4]} is saved again and again")
+            raise CrashError
         move = f"{named(before)} -> {named(job)}"
         self.note(f"move: {move}")
         for decision, shows in DECISIONS.items():
@@ -278,21 +308,23 @@ class Worker:
     name: str
     cloud: Cloud
     skew_seconds: float
+    timing: Timing
     alive: bool = True
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     workflow: Workflow = field(init=False)
     deliveries: Deliveries = field(init=False)
     ticks: Ticks = field(init=False)
+    clock: SkewedClock = field(init=False)
 
     def __post_init__(self) -> None:
-        clock = SkewedClock(true=self.cloud.clock, skew_seconds=self.skew_seconds)
+        self.clock = SkewedClock(true=self.cloud.clock, skew_seconds=self.skew_seconds)
         self.workflow = Workflow(
             store=_StorePort(self),
             models=_ModelsPort(self),
             topics=_TopicsPort(self),
-            clock=clock,
+            clock=self.clock,
             service_name=f"//model-copier/{TOPIC}",
-            timing=self.cloud.timing,
+            timing=self.timing,
             jitter=self.cloud.rng.random,
         )
         self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
@@ -324,7 +356,7 @@ class Worker:
             cloud.gates.remove(gate)
         if not self.alive:
             raise CrashError
-        if cloud.clock.at - gate.waits_since > timedelta(seconds=cloud.timing.lease):
+        if cloud.clock.at - gate.waits_since > timedelta(seconds=self.timing.lease):
             cloud.note("pause past the lease")
 
     def note_unasked(self) -> None:
@@ -378,6 +410,7 @@ class _StorePort:
 
         def effect() -> object:
             stored = _at_once(cloud.store.create(job))
+            cloud.keys[job.request_id] = job.key
             cloud.note(f"move: new -> {named(job)}")
             return stored
 
@@ -547,7 +580,7 @@ class _ModelsPort:
 
     async def copy_model(self, call: CopyCall) -> Operation:
         worker, cloud = self.worker, self.worker.cloud
-        latest = cloud.clock.at + timedelta(seconds=cloud.timing.call)
+        latest = cloud.clock.at + timedelta(seconds=worker.timing.call)
         _about_to_ask.set(False)
         await worker.wait("copy_model", latest=latest, copy_call=call)
         if cloud.strikes("copy refused for now"):
@@ -593,6 +626,7 @@ class _ModelsPort:
             if cloud.asked_by.get(name.rpartition("/")[2]) != _in_hand.get():
                 cloud.found(f"nobody else's: {_in_hand.get()[:4]} cancels {name}")
             job = cloud.store.jobs[_in_hand.get()]
+            cloud.cancels_sent.add(job.key)
             cloud.note(f"rule: cancel {'asked for' if job.cancel_requested else 'at the deadline'}")
             if cloud.strikes("cancel comes to nothing"):
                 return None

@@ -135,7 +135,7 @@ async def shortest(seed: int, kind: str = "", breaks: str = "") -> History:
     if least is None:
         return History(seed=seed, steps=0)
     without: frozenset[str] = frozenset()
-    for fault in (*WORST, "outages", "somebody"):
+    for fault in (*WORST, *EXTRAS):
         if found := await tried(without | {fault}):
             least, without = found, without | {fault}
     for steps in range(STEPS):
@@ -159,6 +159,7 @@ def _piece(seeds: Sequence[int], breaks: str) -> Run:
 
 
 PIECE = 100
+EXTRAS = ("outages", "somebody", "vertex clock", "clock jumps", "restore", "other timing", "sleeps")
 
 
 def soak(*, count: int, seed: int, processes: int) -> int:
