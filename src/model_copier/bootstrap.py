@@ -32,6 +32,7 @@ from model_copier.messages import Contract
 from model_copier.ports import Clock, JobStore
 from model_copier.request_data import Defaults
 from model_copier.settings import Settings, TokenChecks
+from model_copier.steady_clock import SteadyClock
 from model_copier.ticks import Ticks
 from model_copier.timing import Timing
 from model_copier.watch import Watch
@@ -46,14 +47,16 @@ from model_copier.web.rest import Rest, health_route
 from model_copier.workflow import Workflow
 
 
-class SystemClock:
-    """See ``ports.Clock``."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+def system_clock(max_skew: float) -> SteadyClock:
+    """This machine's clock, as long as nobody sets it by more than ``max_skew`` seconds."""
+    # Counts a suspended machine's sleep, as the wall clock does. Linux alone has it.
+    kind = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return SteadyClock(
+        wall=lambda: datetime.now(UTC),
+        elapsed=lambda: time.clock_gettime(kind),
+        max_skew=max_skew,
+        on_adopted=lambda moved: log("clock_changed", severity="WARNING", seconds=round(moved, 1)),
+    )
 
 
 async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
@@ -71,7 +74,7 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         starts_per_minute=settings.starts_per_minute,
     )
     request_topic = settings.topic(settings.request_topic)
-    clock = SystemClock()
+    clock = system_clock(timing.max_skew)
     workflow = Workflow(
         store=await _open_store(settings, timing, clock),
         models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
@@ -147,7 +150,7 @@ def routes_of(
 
 def _tell_trouble(job: Job, why: str) -> None:
     log("put_off", severity="WARNING", request_id=job.request_id, state=job.state,
-        tries=job.tries, why=why)  # fmt: skip
+        retries=job.retries, why=why)  # fmt: skip
 
 
 def contained(app: ASGIApp) -> ASGIApp:

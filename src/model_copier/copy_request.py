@@ -37,6 +37,10 @@ class CopyRequest:
     reply_tag: str = ""
     validate_only: bool = False  # never becomes a job
 
+    @property
+    def target_location_name(self) -> str:
+        return f"projects/{self.target_project}/locations/{self.target_location}"
+
     def goes_elsewhere(self, other: Self) -> bool:
         """Tell whether source or destination differ."""
 

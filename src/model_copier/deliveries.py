@@ -29,7 +29,7 @@ from model_copier.messages import (
     Rejection,
     StatusAsked,
 )
-from model_copier.plan import plan
+from model_copier.planning import plan
 from model_copier.registry import CopyCall, Model
 from model_copier.workflow import Workflow
 
@@ -99,7 +99,7 @@ class Deliveries:
         )
         told = Accepted(verdict="forwarded", key=job.key, request_id=job.request_id)
         try:
-            await self.workflow.take_up(
+            await self.workflow.run_step(
                 await self.workflow.store.create(job.leased(now, self.workflow.timing))
             )
         except JobExistsError:
@@ -112,8 +112,12 @@ class Deliveries:
     async def _store(self, asked: Asked, received: Received) -> Accepted:
         job = _new_job(asked, received, self.workflow.clock.now())
         told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
+        if received.outcome_unknown and await self._stored(asked.identity) is None:
+            failure = failures.record_is_gone(job.request_id)
+            await self.reject(received, failure)
+            return replace(told, verdict="rejected", reason=failure.message)
         try:
-            await self.workflow.take_in(job)
+            await self.workflow.create_and_run(job)
         except JobExistsError:
             return await self._meet_again(asked, received, told)
         return told
@@ -143,7 +147,7 @@ class Deliveries:
             )
         except StaleJobError:
             return "duplicate"  # somebody else does
-        await self.workflow.take_up(job)
+        await self.workflow.run_step(job)
         return "announced_again"
 
     async def _replay(self, job: Job, asked: Asked, received: Received, told: Accepted) -> Accepted:
@@ -151,18 +155,22 @@ class Deliveries:
         if not job.reply_sent:
             # The letter is out, its reply is not; a further outcome now would swallow it.
             job = await self._told(job)
-        if job.asked_at and asked.copy.goes_elsewhere(job.request):
+        copy = asked.copy
+        if job.call and asked.digest == job.digests[-1]:
+            copy = job.request  # untouched: read by the defaults of then, whatever they are now
+        if job.call and copy.goes_elsewhere(job.request):
             failure = failures.cannot_go_elsewhere(job)
             await self.reject(received, failure)
             return replace(told, verdict="rejected", reason=failure.message)
         again = job.replayed(
             self.workflow.clock.now(),
-            request=asked.copy,
+            self.workflow.timing,
+            request=copy,
             digest=asked.digest,
             original=received.original,
         )
         try:
-            await self.workflow.take_over(again)
+            await self.workflow.save_and_run(again)
         except StaleJobError:
             # Another replay was a moment earlier: this very one, or one that was repaired
             # otherwise, and then this one must be told that it was not applied.
@@ -176,7 +184,7 @@ class Deliveries:
             UnavailableError: it is not told yet; whoever waits for that comes again.
         """
         with suppress(StaleJobError):
-            await self.workflow.take_over(job)
+            await self.workflow.save_and_run(job)
         newest = await self.workflow.store.get(job.key)
         if newest is None or newest.outcome_id != job.outcome_id or not newest.reply_sent:
             raise UnavailableError("the outcome that this replays is still being told")
@@ -219,7 +227,7 @@ class Deliveries:
                 # Whoever holds it: every step of theirs either has been saved, or loses to
                 # this save, or is a fact that is written onto it.
                 now = self.workflow.clock.now()
-                await self.workflow.take_over(job.with_cancel_requested(now))
+                await self.workflow.save_and_run(job.with_cancel_requested(now))
             except StaleJobError:
                 continue  # somebody moved it on just now
             return told
@@ -264,7 +272,7 @@ class Deliveries:
             UnavailableError: that cannot be told now.
         """
         try:
-            source = await self.workflow.looks.source(request.source)
+            source = await self.workflow.reader.source(request.source)
             versions = await self.workflow.models.list_versions(request.target(source.name))
         except RefusedError as error:
             found = failures.source_failure(error.code, error.message, request)

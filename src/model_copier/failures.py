@@ -68,6 +68,18 @@ def cannot_go_elsewhere(job: Job) -> Failure:
     )
 
 
+def record_is_gone(request_id: str) -> Failure:
+    """A dead letter outlived the record of a run that may have made a copy."""
+    return Failure(
+        code=Code.FAILED_PRECONDITION,
+        message=(
+            f"request {request_id!r} ended with an unknown outcome, and its record has expired:"
+            " another copy could be the second one"
+        ),
+        hint="look at the destination; if nothing is there, publish it under a new request id",
+    )
+
+
 def given_up(deliveries: str) -> Failure:
     """Pub/Sub forwarded a request that the worker could not record."""
     return Failure(

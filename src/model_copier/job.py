@@ -1,11 +1,12 @@
-"""The life of one copy job: ACCEPTED -> COPYING -> SUCCEEDED | FAILED | CANCELLED, then announced.
+"""The life of one copy job: its states, its legal moves, and the next step.
 
 Pure: no I/O and no clock. Methods return the next ``Job`` instead of changing this one,
 so a crash between two saves can never leave a half-made transition. What must not break:
-``asked_at`` is saved before Vertex AI is asked and cleared only when it is known that
-nothing was or will be made; between the two, nobody asks again.
+``call`` is saved before CopyModel is sent and removed only when it is certain that this
+call made nothing and never will; while it is there, nobody sends another.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,37 +18,56 @@ from model_copier.errors import Code
 from model_copier.history import MAX_DETAIL, Happened, Moment, with_moment
 from model_copier.registry import Operation, operation_number
 from model_copier.resource_names import ModelName
-from model_copier.timing import HARD_LIMIT_AFTER_DEADLINE, KEEP_AFTER_END, Timing
+from model_copier.timing import HARD_LIMIT, KEEP_AFTER_END, RETRIES_UNTIL_TROUBLE, Timing
 
 
 class State(StrEnum):
-    # Stored. Vertex AI was not asked yet or, with `asked_at` set, the answer is unknown.
+    """Where a job stands. ``_STEPS`` says what each state needs next."""
+
+    # Stored. Its source is not resolved yet, or another job holds its destination.
     ACCEPTED = "ACCEPTED"
-    # Vertex AI answered CopyModel with `operation`; it is followed until it is done.
+    # It holds its destination and waits for its turn among the starts of the region.
+    QUEUED = "QUEUED"
+    # CopyModel was sent, or may have been; no response is recorded.
+    REQUESTED = "REQUESTED"
+    # CopyModel answered with `operation`, which is polled until it is done.
     COPYING = "COPYING"
-    # `model_version` is in the target. Nothing is left but to tell.
+    # `model_version` is in the target.
     SUCCEEDED = "SUCCEEDED"
-    # `failure` says why. The letter is kept first, then the reply is sent.
+    # There is no copy, and there will be none. `failure` says why.
     FAILED = "FAILED"
-    # A caller asked for it and Vertex AI confirmed it.
+    # The time is over, and whether there is a copy could not be found out. Told as failed.
+    UNKNOWN = "UNKNOWN"
+    # A caller asked for it, and it is certain that nothing was made.
     CANCELLED = "CANCELLED"
 
     @property
     def final(self) -> bool:
-        return self in _FINAL
-
-
-_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+        return _STEPS[self] is Step.ANNOUNCE
 
 
 class Step(Enum):
     """What to do next for a job that is due."""
 
-    START = auto()  # ask Vertex AI for the copy
-    RECONCILE = auto()  # an earlier ask has an unknown outcome: look, do not ask
-    POLL = auto()  # see whether the operation is done
-    ANNOUNCE = auto()  # keep the letter, send the reply
+    PREPARE = auto()  # resolve the source, lock the destination
+    START = auto()  # send CopyModel, when it is this job's turn
+    RECONCILE = auto()  # find out what became of a CopyModel call without a response
+    POLL = auto()  # read the operation
+    GIVE_UP = auto()  # its time is over: say what is known
+    ANNOUNCE = auto()  # publish the dead letter, then the reply
     NOTHING = auto()
+
+
+_STEPS = {
+    State.ACCEPTED: Step.PREPARE,
+    State.QUEUED: Step.START,
+    State.REQUESTED: Step.RECONCILE,
+    State.COPYING: Step.POLL,
+    State.SUCCEEDED: Step.ANNOUNCE,
+    State.FAILED: Step.ANNOUNCE,
+    State.UNKNOWN: Step.ANNOUNCE,
+    State.CANCELLED: Step.ANNOUNCE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,62 +83,101 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """The request's message as it came: what a letter keeps."""
+    """The request's message as it came: what a dead letter holds."""
 
     data: bytes
     attributes: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Everything that is known of one request; the only thing the store keeps."""
+class Call:
+    """A CopyModel call that made, or may have made, something."""
 
+    requested_at: datetime
+    # From then on whatever was accepted is visible, by the timing that it was sent under.
+    visible_at: datetime
+    # What was on the destination before: versions, and numbers of operations (None: those
+    # could not be listed). What is not among them came later.
+    known_versions: tuple[str, ...] = ()
+    known_operations: tuple[str, ...] | None = ()
+    # Operations that Vertex AI started before this are known too, though not listed above.
+    known_until: datetime | None = None
+    # Since when the destination shows nothing of this call, though by now it should.
+    missing_since: datetime | None = None
+    # The store went back in time: an earlier call may have been sent, and forgotten.
+    forgotten: bool = False
+
+    def precedes(self, operation: Operation) -> bool:
+        """Tell whether this operation was there before the call."""
+        if operation_number(operation.name) in (self.known_operations or ()):
+            return True
+        # Both by Vertex AI's clock.
+        return bool(
+            self.known_until and operation.started_at and operation.started_at < self.known_until
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that is known of one request; the only thing that the store holds."""
+
+    # Identity.
     key: str
     request_id: str
     request_source: str
+    requested_by: str = ""  # the account of a REST caller
     digests: tuple[str, ...]  # of each content that this job was given; the last one counts
+    accepted_at: datetime
+
+    # The request as it stands; a replay may have repaired it.
     request: CopyRequest
     original: Original
-    accepted_at: datetime
-    version: int = 0  # compare-and-swap: the store adds 1 with each save
-    state: State = State.ACCEPTED
-    # The only clock of a job: nobody takes it up before. None: nothing is left to do.
-    due_at: datetime | None
-    tries: int = 0  # of the present step, without success
-    bugs: int = 0  # that it met since it last moved on
-    attempt: int = 1  # number of the outcome that is being worked on
-    attempt_at: datetime  # when work on it began: at acceptance, or at the replay
-    copy_attempts: int = 0  # how often Vertex AI was asked, for this outcome
-    cancel_requested: bool = False
-    requested_by: str = ""  # the account that asked over REST
-    # Known only from Pub/Sub's own dead letter: nobody has tried it yet.
-    untried: bool = False
+    attempt: int = 1  # number of the run, which ends in one outcome
+    attempt_at: datetime  # when the run began
+    untried: bool = False  # known only from Pub/Sub's own dead letter
+    restored: bool = False  # the store went back in time; reconcile before the next call
 
+    # Lease and schedule.
+    version: int = 0  # compare-and-swap: the store adds 1 with each save
+    # Nobody takes the job up before. It is the lease, the backoff and the poll schedule in one.
+    # None: nothing is left to do, or the job waits in its start queue.
+    due_at: datetime | None
+    retries: int = 0  # of the present step, without success
+    bugs: int = 0  # met since it last moved on
+
+    # Destination and start queue.
+    state: State = State.ACCEPTED
     source: Source | None = None
     holds_destination: bool = False
-    start_at: datetime | None = None  # its turn among the starts of its region
-    asked_at: datetime | None = None
-    first_asked_at: datetime | None = None  # the deadline counts from here
-    known_versions: tuple[str, ...] = ()  # of the destination, before the ask
-    operation: str = ""
-    quiet_since: datetime | None = (
-        None  # since when no operation speaks of the ask, though one should
-    )
+    turn: float | None = None  # its place among the starts of its region
+    watching_since: datetime | None = None  # a copy by somebody else that runs on its destination
 
-    copy_started_at: datetime | None = None  # by Vertex AI's clock
-    copy_ended_at: datetime | None = None
+    # The copy.
+    copy_attempts: int = 0  # CopyModel calls of this run
+    call: Call | None = None
+    operation: str = ""
+    deadline_at: datetime | None = None  # of the run's copy; its time begins with the first call
+    looked_at: datetime | None = None  # the last read that found the copy unfinished
+    failure_seen_at: datetime | None = None  # when a read found that the operation had failed
+    copy_started_at: datetime | None = None  # by Vertex AI's clock, for people
+    copy_ended_at: datetime | None = None  # likewise
+    cancel_requested: bool = False
+    cancel_sent_at: datetime | None = None  # CancelOperation was accepted
+    cancel_refused: str = ""  # why it was not
+
+    # The outcome.
     model_version: str = ""
     already_existed: bool = False
     verified: bool = False
     warnings: tuple[str, ...] = ()
     possible_duplicates: tuple[str, ...] = ()
     failure: Failure | None = None
-
     ended_at: datetime | None = None
     letter_kept: bool = False
     reply_sent: bool = False
     expires_at: datetime | None = None
-    # After `accepted_at`; for people only. A record of an older service has none.
+
+    # Since `accepted_at`; for people, nothing is decided by it.
     history: tuple[Moment, ...] = ()
 
     @property
@@ -128,31 +187,50 @@ class Job:
 
     @property
     def destination(self) -> str | None:
-        """What this job keeps other jobs from copying to, now."""
+        """The lock that this job holds."""
         return str(self.target) if self.holds_destination else None
 
     @property
-    def awaits(self) -> str | None:
-        """The destination that another job held when this one wanted it."""
-        if self.state is not State.ACCEPTED or self.asked_at or self.holds_destination:
-            return None
-        return str(self.target) if self.target else None
+    def waiting_for(self) -> str | None:
+        """The lock that this job waits for."""
+        is_waiting = self.state is State.ACCEPTED and not self.holds_destination
+        return str(self.target) if is_waiting and self.target else None
 
     @property
-    def trace(self) -> str | None:
-        """Where this job made a version, or may have made one: that version, or the model."""
+    def start_queue(self) -> str | None:
+        """The queue that this job's turn is in, until its copy is requested."""
+        waits = self.state in {State.ACCEPTED, State.QUEUED} and self.turn is not None
+        return self.request.target_location_name if waits else None
+
+    @property
+    def in_queue(self) -> bool:
+        """Ready to start: nothing but its turn is missing."""
+        return self.state is State.QUEUED and self.turn is not None and self.due_at is None
+
+    @property
+    def place(self) -> tuple[float, datetime, str]:
+        """The order of those that wait for one destination, or in one queue."""
+        return (math.inf if self.turn is None else self.turn, self.accepted_at, self.key)
+
+    @property
+    def claim(self) -> str | None:
+        """The version that this job made, or the model on which it may have made one."""
         if self.state is State.SUCCEEDED and self.model_version and not self.already_existed:
             return f"{self.target}@{self.model_version}"
-        return str(self.target) if self.asked_at else None
+        return str(self.target) if self.call else None
 
     @property
     def follows(self) -> str | None:
-        """The number of the operation that is being followed."""
+        """The number of the operation that is polled."""
         return operation_number(self.operation) if self.state is State.COPYING else None
 
     @property
+    def replayable(self) -> bool:
+        return self.state in {State.FAILED, State.UNKNOWN}
+
+    @property
     def outcome_id(self) -> str:
-        """The CloudEvent id of the present outcome: the same however often it is announced."""
+        """The CloudEvent id of the present outcome: the same however often it is published."""
         return f"{self.key}-{self.attempt}"
 
     def is_due(self, now: datetime, timing: Timing) -> bool:
@@ -163,21 +241,34 @@ class Job:
     def budget_seconds(self, timing: Timing) -> float:
         return self.request.deadline_seconds or timing.copy_deadline
 
-    def deadline(self, timing: Timing) -> datetime:
-        """When the copy's time is over; before the first ask it has not begun to run."""
-        begun = self.first_asked_at or self.attempt_at
-        return begun + timedelta(seconds=self.budget_seconds(timing))
+    def gives_up_at(self, timing: Timing) -> datetime:
+        """When this job's time is over, whatever it waits for."""
+        if self.call:
+            begun = self.deadline_at or self.attempt_at
+            return max(begun, self.cancel_sent_at or begun) + HARD_LIMIT
+        waits = [self.attempt_at + timedelta(seconds=timing.wait_limit)]
+        if self.deadline_at:  # an earlier call of this run came to nothing
+            waits.append(self.deadline_at + HARD_LIMIT)
+        if self.watching_since:
+            watches = timedelta(seconds=self.budget_seconds(timing))
+            waits.append(self.watching_since + watches + HARD_LIMIT)
+        return min(waits)
 
-    def is_hopeless(self, now: datetime, timing: Timing) -> bool:
-        return now > self.deadline(timing) + HARD_LIMIT_AFTER_DEADLINE
+    def is_over(self, now: datetime, timing: Timing) -> bool:
+        """Tell whether to give up; a copy only after a look, or where nothing can be read."""
+        limit = self.gives_up_at(timing)
+        if self.state.final or now <= limit:
+            return False
+        looked = self.looked_at is not None and self.looked_at > limit
+        return self.call is None or looked or self.retries >= RETRIES_UNTIL_TROUBLE
 
     def awaits_replay(self, *, replay_of: str, digest: str) -> bool:
-        """Tell whether a request that comes again is to be worked on again.
+        """Tell whether a request that comes again starts another run.
 
-        It must name the present outcome. A letter that Pub/Sub forwarded names none: it
+        It must name the present outcome. A dead letter that Pub/Sub forwarded names none: it
         is published as it is, and nobody has tried it yet.
         """
-        return self.state is State.FAILED and (
+        return self.replayable and (
             self.outcome_id == replay_of or (self.untried and digest in self.digests)
         )
 
@@ -190,90 +281,113 @@ class Job:
     # Moves. Each is one save.
 
     def leased(self, now: datetime, timing: Timing) -> Self:
-        """Take the job up: until the lease ends it is nobody else's."""
-        return replace(self, due_at=now + timedelta(seconds=timing.lease))
+        """Claim the job: until the lease ends it is nobody else's."""
+        return replace(self, due_at=timing.after(now, timing.lease))
 
-    def snoozed(self, now: datetime, seconds: float) -> Self:
-        """Nothing came of this step: try it again later."""
-        return replace(self, due_at=now + timedelta(seconds=seconds), tries=self.tries + 1)
+    def retry_later(self, due_at: datetime) -> Self:
+        """The step did not work: try it again later."""
+        return replace(self, due_at=due_at, retries=self.retries + 1)
 
-    def stumbled(self, now: datetime, seconds: float) -> Self:
-        """This step met a bug of ours: try it again later, not for ever."""
-        return replace(self.snoozed(now, seconds), bugs=self.bugs + 1)
+    def retry_after_bug(self, due_at: datetime) -> Self:
+        """The step met a bug of ours: try it again later, not for ever."""
+        return replace(self.retry_later(due_at), bugs=self.bugs + 1)
 
-    def waiting(self, now: datetime, seconds: float) -> Self:
-        """All is well, only not over: look again later."""
-        return replace(self, due_at=now + timedelta(seconds=seconds), tries=0, bugs=0)
+    def snoozed(self, due_at: datetime) -> Self:
+        """The step worked, and there is more to wait for: look again later."""
+        return replace(self, due_at=due_at, retries=0, bugs=0)
 
-    def seen(self) -> Self:
-        """Something shows that is, or may be, what was asked for."""
-        assert self.asked_at is not None
-        return replace(self, quiet_since=None)
+    def unfinished(self, now: datetime) -> Self:
+        """A read found that the copy, or what may be it, is not finished."""
+        assert self.call is not None
+        return replace(self, looked_at=now, call=replace(self.call, missing_since=None))
 
-    def quiet(self, now: datetime) -> Self:
-        """No operation speaks of what was asked for, though by now one should."""
-        assert self.asked_at is not None
-        return replace(self, quiet_since=self.quiet_since or now)
+    def evidence_missing(self, now: datetime) -> Self:
+        """A read found nothing of the call, though by now something should show."""
+        assert self.call is not None
+        since = self.call.missing_since or now
+        return replace(self, looked_at=now, call=replace(self.call, missing_since=since))
 
-    def with_source(self, source: Source) -> Self:
-        """Fix the source's version, and with it the destination."""
+    def with_source(self, source: Source, turn: float) -> Self:
+        """Fix the source's version, which names the destination, and the place in the queue."""
         assert self.state is State.ACCEPTED
-        return replace(self, source=source)
+        return replace(self, source=source, turn=turn)
 
-    def holding(self) -> Self:
-        """Take the destination: until this job has ended, no other copies there."""
+    def with_lock(self) -> Self:
+        """Lock the destination: until this job has ended, no other copies there."""
         assert self.state is State.ACCEPTED
         assert self.source is not None
-        return replace(self, holds_destination=True)
+        return replace(self, holds_destination=True, state=State.QUEUED, retries=0)
 
-    def queued(self, start_at: datetime) -> Self:
-        """Take a turn among the starts of the region."""
-        assert self.state is State.ACCEPTED
-        return replace(self, start_at=start_at)
+    def enqueued(self) -> Self:
+        """Wait for the turn to start."""
+        assert self.state is State.QUEUED
+        return replace(self, due_at=None, watching_since=None, retries=0, bugs=0)
 
-    def asked(self, now: datetime, known_versions: tuple[str, ...]) -> Self:
-        """Note, before Vertex AI is asked, that it will have been."""
-        assert self.state is State.ACCEPTED
-        assert self.asked_at is None
+    def watching(self, now: datetime) -> Self:
+        """Somebody else copies to the destination, or just did: see how that ends."""
+        assert self.state is State.QUEUED
+        return replace(self, watching_since=self.watching_since or now)
+
+    def copy_requested(self, now: datetime, call: Call, timing: Timing) -> Self:
+        """Note, before CopyModel is sent, that it may have been."""
+        assert self.state is State.QUEUED
+        assert self.call is None
+        budget = timedelta(seconds=self.budget_seconds(timing))
         return replace(
             self,
             history=self._with(now, Happened.ASKED, f"ask {self.copy_attempts + 1}"),
-            asked_at=now,
-            first_asked_at=self.first_asked_at or now,
-            known_versions=known_versions,
-            quiet_since=None,
+            state=State.REQUESTED,
+            call=call,
+            deadline_at=self.deadline_at or now + budget,
             copy_attempts=self.copy_attempts + 1,
-            start_at=None,
+            watching_since=None,
+            restored=False,
+            retries=0,
         )
 
-    def not_asked(self, now: datetime, why: str, code: Code | None = None) -> Self:
-        """Vertex AI surely did nothing with the ask, and will not."""
+    def reconciles_first(self, now: datetime, timing: Timing) -> Self:
+        """Look for an earlier call that a restored store has forgotten, before sending one."""
+        assert self.state is State.QUEUED
+        call = Call(requested_at=now, visible_at=timing.visible_at(now), forgotten=True)
+        return replace(self.copy_requested(now, call, timing), copy_attempts=self.copy_attempts)
+
+    def copy_reset(self, now: datetime, why: str, code: Code | None = None) -> Self:
+        """The call made nothing, and never will."""
         assert not self.state.final
         return replace(
             self,
             history=self._with(now, Happened.NOTHING_MADE, why, code),
-            state=State.ACCEPTED,
-            asked_at=None,
-            known_versions=(),
+            state=State.QUEUED if self.holds_destination else State.ACCEPTED,
+            call=None,
             operation="",
+            restored=False,
+            looked_at=None,
+            failure_seen_at=None,
             copy_started_at=None,
             copy_ended_at=None,
         )
 
-    def came_to_nothing(self, ended_at: datetime) -> Self:
-        """The operation ended without a copy, then; what it left behind may still show."""
+    def operation_failed(self, now: datetime, ended_at: datetime | None) -> Self:
+        """The operation ended without a copy; what it left behind may still be visible."""
         assert self.state is State.COPYING
-        return replace(self, copy_ended_at=ended_at)
+        seen_at = self.failure_seen_at or now
+        return replace(self, failure_seen_at=seen_at, copy_ended_at=ended_at)
+
+    def reconciles_again(self) -> Self:
+        """The operation failed, and a call after it may have been forgotten: look for that."""
+        assert self.state is State.COPYING
+        return replace(
+            self, state=State.REQUESTED, operation="", restored=False, failure_seen_at=None
+        )
 
     def with_nothing_made(self) -> Self:
         """The operation ended without a copy; it stays named, for the reply."""
         assert self.state is State.COPYING
-        return replace(self, asked_at=None, known_versions=())
+        return replace(self, call=None)
 
     def copying(self, operation: str, started_at: datetime, due_at: datetime) -> Self:
-        """Keep the operation that CopyModel answered."""
-        assert self.state is State.ACCEPTED
-        assert self.asked_at is not None
+        """Record the operation that CopyModel answered."""
+        assert self.state is State.REQUESTED
         return replace(
             self,
             history=self._with(started_at, Happened.COPYING, operation),
@@ -281,9 +395,16 @@ class Job:
             operation=operation,
             copy_started_at=started_at,
             due_at=due_at,
-            tries=0,
+            retries=0,
             bugs=0,
         )
+
+    def cancel_answered(self, now: datetime, refused: str = "") -> Self:
+        """CancelOperation was answered: accepted, or refused for this reason."""
+        assert self.state is State.COPYING
+        if refused:
+            return replace(self, cancel_refused=refused)
+        return replace(self, cancel_sent_at=self.cancel_sent_at or now, cancel_refused="")
 
     def succeeded(
         self,
@@ -311,31 +432,34 @@ class Job:
         )
 
     def failed(self, now: datetime, failure: Failure) -> Self:
-        ended = self._ended(State.FAILED, now, failure.message, failure.code)
+        """End without a copy or, while a call is open, without knowing of one."""
+        state = State.UNKNOWN if self.call else State.FAILED
+        ended = self._ended(state, now, failure.message, failure.code)
         return replace(ended, failure=failure)
+
+    def cancelled(self, now: datetime) -> Self:
+        """Nothing was requested, or Vertex AI has confirmed that nothing was made."""
+        assert self.call is None
+        return self._ended(State.CANCELLED, now)
 
     def _ended(
         self, state: State, now: datetime, detail: str = "", code: Code | None = None
     ) -> Self:
         assert not self.state.final
+        step = Happened.FAILED if state is State.UNKNOWN else Happened(state.lower())
         return replace(
             self,
-            history=self._with(now, Happened(state.lower()), detail, code),
+            history=self._with(now, step, detail, code),
             state=state,
             due_at=now,
-            tries=0,
+            retries=0,
             bugs=0,
             holds_destination=False,
-            start_at=None,
+            turn=None,
             ended_at=now,
             letter_kept=False,
             reply_sent=False,
         )
-
-    def cancelled(self, now: datetime) -> Self:
-        """Nothing was asked for, or Vertex AI has confirmed that nothing was made."""
-        assert self.asked_at is None
-        return self._ended(State.CANCELLED, now)
 
     def with_cancel_requested(self, now: datetime) -> Self:
         assert not self.state.final
@@ -343,47 +467,87 @@ class Job:
         return replace(self, history=history, cancel_requested=True)
 
     def replayed(
-        self, now: datetime, *, request: CopyRequest, digest: str, original: Original
+        self,
+        now: datetime,
+        timing: Timing,
+        *,
+        request: CopyRequest,
+        digest: str,
+        original: Original,
     ) -> Self:
-        """Work on a failed request once more, for a further outcome.
+        """Begin the next run of a failed request.
 
-        What was asked of Vertex AI with an unknown outcome is not forgotten: then the
-        replay looks first.
+        A call whose outcome is unknown is not forgotten: then the run begins by looking. The
+        operation tells best what became of it; without one, the destination does.
         """
-        assert self.state is State.FAILED
+        assert self.replayable
+        begun = State.COPYING if self.operation else State.REQUESTED
+        budget = timedelta(seconds=request.deadline_seconds or timing.copy_deadline)
+        open_call = self.call is not None
         return replace(
             self,
             history=self._with(now, Happened.REPLAYED, f"attempt {self.attempt + 1}"),
-            # The operation that was given up tells best what came of it; without one, looking does.
-            state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,
+            state=begun if open_call else State.ACCEPTED,
             attempt=self.attempt + 1,
             attempt_at=now,
-            first_asked_at=None,
-            # Its attempts are its own, like its time; an ask that is still open is the first.
-            copy_attempts=1 if self.asked_at else 0,
+            # Its calls are its own, like its time; one that is still open is the first.
+            copy_attempts=1 if open_call else 0,
+            deadline_at=now + budget if open_call else None,
             request=request,
             original=original,
             digests=(*(known for known in self.digests if known != digest), digest),
-            # With nothing asked, an alias may be resolved anew.
-            source=self.source if self.asked_at else None,
-            operation=self.operation if self.asked_at else "",
-            copy_started_at=self.copy_started_at if self.asked_at else None,
+            # With no open call an alias may be resolved anew.
+            source=self.source if open_call else None,
+            operation=self.operation if open_call else "",
+            copy_started_at=self.copy_started_at if open_call else None,
+            copy_ended_at=None,
+            looked_at=None,
+            failure_seen_at=None,
             due_at=now,
-            tries=0,
+            retries=0,
             failure=None,
             untried=False,
             cancel_requested=False,
+            cancel_sent_at=None,
+            cancel_refused="",
             ended_at=None,
-            copy_ended_at=None,
             letter_kept=False,
             reply_sent=False,
             expires_at=None,
         )
 
+    def after_restore(self, now: datetime, timing: Timing) -> Self:
+        """Go on from a store that went back in time: later calls may have been forgotten.
+
+        What succeeded or was cancelled stays so. Everything else looks at its destination
+        before it sends CopyModel: what was there before a recorded call is known, and stays
+        known; without one, whatever is of our source and nobody's claim may be this job's.
+        """
+        call = self.call
+        if call:
+            call = replace(call, visible_at=timing.visible_at(now), missing_since=None)
+        if self.state in {State.SUCCEEDED, State.CANCELLED}:
+            return self
+        if self.state.final:
+            return replace(self, call=call, restored=True)
+        budget = timedelta(seconds=self.budget_seconds(timing))
+        return replace(
+            self,
+            restored=True,
+            call=call,
+            due_at=now,
+            attempt_at=now,
+            deadline_at=now + budget if self.deadline_at else None,
+            watching_since=None,
+            looked_at=None,
+            retries=0,
+            bugs=0,
+        )
+
     def with_letter_kept(self, now: datetime) -> Self:
-        assert self.state is State.FAILED
+        assert self.failure is not None
         history = self._with(now, Happened.LETTER_KEPT, self.outcome_id)
-        return replace(self, history=history, letter_kept=True, tries=0)
+        return replace(self, history=history, letter_kept=True, retries=0)
 
     def announced(self, now: datetime) -> Self:
         assert self.state.final
@@ -392,28 +556,24 @@ class Job:
             self,
             history=self._with(now, Happened.ANNOUNCED, self.outcome_id),
             reply_sent=True,
-            tries=0,
+            retries=0,
             due_at=None,
             expires_at=self.ended_at + KEEP_AFTER_END,
         )
 
     def announced_again(self, now: datetime) -> Self:
-        """Send the reply once more; the letter stays where it is."""
+        """Publish the reply once more; the dead letter stays where it is."""
         assert self.state.final
-        return replace(self, reply_sent=False, due_at=now, tries=0)
+        return replace(self, reply_sent=False, due_at=now, retries=0)
 
 
 def next_step(job: Job, now: datetime, timing: Timing) -> Step:
     """Decide what to do next from the saved job alone."""
-    return step_of(job) if job.is_due(now, timing) else Step.NOTHING
+    return step_of(job, now, timing) if job.is_due(now, timing) else Step.NOTHING
 
 
-def step_of(job: Job) -> Step:
-    """What this job needs, once it is due."""
-    match job.state:
-        case State.ACCEPTED:
-            return Step.START if job.asked_at is None else Step.RECONCILE
-        case State.COPYING:
-            return Step.POLL
-        case State.SUCCEEDED | State.FAILED | State.CANCELLED:
-            return Step.NOTHING if job.reply_sent else Step.ANNOUNCE
+def step_of(job: Job, now: datetime, timing: Timing) -> Step:
+    """What this job needs, once it is due or dispatched."""
+    if job.is_over(now, timing):
+        return Step.GIVE_UP
+    return Step.NOTHING if job.reply_sent else _STEPS[job.state]

@@ -7,11 +7,12 @@ Pub/Sub's limits, so that a letter can always be written and always be replayed.
 from collections.abc import Mapping
 from datetime import datetime
 
-from model_copier.job import Failure, Job, Original
+from model_copier.job import Failure, Job, Original, State
 from model_copier.messages import (
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTES,
     MAX_MESSAGE_BYTES,
+    OUTCOME_UNKNOWN,
     Message,
     Rejection,
     cut,
@@ -36,6 +37,7 @@ def letter_of_job(job: Job) -> Message:
         outcome_id=job.outcome_id,
         attempts=job.copy_attempts,
         at=job.ended_at,
+        outcome_unknown=job.state is State.UNKNOWN,
     )
 
 
@@ -46,13 +48,22 @@ def letter_of_rejection(rejection: Rejection) -> Message:
         outcome_id=rejection.outcome_id,
         attempts=0,
         at=rejection.at,
+        outcome_unknown=rejection.received.outcome_unknown,
     )
 
 
 def _letter(
-    original: Original, *, failure: Failure, outcome_id: str, attempts: int, at: datetime
+    original: Original,
+    *,
+    failure: Failure,
+    outcome_id: str,
+    attempts: int,
+    at: datetime,
+    outcome_unknown: bool,
 ) -> Message:
     attributes = _kept(original)
+    if outcome_unknown:
+        attributes[OUTCOME_UNKNOWN] = "true"
     size = _size(original.data, attributes)
     reason = cut(failure.in_words)
     ours = (str(failure.code), outcome_id, rfc3339(at), str(attempts), reason)
@@ -70,7 +81,8 @@ def _kept(original: Original) -> dict[str, str]:
     return {
         name: value
         for name, value in original.attributes.items()
-        if name not in LETTER_ATTRIBUTES and not name.startswith(("goog", "CloudPubSub"))
+        if name not in {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
+        and not name.startswith(("goog", "CloudPubSub"))
     }
 
 

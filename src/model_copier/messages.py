@@ -48,6 +48,9 @@ LETTER_ATTRIBUTES = (
     "attempts",
     "dead_letter_reason",
 )
+# On a dead letter whose run may have made a copy. Unlike the others it comes back with a replay:
+# it says that CopyModel must not be called again where the job that knows more is gone.
+OUTCOME_UNKNOWN = "outcome_unknown"
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{MAX_REQUEST_ID}}}")
 
 
@@ -74,6 +77,11 @@ class Received:
     def replay_of(self) -> str:
         """The outcome whose letter was published again, or nothing."""
         return self.attributes.get("replay_of", "")
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """The dead letter that was published again may be of a request that has a copy."""
+        return OUTCOME_UNKNOWN in self.attributes
 
     @property
     def forwarded_after(self) -> str:
@@ -265,7 +273,7 @@ def _check_attributes(received: Received) -> None:
         for name in received.attributes
         if not name.startswith(("ce-", "CloudPubSub", "goog"))
         # What is replayed was within the limit when it came first.
-        and name not in {"content-type", "replay_of", *LETTER_ATTRIBUTES}
+        and name not in {"content-type", "replay_of", OUTCOME_UNKNOWN, *LETTER_ATTRIBUTES}
     ]
     if len(own) > MAX_OWN_ATTRIBUTES:
         raise RejectedError(

@@ -118,6 +118,10 @@ class Failed(OfJob):
 
     outcome: Literal["failed"] = Field(default="failed", description="as in the type")
     error: Error = Field(description="why there is no copy")
+    outcome_unknown: bool = Field(
+        default=False,
+        description="whether there is a copy could not be found out: look before you ask again",
+    )
     dead_letter: str | None = Field(
         None, description="`outcome_id` of the dead letter; none for one that Pub/Sub forwarded"
     )
@@ -177,8 +181,9 @@ class Status(OfJob):
 
     state: State = Field(
         description=(
-            "ACCEPTED: stored, not copying yet; COPYING; or how it ended. A later version may"
-            " know more states"
+            "ACCEPTED: stored; QUEUED: waits for its start; REQUESTED: no response to CopyModel"
+            " yet; COPYING; or how it ended: SUCCEEDED, FAILED, CANCELLED, or UNKNOWN where no"
+            " copy could be proven or ruled out. A later version may know more states"
         )
     )
     in_reply_to: str = Field(description="CloudEvent id of the status request")
@@ -192,6 +197,7 @@ class Status(OfJob):
         None, description="of SUCCEEDED, as its outcome tells"
     )
     error: Error | None = Field(None, description="why there is no copy, where it failed")
+    outcome_unknown: bool | None = Field(None, description="of UNKNOWN, as its outcome tells")
     dead_letter: str | None = Field(None, description="of FAILED, as its outcome tells")
 
 
@@ -209,11 +215,12 @@ def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:
                 warnings=list(job.warnings),
                 possible_duplicates=list(job.possible_duplicates),
             )
-        case State.FAILED:
+        case State.FAILED | State.UNKNOWN:
             assert job.failure is not None
             return Failed(
                 **known,
                 error=_error(job.failure),
+                outcome_unknown=job.state is State.UNKNOWN,
                 dead_letter=None if job.untried else job.outcome_id,
             )
         case _:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
-from model_copier.plan import stopped
+from model_copier.planning import stop
 from model_copier.registry import operation_number
 from model_copier.workflow import Workflow
 
@@ -67,11 +67,11 @@ class Ticks:
         """
         now = self.workflow.clock.monotonic()
         if self._leader and self._leader.until - now > follow_seconds / 2:
-            self.workflow.stirred.set()
+            self.workflow.wakeup.set()
             return 0
         lead = _Lead(until=now + follow_seconds, sweeps_until=now + SWEEP_SECONDS)
         self._leader = lead
-        self.workflow.stirred.set()  # whoever led until now sees that it no longer does
+        self.workflow.wakeup.set()  # whoever led until now sees that it no longer does
         try:
             # First, since from its last look on a leader wakes to nobody.
             await self.workflow.store.delete_expired(self.workflow.clock.now())
@@ -96,37 +96,52 @@ class Ticks:
         """
         flow, moved = self.workflow, 0
         for job in await flow.store.with_operation(operation_number(operation)):
-            seen = await flow.looks.operation(job.operation)
+            seen = await flow.reader.operation(job.operation)
             if seen is not None and seen.done:
                 with suppress(StaleJobError):  # moved on a moment ago
-                    await flow.take_over(job)
+                    await flow.save_and_run(job)
                     moved += 1
         return moved
 
     def close(self) -> None:
         """End follows now: the process wants to leave. Safe from a signal handler's callback."""
         self._closing = True
-        self.workflow.stirred.set()
+        self.workflow.wakeup.set()
 
     async def _lead(self, lead: _Lead) -> None:
         """Until another leads, its time is over, or nothing young is in flight."""
         flow = self.workflow
         while self._leader is lead and not self._closing:
-            flow.stirred.clear()
-            more = await self._take_up_due(lead)
+            flow.wakeup.clear()
+            more = await self._move_due(lead)
+            queued = await self._start_queued(lead)
             now = flow.clock.monotonic()
             if now >= lead.until and not (more and now < lead.sweeps_until):
                 return
             due_at = await flow.store.next_due_at()
             wait = (due_at - flow.clock.now()).total_seconds() if due_at else math.inf
             # Young copies are looked at often; for an old one the next tick is soon enough.
+            if queued:
+                wait = min(wait, flow.timing.poll_shortest)
             far = wait > min(lead.until - now, 2 * flow.timing.poll_shortest)
-            if far and not self._in_hand and not flow.stirred.is_set():
+            if far and not self._in_hand and not flow.wakeup.is_set():
                 return
             # What is due by now is in hand, or cannot be moved by us.
             await self._rest(min(wait, flow.timing.poll_shortest) if wait > 0 else 1)
 
-    async def _take_up_due(self, lead: _Lead) -> bool:
+    async def _start_queued(self, lead: _Lead) -> bool:
+        """Begin to start whoever is first in its queue; tell whether others are waiting."""
+        room = IN_HAND - len(self._in_hand)
+        if room <= 0:
+            return True
+        jobs, more = await self.workflow.starts.admitted(room)
+        for job in jobs:
+            if job.key not in self._in_hand and lead.is_new(job):
+                self._in_hand.add(job.key)
+                lead.moves.append(asyncio.create_task(self._move(job, may_start=True)))
+        return more
+
+    async def _move_due(self, lead: _Lead) -> bool:
         """Begin to move what is due, as far as there is room; tell whether there may be more."""
         flow, now = self.workflow, self.workflow.clock.now()
         found = await flow.store.due(now, flow.timing.latest_due(now), IN_HAND)
@@ -138,17 +153,17 @@ class Ticks:
                 lead.moves.append(asyncio.create_task(self._move(job)))
         return len(found) == IN_HAND and not self._in_hand.isdisjoint(job.key for job in found)
 
-    async def _move(self, job: Job) -> None:
+    async def _move(self, job: Job, *, may_start: bool = False) -> None:
         try:
             async with self._turn:
-                await self.workflow.advance(job)
+                await self.workflow.claim_and_run(job, may_start=may_start)
         except Exception as bug:
             await self._stumble(job, bug)
             raise
         finally:
             self._in_hand.discard(job.key)
             if len(self._in_hand) in (0, CONCURRENCY):
-                self.workflow.stirred.set()  # there is room for more
+                self.workflow.wakeup.set()  # there is room for more
 
     async def _stumble(self, job: Job, bug: Exception) -> None:
         """Put off a job that met a bug, and answer it when it does so again and again."""
@@ -157,14 +172,12 @@ class Ticks:
             newest = await flow.store.get(job.key)
             if newest is None:
                 return
-            now = flow.clock.now()
             if newest.state.final or newest.bugs + 1 < BUGS_UNTIL_FAILED:
-                wait = flow.timing.backoff(newest.tries, flow.jitter())
-                await flow.store.save(newest.stumbled(now, wait))
+                await flow.save(newest.retry_after_bug(flow.backoff(newest)))
             else:
-                await flow.keep(stopped(newest, bug, now))
+                await flow.persist(stop(newest, bug, flow.clock.now()))
 
     async def _rest(self, seconds: float) -> None:
-        """Wait, unless stirred: by a copy just started, another tick, room, or the end."""
+        """Wait, unless wakeup: by a copy just started, another tick, room, or the end."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.workflow.stirred.wait(), timeout=seconds)
+            await asyncio.wait_for(self.workflow.wakeup.wait(), timeout=seconds)

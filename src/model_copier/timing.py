@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 # A record outlives what can be replayed: letter and replayed letter, 31 days each, and a week.
 KEEP_AFTER_END = timedelta(days=31 + 31 + 7)
 MAX_COPY_ATTEMPTS = 5
-# Past the deadline a cancel is asked for and the operation is watched this much longer.
-HARD_LIMIT_AFTER_DEADLINE = timedelta(minutes=15)
+# Past the deadline a cancel is sent, and the operation is watched this much longer.
+HARD_LIMIT = timedelta(minutes=15)
+RETRIES_UNTIL_TROUBLE = 5  # a minute of backoffs: less is what outages are like
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,15 @@ class Timing:
     poll_longest: float = 60
     backoff_shortest: float = 2
     backoff_longest: float = 300
+    # How long a request may wait for its destination and its start: as Pub/Sub keeps a message
+    # by default, so that it is told before its sender's copy of it expires.
+    wait_limit: float = 7 * 24 * 3600
     # How many copies are started in any minute, in one project and region: Vertex AI takes 60.
     starts_per_minute: float = 50
+
+    @property
+    def skew(self) -> timedelta:
+        return timedelta(seconds=self.max_skew)
 
     @property
     def lease(self) -> float:
@@ -40,22 +48,30 @@ class Timing:
 
     @property
     def grace(self) -> float:
-        """How long after `asked_at` an accepted CopyModel may still be invisible.
+        """How long after it was recorded an accepted CopyModel may still be invisible.
 
         It is sent, and has come back or timed out, within the lease; from then on it has
         its time to show.
         """
         return self.lease + self.max_skew + self.visible
 
+    def visible_at(self, requested_at: datetime) -> datetime:
+        """When an accepted CopyModel is visible at the latest."""
+        return requested_at + timedelta(seconds=self.grace)
+
     @property
-    def hush(self) -> float:
-        """How long nothing may show of a copy that just ended, though it did before."""
+    def second_read(self) -> float:
+        """How long after one read another may still differ: a copy just ended, or was undone."""
         return self.visible + self.max_skew
 
     @property
     def longest_wait(self) -> float:
         """No `due_at` that we write is further away; one that is, comes from a broken clock."""
         return 1.1 * max(self.lease, self.grace, self.poll_longest, self.backoff_longest)
+
+    def after(self, now: datetime, seconds: float) -> datetime:
+        """The one way to a `due_at`: no wait is negative, none longer than the longest."""
+        return now + timedelta(seconds=min(max(seconds, 0), self.longest_wait))
 
     def latest_due(self, now: datetime) -> datetime:
         """What is due later than this counts as due now."""
@@ -70,17 +86,3 @@ class Timing:
         """Double with each try; ``jitter`` is from 0 to 1."""
         wait = min(self.backoff_shortest * 2.0 ** min(tries, 20), self.backoff_longest)
         return wait * (1 + jitter / 10)
-
-    @property
-    def start_burst(self) -> float:
-        """So many copies start at once where none did lately; the others keep their distance."""
-        return max(1.0, self.starts_per_minute // 5)
-
-    @property
-    def start_distance(self) -> float:
-        """Seconds between two turns: what a burst takes, the rest of the minute gives back."""
-        return 60 / max(self.starts_per_minute - self.start_burst, self.starts_per_minute / 2)
-
-    def start_at(self, turn: datetime, now: datetime) -> datetime:
-        """When whoever holds this turn may start: turns of a burst lie in the future, and count."""
-        return max(now, turn - timedelta(seconds=(self.start_burst - 1) * self.start_distance))

@@ -1,8 +1,8 @@
 """How a job moves on: the only place that knows what follows what.
 
 Each step saves what it is about to do before it does it, so any process may die at any
-line and another carries on from the store alone. What must not break: CopyModel is called
-only by whoever saved ``asked_at`` and still holds the lease.
+line and another carries on from the store alone. What must not break: CopyModel is sent
+only by whoever saved the call and still holds the lease.
 """
 
 import asyncio
@@ -21,27 +21,22 @@ from model_copier.errors import (
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Failure, Job, State, Step, next_step, step_of
+from model_copier.job import Call, Failure, Job, State, Step, next_step, step_of
 from model_copier.letters import letter_of_job
-from model_copier.looks import Looks
-from model_copier.plan import (
-    Absent,
-    Made,
-    Quiet,
-    Running,
-    Unclear,
-    after_failure,
-    given_up,
-    plan,
-    what_came_of,
-)
+from model_copier.planning import after_failure, call_record, give_up, plan
 from model_copier.ports import Clock, JobStore, ModelService, Topics
+from model_copier.reconciliation import (
+    Confirmed,
+    ConfirmedAbsent,
+    InProgress,
+    NeedsSecondRead,
+    Undetermined,
+    reconcile,
+)
 from model_copier.registry import CopyCall, Model, Operation
-from model_copier.timing import Timing
-
-# Of so many that wait for a destination, whoever came first is next: each is a read.
-WAITING_LOOKED_AT = 20
-TRIES_UNTIL_TROUBLE = 5  # a minute of backoffs: less is what outages are like
+from model_copier.start_queue import StartQueue
+from model_copier.timing import RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.vertex_reader import VertexReader
 
 
 @dataclass(kw_only=True)
@@ -56,60 +51,75 @@ class Workflow:
     timing: Timing = field(default_factory=Timing)
     # Retries of many jobs should not fall on one instant; a test may want them to.
     jitter: Callable[[], float] = random.random
-    # Told of a job that is put off again and again, and why.
+    # What one start costs a sender, by its request source: 1 / weight.
+    start_cost: Callable[[str], float] = lambda _sender: 1.0
+    # Told of a job that is retried again and again, and why.
     on_trouble: Callable[[Job, str], None] = lambda _job, _why: None
-    # Set when a copy was started: whoever follows has one more.
-    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when a copy was started or may be: whoever follows copies has something to do.
+    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    reader: VertexReader = field(init=False)
+    starts: StartQueue = field(init=False)
 
-    @property
-    def looks(self) -> Looks:
-        return Looks(models=self.models, store=self.store)
+    def __post_init__(self) -> None:
+        self.reader = VertexReader(models=self.models, store=self.store)
+        self.starts = StartQueue(
+            store=self.store, clock=self.clock, timing=self.timing, cost=self.start_cost
+        )
 
     # One job, one step.
 
-    async def advance(self, job: Job) -> None:
-        """Take a due job up and do what it needs next. Somebody else may be first: then nothing."""
-        if next_step(job, self.clock.now(), self.timing) is Step.NOTHING:
-            return
-        try:
-            job = await self.store.save(job.leased(self.clock.now(), self.timing))
-        except (StaleJobError, UnavailableError):
-            return  # somebody else has it, or the store is away: then it stays due
-        await self.take_up(job)
+    async def claim_and_run(self, job: Job, *, may_start: bool = False) -> None:
+        """Claim a job that is due or, with ``may_start``, is first in its queue; run its step.
 
-    async def take_in(self, job: Job) -> None:
-        """Store a new job and do its first step.
+        Somebody else may be first: then nothing happens.
+        """
+        try:
+            now = self.clock.now()
+            is_due = next_step(job, now, self.timing) is not Step.NOTHING
+            if not is_due and not (may_start and job.in_queue):
+                return
+            job = await self.save(job.leased(now, self.timing))
+        except (StaleJobError, UnavailableError):
+            return  # somebody else has it, or something is away: then it stays as it is
+        await self.run_step(job, may_start=may_start)
+
+    async def create_and_run(self, job: Job) -> None:
+        """Store a new job and run its first step.
 
         Raises:
             JobExistsError: it is stored already.
         """
         stored = await self.store.create(job.leased(self.clock.now(), self.timing))
-        # From here on the request is safe: what fails below, the next tick takes up.
-        await self.take_up(stored)
+        # From here on the request is safe: what fails below, the next tick carries on.
+        await self.run_step(stored)
 
-    async def take_over(self, moved: Job) -> None:
-        """Save a move, whoever else holds the job, and do what follows from it.
+    async def save_and_run(self, moved: Job) -> None:
+        """Save a move, whoever else holds the job, and run the step that follows from it.
 
         Raises:
             StaleJobError: somebody was faster.
         """
         now = self.clock.now()
-        await self.take_up(await self.store.save(moved.leased(now, self.timing)))
+        await self.run_step(await self.save(moved.leased(now, self.timing)))
 
-    async def take_up(self, job: Job) -> None:
-        """Do the next step of a job that we hold the lease of.
+    async def run_step(self, job: Job, *, may_start: bool = False) -> None:
+        """Run the next step of a job whose lease we hold.
 
         An outage leaves the job to its backoff or, where even that cannot be saved, to the
         end of its lease.
         """
         try:
-            match step_of(job):
+            match step_of(job, now := self.clock.now(), self.timing):
+                case Step.PREPARE:
+                    await self._prepare(job)
                 case Step.START:
-                    await self._start(job)
+                    await self._start(job, may_start=may_start)
                 case Step.RECONCILE:
                     await self._reconcile(job)
                 case Step.POLL:
                     await self._poll(job)
+                case Step.GIVE_UP:
+                    await self.persist(give_up(job, now, self.timing))
                 case Step.ANNOUNCE:
                     await self._announce(job)
                 case Step.NOTHING:
@@ -117,96 +127,122 @@ class Workflow:
         except StaleJobError:
             return  # a decision that lost the race; whoever won it carries on
         except UnavailableError as error:
-            await self._put_off(job, error)
+            await self._schedule_retry(job, error)
 
-    async def _put_off(self, job: Job, error: UnavailableError) -> None:
-        """Give the job back, due again after its backoff; or give up, when its time is over."""
-        now = self.clock.now()
-        try:
+    async def _schedule_retry(self, job: Job, error: UnavailableError) -> None:
+        """Give the job back, due again after its backoff."""
+        with suppress(StaleJobError, UnavailableError):  # then the end of the lease brings it back
             newest = await self.store.get(job.key)
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
-            if not newest.state.final and newest.is_hopeless(now, self.timing):
-                await self.keep(given_up(newest, str(error), now, self.timing))
-            else:
-                if newest.tries >= TRIES_UNTIL_TROUBLE:
-                    self.on_trouble(newest, str(error))
-                wait = self.timing.backoff(newest.tries, self.jitter())
-                await self.store.save(newest.snoozed(now, wait))
-        except (StaleJobError, UnavailableError):
-            return  # the end of the lease brings it back
+            if newest.retries >= RETRIES_UNTIL_TROUBLE:
+                self.on_trouble(newest, str(error))
+            await self.save(newest.retry_later(self.backoff(newest)))
 
-    async def keep(self, job: Job) -> None:
-        """Save how the job stands now; an outcome is told, and its destination handed on."""
+    async def persist(self, job: Job) -> None:
+        """Save how the job stands; an outcome is published, and its destination released."""
         if not job.state.final:
-            await self.store.save(job)
+            await self.save(job)
             return
-        ended = await self.store.save(job.leased(self.clock.now(), self.timing))
+        ended = await self.save(job.leased(self.clock.now(), self.timing))
         await self._announce(ended)
         if ended.target:
-            await self._hand_on(str(ended.target))
+            await self._wake_next_waiter(str(ended.target))
 
-    async def _hand_on(self, destination: str) -> None:
-        """Make due whoever waits longest. Should that fail, it looks by itself, only later."""
+    async def _wake_next_waiter(self, destination: str) -> None:
+        """Make the first that waits for this lock due. Should that fail, it looks by itself."""
         with suppress(StaleJobError, UnavailableError):
-            waiting = await self.store.awaiting(destination, WAITING_LOOKED_AT)
-            if not waiting:
-                return
-            first = min(waiting, key=lambda job: (job.attempt_at, job.key))
-            await self.store.save(first.waiting(self.clock.now(), 0))
-            self.stirred.set()
-            await self.topics.publish_tick()
+            for first in await self.store.awaiting(destination, 1):
+                await self.save(first.snoozed(self.clock.now()))
+                await self._wake_followers()
 
-    async def _wait(self, job: Job, since: datetime) -> None:
+    async def _wake_followers(self) -> None:
+        self.wakeup.set()
+        await self.topics.publish_tick()
+
+    async def save(self, job: Job) -> Job:
+        """Save what this service has decided: see ``JobStore.save``."""
+        latest = self.timing.latest_due(self.clock.now()) + self.timing.skew
+        assert job.due_at is None or job.due_at <= latest, f"{job.key} is due at {job.due_at}"
+        return await self.store.save(job)
+
+    def after(self, seconds: float) -> datetime:
+        return self.timing.after(self.clock.now(), seconds)
+
+    def backoff(self, job: Job) -> datetime:
+        return self.after(self.timing.backoff(job.retries, self.jitter()))
+
+    async def _look_again(self, job: Job, since: datetime) -> None:
         """All is well, only not over: look again after a quarter of the time since then."""
-        now = self.clock.now()
-        wait = self.timing.poll_wait((now - since).total_seconds(), self.jitter())
-        await self.store.save(job.waiting(now, wait))
+        elapsed = (self.clock.now() - since).total_seconds()
+        due_at = self.after(self.timing.poll_wait(elapsed, self.jitter()))
+        await self.save(job.snoozed(due_at))
 
-    # START
+    # PREPARE and START
 
-    async def _start(self, job: Job) -> None:
-        """Find the source, take the destination, see what to ask; then ask, when it is our turn."""
+    async def _prepare(self, job: Job) -> None:
+        """Resolve the source's version, which names the destination, and lock that."""
+        if job.cancel_requested:
+            await self.persist(job.cancelled(self.clock.now()))
+            return
+        try:
+            source = job.source or await self.reader.source(job.request.source)
+        except RefusedError as error:
+            failure = failures.source_failure(error.code, error.message, job.request)
+            await self.persist(job.failed(self.clock.now(), failure))
+            return
+        job = job.with_source(source, await self.starts.turn_of(job))
+        try:
+            ready = await self.save(job.with_lock().leased(self.clock.now(), self.timing))
+        except DestinationTakenError:
+            # Not a failure: the other copy has to end first, and its end wakes us.
+            await self.save(job.snoozed(self.after(self.timing.backoff_longest)))
+            return
+        await self.run_step(ready)
+
+    async def _start(self, job: Job, *, may_start: bool) -> None:
+        """When it is this job's turn: see what is on the destination, and send CopyModel."""
         now = self.clock.now()
         if job.cancel_requested:
-            await self.keep(job.cancelled(now))
+            await self.persist(job.cancelled(now))
             return
-        # Its time runs from the first ask; waiting for the destination before costs nothing.
-        if job.first_asked_at and job.is_hopeless(now, self.timing):
-            why = f"asked for {job.copy_attempts} times, it never started"
-            await self.keep(given_up(job, why, now, self.timing))
+        if job.restored:
+            await self.save_and_run(job.reconciles_first(now, self.timing))
             return
-        if not job.holds_destination:
-            await self._prepare(job)
+        # A job that watches another copy asks for no turn before it has one to use.
+        if not (may_start or job.watching_since or await self.starts.admits(job)):
+            await self.save(job.enqueued())
+            self.wakeup.set()
             return
         assert job.source is not None
         assert job.target is not None
         try:
-            # Read only now that nobody else of ours can add a version.
-            versions = await self.models.list_versions(job.target)
+            # Read only now that no other job can add a version.
+            operations, versions = await self.reader.before_copy(job.target)
         except RefusedError as error:
-            message = f"{job.target} cannot be read: {error.message}"
-            await self._fail(job, error.code, message)
+            await self._fail(job, error.code, f"{job.target} cannot be read: {error.message}")
             return
         match plan(job.request, job.source, versions):
             case Failure() as failure:
-                await self.keep(job.failed(self.clock.now(), failure))
+                await self.persist(job.failed(self.clock.now(), failure))
             case Model() as there:
-                await self._leave(job, there)
-            case CopyCall() as call:
-                if (ready := await self._queue(job)) is not None:
-                    await self._ask(ready, call, tuple(v.name.version or "" for v in versions))
+                running = any(not operation.done for operation in operations or ())
+                await self._take_existing(job, there, running=running)
+            case CopyCall() as call if job.watching_since is None:
+                record = call_record(operations, versions, self.clock.now(), self.timing)
+                await self._call_copy_model(job, call, record)
+            case CopyCall():
+                await self.save_and_run(job.enqueued())
 
-    async def _leave(self, job: Job, there: Model) -> None:
-        """The model is there already: nothing is asked, once it is surely whole."""
+    async def _take_existing(self, job: Job, there: Model, *, running: bool) -> None:
+        """The model is there already: no copy is needed, once it is certainly whole."""
         assert job.source is not None
-        assert job.target is not None
-        copying = await self.looks.somebody_copies_to(job.target)
-        # That may fail yet; or it just did, and took back what had shown.
-        if copying or not await self.looks.is_there(there.name):
-            await self._wait(job, job.attempt_at)
+        # A copy that runs may fail yet; or it just did, and took back what was visible.
+        if running or not await self.reader.exists(there.name):
+            now = self.clock.now()
+            await self._look_again(job.watching(now), job.watching_since or now)
             return
-        await self.keep(
+        await self.persist(
             job.succeeded(
                 self.clock.now(),
                 model_version=there.name.version or "",
@@ -215,74 +251,45 @@ class Workflow:
             )
         )
 
-    async def _prepare(self, job: Job) -> None:
-        """Fix the source's version, which names the destination, and take that."""
-        try:
-            source = job.source or await self.looks.source(job.request.source)
-        except RefusedError as error:
-            failure = failures.source_failure(error.code, error.message, job.request)
-            await self.keep(job.failed(self.clock.now(), failure))
-            return
-        job = job.with_source(source)
-        try:
-            ready = await self.store.save(job.holding().leased(self.clock.now(), self.timing))
-        except DestinationTakenError:
-            await self._wait(job, job.attempt_at)  # not a failure: the other copy has to end first
-            return
-        await self.take_up(ready)
-
-    async def _queue(self, job: Job) -> Job | None:
-        """Take a turn among the starts of the region, and wait for it: then None."""
-        assert job.target is not None
-        now = self.clock.now()
-        if job.start_at is None:
-            queue, distance = job.target.location_name, self.timing.start_distance
-            turn = await self.store.take_turn(queue, now, distance)
-            job = job.queued(self.timing.start_at(turn, now))
-        assert job.start_at is not None
-        if job.start_at <= now:
-            return job
-        left = (job.start_at - now).total_seconds()
-        await self.store.save(job.waiting(now, min(left, self.timing.backoff_longest)))
-        return None
-
-    async def _ask(self, job: Job, call: CopyCall, known_versions: tuple[str, ...]) -> None:
+    async def _call_copy_model(self, job: Job, call: CopyCall, record: Call) -> None:
         now, ticks = self.clock.now(), self.clock.monotonic()
-        job = await self.store.save(job.asked(now, known_versions).leased(now, self.timing))
+        requested = job.copy_requested(now, record, self.timing)
+        job = await self.save(requested.leased(now, self.timing))
         # The save may have taken long, and the wall clock may have been set back meanwhile.
         elapsed = timedelta(seconds=self.clock.monotonic() - ticks)
         latest = max(self.clock.now(), now + elapsed)
         assert job.due_at is not None
         if latest + timedelta(seconds=self.timing.call + self.timing.max_skew) > job.due_at:
-            return  # the lease may end while we ask; whoever takes it up looks first
+            return  # the lease may end during the call; whoever claims the job next looks first
         try:
             operation = await self.models.copy_model(call)
         except RefusedError as error:
-            refused = job.not_asked(self.clock.now(), error.message, error.code)
+            refused = job.copy_reset(self.clock.now(), error.message, error.code)
             await self._fail(refused, error.code, error.message)
             return
         except UnavailableError as error:
-            now, wait = self.clock.now(), self.timing.backoff(job.tries, self.jitter())
-            await self.store.save(job.not_asked(now, str(error)).snoozed(now, wait))
+            reset = job.copy_reset(self.clock.now(), str(error))
+            await self.save(reset.retry_later(self.backoff(job)))
             return
         except OutcomeUnknownError:
-            # What was accepted may show at once; if not, reconciling waits for the grace.
-            await self.store.save(
-                job.waiting(self.clock.now(), self.timing.backoff(0, self.jitter()))
-            )
+            # What was accepted may be visible at once; if not, reconciling waits for it.
+            due_at = self.after(self.timing.backoff(0, self.jitter()))
+            await self.save(job.snoozed(due_at))
         else:
-            await self._write_fact(job, operation)
-        self.stirred.set()
-        await self.topics.publish_tick()
+            await self._record_operation(job, operation)
+        await self._wake_followers()
 
-    async def _write_fact(self, job: Job, operation: Operation) -> None:
-        """Keep the operation that was answered to this very ask, whoever saved in between."""
-        asked_at, newest = job.asked_at, job
-        while newest.asked_at == asked_at and newest.state is State.ACCEPTED:
+    async def _record_operation(self, job: Job, operation: Operation) -> None:
+        """Record the operation that was answered to this very call, whoever saved in between."""
+        assert job.call is not None
+        requested_at, newest = job.call.requested_at, job
+        while newest.state is State.REQUESTED and newest.call:
+            if newest.call.requested_at != requested_at:
+                return
             now = self.clock.now()
-            due_at = now + timedelta(seconds=self.timing.poll_wait(0, self.jitter()))
+            due_at = self.after(self.timing.poll_wait(0, self.jitter()))
             try:
-                await self.store.save(
+                await self.save(
                     newest.copying(operation.name, operation.started_at or now, due_at)
                 )
             except StaleJobError:
@@ -296,39 +303,40 @@ class Workflow:
     # POLL and RECONCILE
 
     async def _poll(self, job: Job) -> None:
-        """See what the operation says; where Vertex AI does not know it, look for its work."""
-        operation = await self.looks.operation(job.operation)
+        """Read the operation; where Vertex AI does not know it, look for what it made."""
+        operation = await self.reader.operation(job.operation)
         if operation is None:
-            await self._reconcile(job)  # forgotten, or not to be seen yet
+            await self._reconcile(job)  # forgotten, or not visible yet
             return
         now = self.clock.now()
         if not operation.done:
-            await self._watch(job, now)
+            await self._wait_for_end(job, now)
         elif operation.code is None:
             await self._finish(job, operation)
         else:
             after = after_failure(job, operation, now, self.timing)
-            if after.state is State.ACCEPTED:
-                after = after.snoozed(now, self.timing.backoff(job.tries, self.jitter()))
-            await self.keep(after)
+            if after.state in {State.QUEUED, State.ACCEPTED}:
+                after = after.retry_later(self.backoff(job))
+            await self.persist(after)
 
-    async def _watch(self, job: Job, now: datetime) -> None:
-        """The copy still runs: look again later, and see that it ends when its time is over."""
-        if job.is_hopeless(now, self.timing):
-            cancelled = "a cancel was asked for and did not come through"
-            why = cancelled if job.operation else "something still runs there"
-            await self.keep(given_up(job, why, now, self.timing))
-            return
-        # Only what CopyModel answered to us is surely ours to cancel.
-        if job.operation and (job.cancel_requested or now > job.deadline(self.timing)):
-            with suppress(RefusedError):  # no cancel there: all that is left is to watch
+    async def _wait_for_end(self, job: Job, now: datetime) -> None:
+        """The copy still runs: look again later; past its deadline, cancel it first."""
+        assert job.call is not None
+        is_late = job.deadline_at is not None and now > job.deadline_at
+        # Only what CopyModel answered to us is certainly ours to cancel.
+        if job.state is State.COPYING and (job.cancel_requested or is_late):
+            try:
                 await self.models.cancel_operation(job.operation)
-        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)
+            except RefusedError as error:
+                job = job.cancel_answered(now, refused=str(error))
+            else:
+                job = job.cancel_answered(now)
+        await self._look_again(job.unfinished(now), job.call.requested_at)
 
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""
-        found = await self.looks.copy(job, operation)
-        await self.keep(
+        found = await self.reader.copy(job, operation)
+        await self.persist(
             job.succeeded(
                 self.clock.now(),
                 model_version=found.version,
@@ -339,12 +347,12 @@ class Workflow:
         )
 
     async def _reconcile(self, job: Job) -> None:
-        """Look what came of an ask with an unknown outcome, before anybody asks again."""
+        """Find out what became of a call without a response, before anybody sends another."""
+        assert job.call is not None
         now = self.clock.now()
-        found = what_came_of(job, await self.looks.destination(job), now, self.timing)
-        match found:
-            case Made():
-                await self.keep(
+        match reconcile(job, await self.reader.snapshot(job), now, self.timing):
+            case Confirmed() as found:
+                await self.persist(
                     job.succeeded(
                         self.clock.now(),
                         model_version=found.model.name.version or "",
@@ -353,32 +361,30 @@ class Workflow:
                         possible_duplicates=tuple(str(other.name) for other in found.others),
                     )
                 )
-            case Absent():
-                await self.store.save(job.not_asked(now, "nothing shows of it").waiting(now, 0))
-            case Quiet():
-                hush = self.timing.hush * (1 + self.jitter() / 10)
-                await self.store.save(job.quiet(now).waiting(now, hush))
-            case Running():
-                await self._watch(job, now)
-            case Unclear() if job.is_hopeless(now, self.timing):
-                why = "no trace of it could be proven"
-                await self.keep(given_up(job, why, now, self.timing))
-            case Unclear():
-                await self._wait(job.seen(), job.asked_at or now)
+            case ConfirmedAbsent():
+                reset = job.copy_reset(now, "nothing shows of it")
+                await self.save(reset.snoozed(now))
+            case NeedsSecondRead():
+                wait = self.timing.second_read * (1 + self.jitter() / 10)
+                await self.save(job.evidence_missing(now).snoozed(self.after(wait)))
+            case InProgress():
+                await self._wait_for_end(job, now)
+            case Undetermined():
+                await self._look_again(job.unfinished(now), job.call.requested_at)
 
     # ANNOUNCE
 
     async def _announce(self, job: Job) -> None:
-        """Keep the letter, then send the reply; a crash in between repeats, never skips."""
+        """Publish the dead letter, then the reply; a crash in between repeats, never skips."""
         try:
             if job.failure and not job.letter_kept:
                 await self.topics.publish_letter(letter_of_job(job))
-                job = await self.store.save(job.with_letter_kept(self.clock.now()))
+                job = await self.save(job.with_letter_kept(self.clock.now()))
             await self.topics.publish_reply(replies.outcome(job, self.service_name))
-            await self.store.save(job.announced(self.clock.now()))
+            await self.save(job.announced(self.clock.now()))
         except UnavailableError as error:
-            await self._put_off(job, error)
+            await self._schedule_retry(job, error)
 
     async def _fail(self, job: Job, code: Code, message: str) -> None:
         failure = failures.failure(code, message, job.request, job.source)
-        await self.keep(job.failed(self.clock.now(), failure))
+        await self.persist(job.failed(self.clock.now(), failure))

@@ -82,7 +82,7 @@ class Status:
     @property
     def ended(self) -> bool:
         """True when nothing more will happen; the outcome was announced before."""
-        return self.state in {"SUCCEEDED", "FAILED", "CANCELLED"}
+        return self.state in {"SUCCEEDED", "FAILED", "UNKNOWN", "CANCELLED"}
 
     @property
     def ok(self) -> bool:

@@ -52,8 +52,8 @@ class Place:
 def fields_of(job: Job) -> dict[str, Any]:
     """None: the document has no such field."""
     marks = [
-        *([awaits_mark(job.awaits)] if job.awaits else ()),
-        *([trace_mark(job.trace)] if job.trace else ()),
+        *([awaits_mark(job.waiting_for)] if job.waiting_for else ()),
+        *([trace_mark(job.claim)] if job.claim else ()),
         *([operation_mark(job.follows)] if job.follows else ()),
         *([ended_mark(job.key)] if job.state.final else ()),
     ]

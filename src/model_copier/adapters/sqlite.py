@@ -188,7 +188,7 @@ class SqliteJobStore:
     async def ended(self, keys: Collection[str]) -> Sequence[Job]:
         found = await self._read(
             "SELECT record FROM jobs WHERE key IN (SELECT value FROM json_each(?))"
-            " AND state NOT IN ('ACCEPTED', 'COPYING')",
+            " AND state IN ('SUCCEEDED', 'FAILED', 'UNKNOWN', 'CANCELLED')",
             (json.dumps(list(keys)),),
         )
         return list(readable(row[0] for row in found))
@@ -308,7 +308,7 @@ def _columns(job: Job) -> tuple[object, ...]:
         job.version,
         job.due_at.timestamp() if job.due_at else None,
         job.destination,
-        job.trace,
+        job.claim,
         job.follows,
         job.expires_at.timestamp() if job.expires_at else None,
         to_record(job),

@@ -142,7 +142,7 @@ class Rest:
         identity, call = _identity(request), call_of(request)
         data = await fields_of(request, from_query=False)
         job = await self._found(identity.key)
-        if job.state is not State.FAILED:
+        if not job.replayable:
             return problem(
                 f"only a failed copy can be replayed; this one is {job.state}",
                 code=Code.FAILED_PRECONDITION,

@@ -37,7 +37,7 @@ class Copy(replies.OfJob):
 
     id: str = Field(description="names the copy in this API: the Idempotency-Key, or the call's id")
     state: State = Field(
-        description="ACCEPTED: not copying yet; COPYING; or how it ended. More may come"
+        description="ACCEPTED, QUEUED or REQUESTED: not copying yet; COPYING; or how it ended"
     )
     done: bool = Field(description="it has ended, well or not")
     outcome: Literal["succeeded", "failed", "cancelled"] | None = Field(None, description="if done")

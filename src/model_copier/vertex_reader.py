@@ -1,7 +1,7 @@
-"""Looks at Vertex AI, in the workflow's words: nothing here changes anything.
+"""Reads of Vertex AI, in the workflow's words: nothing here changes anything.
 
 What must not break: "no answer" is never taken for an answer. A read that is refused for
-good, while an ask is open, says as little as one that timed out.
+good, while a call is open, says as little as one that timed out.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from model_copier.copy_request import Source
 from model_copier.errors import Code, RefusedError, UnavailableError
 from model_copier.job import Job
-from model_copier.plan import Seen
 from model_copier.ports import JobStore, ModelService
-from model_copier.registry import Operation
+from model_copier.reconciliation import DestinationSnapshot
+from model_copier.registry import Model, Operation
 from model_copier.resource_names import ModelName
 
 
@@ -26,7 +26,7 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looks:
+class VertexReader:
     """Every method may raise ``UnavailableError``."""
 
     models: ModelService
@@ -56,7 +56,7 @@ class Looks:
                 return None
             raise UnavailableError(str(error)) from error
 
-    async def is_there(self, name: ModelName) -> bool:
+    async def exists(self, name: ModelName) -> bool:
         try:
             await self.models.get_model(name)
         except RefusedError as error:
@@ -65,27 +65,34 @@ class Looks:
             raise UnavailableError(str(error)) from error
         return True
 
-    async def somebody_copies_to(self, target: ModelName) -> bool:
-        """Tell whether an operation runs there, as far as operations can be listed."""
-        operations = await self._operations(target)
-        return any(not operation.done for operation in operations or ())
+    async def before_copy(
+        self, target: ModelName
+    ) -> tuple[Sequence[Operation] | None, Sequence[Model]]:
+        """Read operations, then versions: a copy that ends in between is in both.
 
-    async def destination(self, job: Job) -> Seen:
-        """Read what ``Seen`` asks for, in its order."""
+        Raises:
+            RefusedError: the versions cannot be read, for good.
+        """
+        operations = await self._operations(target)
+        return operations, await self.models.list_versions(target)
+
+    async def snapshot(self, job: Job) -> DestinationSnapshot:
+        """Read what ``DestinationSnapshot`` holds, in its order."""
         assert job.target is not None
+        assert job.call is not None
         operations = await self._operations(job.target)
         try:
             versions = await self.models.list_versions(job.target)
         except RefusedError as error:
             raise UnavailableError(str(error)) from error
-        numbers = {model.name.version for model in versions} - {*job.known_versions}
+        numbers = {model.name.version for model in versions} - {*job.call.known_versions}
         numbers |= {operation.model.version for operation in operations or () if operation.model}
         names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
-        left_traces = await self.store.with_traces(names)
-        return Seen(
+        claiming = await self.store.with_traces(names)
+        return DestinationSnapshot(
             operations=operations,
             versions=versions,
-            neighbours=[other for other in left_traces if other.key != job.key],
+            neighbours=[other for other in claiming if other.key != job.key],
         )
 
     async def copy(self, job: Job, operation: Operation) -> Copy:

@@ -1,0 +1,135 @@
+"""Decisions of one job: the CopyModel call to send, what follows a failure, when to give up.
+
+Pure: what Vertex AI and the store answered comes in as values. What must not break: a
+failure says only what is true of this job, and "nothing was made" only where it is certain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from model_copier.copy_request import CopyRequest, IfExists, Source
+from model_copier.errors import RETRYABLE_OPERATION, Code
+from model_copier.failures import bug, failure
+from model_copier.job import Call, Failure, Job, State
+from model_copier.registry import CopyCall, Model, Operation, operation_number
+from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
+
+# Of so many operations on a destination the numbers are kept; of older ones, only their time.
+MAX_KNOWN_OPERATIONS = 1000
+
+
+def plan(
+    request: CopyRequest, source: Source, versions: Sequence[Model]
+) -> CopyCall | Model | Failure:
+    """Decide what to request, given the versions that the destination has already.
+
+    A ``Model`` means that no copy is needed: it is there.
+    """
+    target = request.target(source.name)
+    call = CopyCall(
+        source=source.name,
+        target_location=target.location_name,
+        kms_key_name=request.kms_key_name,
+        custom_service_account=request.custom_service_account,
+    )
+    if request.new_version and not versions:
+        return Failure(
+            code=Code.NOT_FOUND,
+            message=f"destination_parent_model: {target} does not exist",
+            hint="use destination_model_id to make a new model",
+        )
+    if not versions:
+        return replace(call, model_id=target.model)
+    if request.new_version or request.if_exists is IfExists.NEW_VERSION:
+        return replace(call, parent_model=str(target))
+    same = [model for model in versions if source.is_origin(model.copy_of)]
+    if same or request.if_exists is IfExists.SKIP:
+        return (same or versions)[-1]
+    return failure(
+        Code.ALREADY_EXISTS, f"destination_model_id: {target} is there already", request, source
+    )
+
+
+def call_record(
+    operations: Sequence[Operation] | None, versions: Sequence[Model], now: datetime, timing: Timing
+) -> Call:
+    """Write down what is on the destination before CopyModel is sent."""
+    known, known_until = operations, None
+    if known is not None and len(known) > MAX_KNOWN_OPERATIONS:
+        dated = [operation for operation in known if operation.started_at]
+        newest = sorted(dated, key=lambda each: str(each.started_at))[-MAX_KNOWN_OPERATIONS:]
+        known, known_until = newest, newest[0].started_at
+    return Call(
+        requested_at=now,
+        visible_at=timing.visible_at(now),
+        known_versions=tuple(model.name.version or "" for model in versions),
+        known_operations=None if known is None else tuple(operation_number(o.name) for o in known),
+        known_until=known_until,
+    )
+
+
+def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing) -> Job:
+    """Decide what follows from an operation that ended without a copy.
+
+    A job that is QUEUED or ACCEPTED again is to be tried once more, after a backoff. One that
+    is still COPYING keeps its destination until what the operation left is visible as what it
+    is. The next copy there would else take a version that is about to be taken back for one
+    that was there before, and miss its own, which gets that number. The wait counts from when
+    we saw the end, by our own clock: Vertex AI's may differ by any amount.
+    """
+    assert operation.code is not None
+    job = job.operation_failed(now, operation.updated_at)
+    assert job.failure_seen_at is not None
+    left = timing.second_read - (now - job.failure_seen_at).total_seconds()
+    if left > 0:
+        return job.snoozed(timing.after(now, min(left, timing.second_read)))
+    if job.restored:
+        return job.reconciles_again().snoozed(now)
+    if operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
+        return job.copy_reset(now, operation.message, operation.code)
+    ended = job.with_nothing_made()
+    if operation.code is Code.CANCELLED and job.cancel_requested:
+        return ended.cancelled(now)
+    if operation.code is Code.CANCELLED and job.cancel_sent_at:
+        message = f"cancelled: the copy did not end in {job.budget_seconds(timing):g} s"
+        return ended.failed(now, Failure(code=Code.DEADLINE_EXCEEDED, message=message))
+    message = f"Vertex AI gave up the copy: {operation.message or operation.code}"
+    return ended.failed(now, failure(operation.code, message, job.request, job.source))
+
+
+def give_up(job: Job, now: datetime, timing: Timing) -> Job:
+    """Answer a request whose time is over, with what is known and no more."""
+    hint = f"look at {job.target} before you request it again" if job.call else ""
+    message = f"{_why_over(job, now, timing)}; {_known(job)}"
+    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED, message=message, hint=hint))
+
+
+def _why_over(job: Job, now: datetime, timing: Timing) -> str:
+    budget = f"{job.budget_seconds(timing):g} s"
+    if job.state is State.COPYING and job.cancel_sent_at:
+        return f"the copy did not end in {budget}: a cancel was requested and did not take effect"
+    if job.state is State.COPYING:
+        refused = f", and it cannot be cancelled: {job.cancel_refused}"
+        return f"the copy did not end in {budget}{refused if job.cancel_refused else ''}"
+    if job.call:
+        return f"no response to CopyModel came, and in {budget} no copy could be proven"
+    if job.watching_since:
+        return f"another copy to {job.target} did not end in {budget}"
+    if job.copy_attempts:
+        return f"CopyModel was sent {job.copy_attempts} times, and no copy ended in {budget}"
+    waited = (now - job.attempt_at).total_seconds()
+    wanted = f"{job.target} to be free" if job.waiting_for else "its source or its turn to start"
+    return f"it waited {waited:.0f} s for {wanted}"
+
+
+def stop(job: Job, error: Exception, now: datetime) -> Job:
+    """Answer a request that meets a bug again and again."""
+    failure = bug(error)
+    return job.failed(now, replace(failure, message=f"{failure.message}; {_known(job)}"))
+
+
+def _known(job: Job) -> str:
+    if job.call and job.operation:
+        return f"the outcome of operation {job.operation} is unknown"
+    return "whether a copy was made is unknown" if job.call else "nothing was made"
