@@ -6,7 +6,6 @@ so a crash between two saves can never leave a half-made transition. What must n
 call made nothing and never will; while it is there, nobody sends another.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -210,7 +209,7 @@ class Job:
     @property
     def place(self) -> tuple[float, datetime, str]:
         """The order of those that wait for one destination, or in one queue."""
-        return (math.inf if self.turn is None else self.turn, self.accepted_at, self.key)
+        return (self.turn or 0.0, self.accepted_at, self.key)
 
     @property
     def claim(self) -> str | None:

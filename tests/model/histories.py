@@ -520,10 +520,11 @@ class History:
     async def end_all(self, worker: Worker) -> None:
         """Tick until nothing is due."""
         for rounds in range(CALM_ROUNDS):
-            dues = [job.due_at for job in self.cloud.store.jobs.values() if job.due_at]
-            if not dues:
+            jobs = self.cloud.store.jobs.values()
+            dues = [job.due_at for job in jobs if job.due_at]
+            if not dues and not any(job.in_queue for job in jobs):
                 return
-            wait = (min(dues) - worker.workflow.clock.now()).total_seconds()
+            wait = (min(dues) - worker.workflow.clock.now()).total_seconds() if dues else 1.0
             # First whatever is due at once; what takes an hour is ticked ever more seldom.
             self.cloud.clock.advance(max(wait, 0.001, (rounds - 60) * 10.0))
             await self.ticking(worker)
@@ -551,8 +552,8 @@ def half_of(timing: Timing) -> float:
 
 
 def restored(backup: dict[str, Job], now: datetime) -> dict[str, Job]:
-    """What a restored store holds: every unfinished job looks before it asks."""
-    return dict(backup)
+    """What a restored store holds: every unfinished job looks before it calls CopyModel."""
+    return {key: job.after_restore(now, Timing()) for key, job in backup.items()}
 
 
 def random_dialect(rng: Random) -> tuple[str, Dialect]:

@@ -29,6 +29,7 @@ from model_copier.job import Job, State
 from model_copier.ports import Wanted
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
+from model_copier.steady_clock import SteadyClock
 from model_copier.ticks import Ticks
 from model_copier.timing import Timing
 from model_copier.workflow import Workflow
@@ -74,37 +75,51 @@ FAULTS = (
 
 # Rules of the engine that a save shows, told by the move, the record before, and after.
 DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
-    "waited for its turn": lambda _, before, job: bool(
-        job.start_at and not before.start_at and job.due_at and job.due_at <= job.start_at
-    ),
-    "nothing came of it, or it was refused": lambda move, before, _: (
-        move == "ASKED -> ACCEPTED" and not before.operation
+    "the call made nothing, or was refused": lambda move, before, _: (
+        move == "REQUESTED -> QUEUED" and not before.operation
     ),
     "found by its operation": lambda move, _, job: (
-        move == "ASKED -> SUCCEEDED" and bool(job.operation)
+        move == "REQUESTED -> SUCCEEDED" and bool(job.operation)
     ),
-    "found by its version": lambda move, _, job: move == "ASKED -> SUCCEEDED" and not job.operation,
-    "another attempt": lambda move, *_: move == "COPYING -> ACCEPTED",
+    "found by its version": lambda move, _, job: (
+        move == "REQUESTED -> SUCCEEDED" and not job.operation
+    ),
+    "another attempt": lambda move, *_: move in {"COPYING -> QUEUED", "COPYING -> ACCEPTED"},
     "succeeded without a proof": lambda move, _, job: (
         move == "COPYING -> SUCCEEDED" and not job.verified
     ),
     "it was there already": lambda move, _, job: (
-        move == "ACCEPTED -> SUCCEEDED" and job.already_existed
+        move == "QUEUED -> SUCCEEDED" and job.already_existed
     ),
     "a possible duplicate is named": lambda move, _, job: (
-        move in {"ASKED -> SUCCEEDED", "COPYING -> SUCCEEDED"} and bool(job.possible_duplicates)
+        move in {"REQUESTED -> SUCCEEDED", "COPYING -> SUCCEEDED"} and bool(job.possible_duplicates)
     ),
-    "given up as unknown": lambda move, _, job: (
-        move in {"ASKED -> FAILED", "COPYING -> FAILED"} and job.asked_at is not None
+    "given up as unknown": lambda move, _, job: job.state is State.UNKNOWN,
+    "given up while it waited": lambda move, _, job: (
+        move in {"QUEUED -> FAILED", "ACCEPTED -> FAILED"}
+        and job.failure is not None
+        and job.failure.code is Code.DEADLINE_EXCEEDED
     ),
-    "no operation speaks": lambda _, before, job: bool(job.quiet_since and not before.quiet_since),
+    "waited in its queue": lambda move, before, job: job.in_queue and not before.in_queue,
+    "watched another copy": lambda _, before, job: bool(
+        job.watching_since and not before.watching_since
+    ),
+    "no operation speaks": lambda _, before, job: _misses(job) and not _misses(before),
     "an operation speaks after all": lambda move, before, job: (
-        bool(before.quiet_since and not job.quiet_since) and move == "ASKED -> ASKED"
+        _misses(before) and not _misses(job) and move == "REQUESTED -> REQUESTED"
+    ),
+    "looked first after a restore": lambda move, _, job: bool(
+        move == "QUEUED -> REQUESTED" and job.call and job.call.forgotten
     ),
     "replayed from the start": lambda move, *_: move == "FAILED -> ACCEPTED",
-    "replayed as it is": lambda move, *_: move in {"FAILED -> ASKED", "FAILED -> COPYING"},
+    "replayed as it is": lambda move, *_: move in {"UNKNOWN -> REQUESTED", "UNKNOWN -> COPYING"},
     "replayed repaired": lambda _, before, job: job.digests[-1] != before.digests[-1],
 }
+
+
+def _misses(job: Job) -> bool:
+    return job.call is not None and job.call.missing_since is not None
+
 
 # Ways of Vertex AI, not outages: they go on when all else is calm.
 LASTING = frozenset({"cancel comes to nothing", "operation forgotten"})
@@ -253,10 +268,9 @@ class Cloud:
         owner = self.store.jobs.get(self.asked_by[other.number])
         if owner is None or self.restored:
             return
-        given_up = owner.state is State.FAILED or (
-            owner.asked_at and owner.asked_at < owner.attempt_at
-        )
-        if given_up and owner.asked_at and owner.key != key:
+        call = owner.call
+        given_up = owner.state is State.UNKNOWN or (call and call.requested_at < owner.attempt_at)
+        if given_up and call and owner.key != key:
             # It was answered "unknown" at its hard limit, and waits for nobody any more; a
             # replay only looks what came of that.
             self.note("rule: a copy beside one that was given up")
@@ -318,11 +332,16 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.clock = SkewedClock(true=self.cloud.clock, skew_seconds=self.skew_seconds)
+        steady = SteadyClock(
+            wall=self.clock.now,
+            elapsed=self.cloud.clock.monotonic,
+            max_skew=self.timing.max_skew,
+        )
         self.workflow = Workflow(
             store=_StorePort(self),
             models=_ModelsPort(self),
             topics=_TopicsPort(self),
-            clock=self.clock,
+            clock=steady,
             service_name=f"//model-copier/{TOPIC}",
             timing=self.timing,
             jitter=self.cloud.rng.random,
@@ -389,8 +408,7 @@ class Worker:
 
 
 def named(job: Job) -> str:
-    """The state, told apart by whether Vertex AI was asked."""
-    return "ASKED" if job.state is State.ACCEPTED and job.asked_at else job.state.name
+    return job.state.name
 
 
 @dataclass
@@ -438,10 +456,10 @@ class _StorePort:
                 raise
             assert before is not None
             cloud.note_save(before, job)
-            asks.append(job.asked_at is not None and before.asked_at is None)
+            asks.append(job.copy_attempts > before.copy_attempts and job.state is State.REQUESTED)
             cloud.tell(
                 f"  {self.worker.name} saves {job.key[:4]} {named(before)} -> {named(job)}"
-                f" attempt {job.attempt} tries {job.tries}"
+                f" attempt {job.attempt} retries {job.retries}"
                 f" letter {job.letter_kept:d} reply {job.reply_sent:d}"
             )
             return stored
@@ -497,12 +515,47 @@ class _StorePort:
         found: Sequence[Job] = await self._read("find", lambda: _at_once(store.find(wanted, limit)))
         return found
 
-    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+    async def unfinished(self, sender: str) -> int:
         store = self.worker.cloud.store
-        turn: datetime = await self._write(
-            "take_turn", lambda: _at_once(store.take_turn(queue, now, distance))
+        count: int = await self._read("unfinished", lambda: _at_once(store.unfinished(sender)))
+        return count
+
+    async def next_turn(self, queue: str, sender: str, cost: float) -> float:
+        store = self.worker.cloud.store
+        turn: float = await self._read(
+            "next_turn", lambda: _at_once(store.next_turn(queue, sender, cost))
         )
         return turn
+
+    async def queued(self, queue: str, limit: int) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "queued", lambda: _at_once(store.queued(queue, limit))
+        )
+        return found
+
+    async def queues(self) -> Sequence[str]:
+        store = self.worker.cloud.store
+        found: Sequence[str] = await self._read("queues", lambda: _at_once(store.queues()))
+        return found
+
+    async def take_starts(
+        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+    ) -> int:
+        store = self.worker.cloud.store
+        granted: int = await self._write(
+            "take_starts", lambda: _at_once(store.take_starts(queue, turns, now, per_minute))
+        )
+        if granted < len(turns):
+            self.worker.cloud.note("rule: waited for its turn")
+        return granted
+
+    async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
+        store = self.worker.cloud.store
+        granted: int = await self._write(
+            "take_slots", lambda: _at_once(store.take_slots(name, wanted, now, per_minute))
+        )
+        return granted
 
     async def delete_expired(self, now: datetime) -> int:
         store = self.worker.cloud.store
