@@ -321,7 +321,8 @@ class Workflow:
 
     async def _wait_for_end(self, job: Job, now: datetime) -> None:
         """The copy still runs: look again later; past its deadline, cancel it first."""
-        assert job.call is not None
+        call = job.call
+        assert call is not None
         is_late = job.deadline_at is not None and now > job.deadline_at
         # Only what CopyModel answered to us is certainly ours to cancel.
         if job.state is State.COPYING and (job.cancel_requested or is_late):
@@ -331,7 +332,7 @@ class Workflow:
                 job = job.cancel_answered(now, refused=str(error))
             else:
                 job = job.cancel_answered(now)
-        await self._look_again(job.unfinished(now), job.call.requested_at)
+        await self._look_again(job.unfinished(now), call.requested_at)
 
     async def _finish(self, job: Job, operation: Operation) -> None:
         """The operation says that the copy is there: read it back, then tell."""

@@ -80,6 +80,8 @@ class Witness:
         if any("met a bug" in reply.get("error", {}).get("message", "") for reply in outcomes):
             self.found(f"blamed: {asked} was told of a bug, and there was only an outage")
         unknown = "unknown" in last.get("error", {}).get("message", "")
+        if self.cloud.restored:
+            return  # a cancel since the backup is forgotten like everything else
         if made and last["outcome"] != "succeeded" and not unknown:
             self.found(f"honest: {asked} was told {last['outcome']}, and there is a copy")
 
@@ -90,7 +92,7 @@ class Witness:
             sent = self.cloud.keys[asked] in self.cloud.cancels_sent
             if "a cancel was" in message and not sent:
                 self.found(f"truth: {asked} was told of a cancel that nobody sent")
-            if "did not end in" in message and not reply[ATTEMPTS]:
+            if message.startswith("the copy did not end") and not reply[ATTEMPTS]:
                 self.found(f"truth: {asked} was told that its copy did not end; none was requested")
 
     def check_restored(self) -> None:
