@@ -540,6 +540,7 @@ class History:
             # Records expire; letters that were dropped and restored do not.
             self.cloud.clock.advance(75 * DAY)
             await self.ticking(self.start_worker(8))
+            self.cloud.told_before_expiry = len(self.cloud.topics.replies)
             self.acknowledged.clear()
         self.cloud.models.registry.settle(self.cloud.models.clock.at)
         if self.sleeps or self.rng.random() < 0.5:
