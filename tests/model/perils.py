@@ -6,7 +6,6 @@ must not break: faults stay within what the ports promise and what *Once* assume
 """
 
 import asyncio
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -197,7 +196,6 @@ class Cloud:
     keys: dict[str, str] = field(default_factory=dict)  # of jobs, by request id
     cancels_sent: set[str] = field(default_factory=set)  # keys of jobs
     restored: bool = False
-    told_before_expiry: float = math.inf  # replies that were published before records expired
     saves: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
