@@ -54,7 +54,9 @@ class Looks:
         except RefusedError as error:
             if error.code is Code.NOT_FOUND:
                 return None
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error
 
     async def is_there(self, name: ModelName) -> bool:
         try:
@@ -62,7 +64,9 @@ class Looks:
         except RefusedError as error:
             if error.code is Code.NOT_FOUND:
                 return False
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error
         return True
 
     async def somebody_copies_to(self, target: ModelName) -> bool:
@@ -77,7 +81,9 @@ class Looks:
         try:
             versions = await self.models.list_versions(job.target)
         except RefusedError as error:
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error
         numbers = {model.name.version for model in versions} - {*job.known_versions}
         numbers |= {operation.model.version for operation in operations or () if operation.model}
         names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
@@ -109,4 +115,6 @@ class Looks:
         try:
             return await self.models.list_operations(target)
         except RefusedError as error:
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error

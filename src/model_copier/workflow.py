@@ -127,7 +127,7 @@ class Workflow:
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
             if not newest.state.final and newest.is_hopeless(now, self.timing):
-                await self.keep(given_up(newest, str(error), now, self.timing))
+                await self.keep(given_up(newest, error.told, now, self.timing))
             else:
                 if newest.tries >= TRIES_UNTIL_TROUBLE:
                     self.on_trouble(newest, str(error))
@@ -263,7 +263,7 @@ class Workflow:
             return
         except UnavailableError as error:
             now, wait = self.clock.now(), self.timing.backoff(job.tries, self.jitter())
-            await self.store.save(job.not_asked(now, str(error)).snoozed(now, wait))
+            await self.store.save(job.not_asked(now, error.told).snoozed(now, wait))
             return
         except OutcomeUnknownError:
             # What was accepted may show at once; if not, reconciling waits for the grace.
