@@ -87,7 +87,12 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         timing=timing,
         on_trouble=_tell_trouble,
     )
-    contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
+    checked = settings.token_checks is not TokenChecks.NONE
+    contract = Contract(
+        request_topic=request_topic,
+        defaults=Defaults.of(settings),
+        callers={each.account: each for each in settings.callers_file} if checked else None,
+    )
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
 
 
@@ -180,7 +185,8 @@ def without_store() -> ASGIApp:
     """
 
     async def away(request: Request, _error: Exception) -> Response:
-        error = UnavailableError("the job store cannot be opened")
+        told = "the job store cannot be opened"
+        error = UnavailableError(told, told=told)
         return unavailable(error, request_id=call_of(request).id)
 
     handlers = {**HANDLERS, HTTPException: away}

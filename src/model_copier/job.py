@@ -91,6 +91,7 @@ class Job:
     copy_attempts: int = 0  # how often Vertex AI was asked, for this outcome
     cancel_requested: bool = False
     requested_by: str = ""  # the account that asked over REST
+    replayed_by: str = ""  # who asked for this run; empty: the first one
     # Known only from Pub/Sub's own dead letter: nobody has tried it yet.
     untried: bool = False
 
@@ -343,7 +344,13 @@ class Job:
         return replace(self, history=history, cancel_requested=True)
 
     def replayed(
-        self, now: datetime, *, request: CopyRequest, digest: str, original: Original
+        self,
+        now: datetime,
+        *,
+        request: CopyRequest,
+        digest: str,
+        original: Original,
+        replayed_by: str = "",
     ) -> Self:
         """Work on a failed request once more, for a further outcome.
 
@@ -353,7 +360,12 @@ class Job:
         assert self.state is State.FAILED
         return replace(
             self,
-            history=self._with(now, Happened.REPLAYED, f"attempt {self.attempt + 1}"),
+            history=self._with(
+                now,
+                Happened.REPLAYED,
+                f"attempt {self.attempt + 1}" + f", by {replayed_by}" * bool(replayed_by),
+            ),
+            replayed_by=replayed_by,
             # The operation that was given up tells best what came of it; without one, looking does.
             state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,
             attempt=self.attempt + 1,
