@@ -44,7 +44,9 @@ class Api:
 
     def __post_init__(self) -> None:
         app = build_app("api", self.world.deliveries, self.world.ticks, SETTINGS)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api")
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://localhost"
+        )
 
     async def ask(self, key: str = "first", **more: Any) -> httpx.Response:
         return await self.http.post(
@@ -567,7 +569,7 @@ async def test_a_store_that_cannot_be_opened_is_503_and_says_nothing_of_it(
     app = await Service(target, replace(SETTINGS, store=store)).app()
 
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://api"
+        transport=httpx.ASGITransport(app=app), base_url="http://localhost"
     ) as http:
         alive = await http.get("/health")
         answers = [await http.get("/v1/copies"), await http.post("/"), await http.post("/health")]
@@ -587,7 +589,7 @@ async def test_a_bug_before_the_application_is_told_in_the_same_way(capsys):
         raise ZeroDivisionError("secret")
 
     transport = httpx.ASGITransport(app=numbered(contained(broken)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         answer = await http.get("/v1/copies")
 
     assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")

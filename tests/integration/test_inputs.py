@@ -130,7 +130,7 @@ def broken_world() -> World:
 async def post(world: World, envelope: object, path: str = rubbish.REQUESTS) -> httpx.Response:
     app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.post(path, content=json.dumps(envelope))
 
 
