@@ -254,7 +254,7 @@ class Ordeal:
         app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
         answers: list[Answered] = []
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for each in history:
                 world.clock.advance(0.001)
                 outages.fail_at(each.store_fails_at, answer_lost=each.answer_lost)

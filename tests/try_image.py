@@ -181,6 +181,7 @@ async def answered_after(image: Image) -> float:
             "TARGET_PROJECT": PROJECT,
             "STORE": f"sqlite:///{jobs}/jobs.db",
             "TOKEN_CHECKS": "none",
+            "HOST": "127.0.0.1",
             "PUBSUB_EMULATOR_HOST": cloud.pubsub.address,
             "VERTEX_ENDPOINT": f"http://{cloud.vertex.address}",
         }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from local_cloud.private_files import write_private
 from local_cloud.process import ROOT, ProcessError
 from local_cloud.pubsub import PubSub
 from local_cloud.pubsub_options import pubsub_options
@@ -234,7 +235,7 @@ async def _up(stack: "Stack") -> int:
 
     async with stack:
         exports = _as_shell(stack.exports())
-        (stack.folder / "env").write_text(exports + "\n")
+        write_private(stack.folder / "env", exports + "\n")
         click.echo(exports)
         click.echo(f"\n# the same: source {_short(stack.folder / 'env')}")
         click.echo(f"# logs: {_short(stack.worker.log)} {_short(stack.api.log)}")

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_cloud.private_files import open_private
+
 ROOT = Path(__file__).parents[2]
 _START_SECONDS = 30.0
 _STOP_SECONDS = 10.0  # Cloud Run's own patience after SIGTERM
@@ -39,7 +41,7 @@ class Process:
 
     async def start(self, env: Mapping[str, str]) -> None:
         """Start it, or start it again after its end, and return once it listens."""
-        with self.log.open("ab") as out:
+        with open_private(self.log, os.O_APPEND) as out:
             self.running = await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).parent / "functions-framework"),
                 f"--target={self.target}",

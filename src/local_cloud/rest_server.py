@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from local_cloud.local_only import local_only
+
 
 class RestServer(uvicorn.Server):
     """From ``bind`` to ``stop``; signals and logging stay with the process that it runs in.
@@ -22,7 +24,7 @@ class RestServer(uvicorn.Server):
 
     def __init__(self, app: Starlette) -> None:
         config = uvicorn.Config(
-            app,
+            local_only(app),
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -16,6 +16,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from local_cloud.cloud import LocalCloud
 from local_cloud.cloud import Ports as CloudPorts
+from local_cloud.private_files import private_folder, write_private
 from local_cloud.process import Process, free_port
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import (
@@ -83,9 +84,9 @@ class Stack:
         return Process(target=target, port=port or free_port(), log=self.folder / f"{target}.log")
 
     async def __aenter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         entries = [f'[[caller]]\naccount = "{name}"\n' for name in self.callers]
-        self._callers_file.write_text("\n".join(entries))
+        write_private(self._callers_file, "\n".join(entries))
         try:
             await self.cloud.start()
             self.topics = Topics(address=self.pubsub.address)

@@ -39,6 +39,7 @@ from model_copier.watch import Watch
 from model_copier.web.auth import Guard
 from model_copier.web.calls import call_of, numbered
 from model_copier.web.certificates import Certificates, fetch_from
+from model_copier.web.local_only import local_only
 from model_copier.web.openapi import document_routes
 from model_copier.web.problems import HANDLERS, bug, unavailable
 from model_copier.web.push import Push
@@ -90,7 +91,12 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         timing=timing,
         on_trouble=_tell_trouble,
     )
-    contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
+    checked = settings.token_checks is not TokenChecks.NONE
+    contract = Contract(
+        request_topic=request_topic,
+        defaults=Defaults.of(settings),
+        callers={each.account: each for each in settings.callers_file} if checked else None,
+    )
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
 
 
@@ -124,7 +130,10 @@ def build_app(
     app.router.redirect_slashes = False
     certificates = Certificates(fetch=fetch_from(settings.certs_url))
     guard = Guard(settings=settings, certificates=certificates, clock=deliveries.workflow.clock)
-    return numbered(contained(guard.before(app)))
+    guarded = guard.before(app)
+    if settings.token_checks is TokenChecks.NONE:
+        guarded = local_only(guarded)
+    return numbered(contained(guarded))
 
 
 def routes_of(
@@ -183,7 +192,8 @@ def without_store() -> ASGIApp:
     """
 
     async def away(request: Request, _error: Exception) -> Response:
-        error = UnavailableError("the job store cannot be opened")
+        told = "the job store cannot be opened"
+        error = UnavailableError(told, told=told)
         return unavailable(error, request_id=call_of(request).id)
 
     handlers = {**HANDLERS, HTTPException: away}

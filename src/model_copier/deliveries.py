@@ -18,7 +18,7 @@ from model_copier.errors import (
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Failure, Job
+from model_copier.job import Failure, Job, State
 from model_copier.letters import letter_of_rejection
 from model_copier.messages import (
     Asked,
@@ -33,6 +33,8 @@ from model_copier.planning import plan
 from model_copier.registry import CopyCall, Model
 from model_copier.workflow import Workflow
 
+_MOVING = "the copy is being moved on at this moment: try again"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
@@ -44,6 +46,10 @@ class Accepted:
     key: str = ""
     request_id: str = ""
     reason: str = ""
+    # CloudEvents sources: of the request that this is about, and of the message that says so.
+    request_source: str = ""
+    asked_by: str = ""
+    replayed_by: str = ""
 
 
 @dataclass(kw_only=True)
@@ -61,24 +67,35 @@ class Deliveries:
         Raises:
             UnavailableError: nothing is safe yet; let Pub/Sub deliver it again.
         """
+        told = await self._accept(received)
+        asking = self.contract.identity(received)
+        return replace(told, asked_by=asking.source if asking else "")
+
+    async def _accept(self, received: Received) -> Accepted:
         try:
             asked = self.contract.read(received)
         except RejectedError as error:
             return await self.reject(received, _failure_of(error))
         try:
+            _check_questioner(asked, received)
             match asked:
                 case CancelAsked(of=identity):
                     return await self.cancel(identity)
                 case StatusAsked():
                     return await self._answer_status(asked)
-                case Asked() if asked.copy.validate_only:
-                    return await self._answer_validation(asked)
                 case Asked():
-                    return await self._store(asked, received)
+                    return await self._take(asked, received)
         except RejectedError as error:
             # They asked and changed nothing: an answer is enough, there is nothing to keep.
             failure = _failure_of(error)
             return await self.reject(received, failure, keep=False)
+
+    async def _take(self, asked: Asked, received: Received) -> Accepted:
+        if asked.identity.is_of_rest and not received.over_rest:
+            return await self._take_for_caller(asked, received)
+        if asked.copy.validate_only:
+            return await self._answer_validation(asked)
+        return await self._store(asked, received)
 
     async def accept_forwarded(self, received: Received) -> Accepted:
         """Take a letter that Pub/Sub wrote itself: a request that nobody could record in time.
@@ -93,11 +110,16 @@ class Deliveries:
             return await self.reject(received, failure, keep=False)
         if not isinstance(asked, Asked) or asked.copy.validate_only:
             return await self.reject(received, failure, keep=False)
+        if asked.identity.is_of_rest:
+            failure = failures.not_the_callers(asked.identity.source)
+            if not _replays(await self._stored(asked.identity), received):
+                return await self.reject(received, failure, keep=False)
+            failure = failures.given_up(received.forwarded_after)
         now = self.workflow.clock.now()
         job = replace(
             _new_job(asked, received, now).failed(now, failure), untried=True, letter_kept=True
         )
-        told = Accepted(verdict="forwarded", key=job.key, request_id=job.request_id)
+        told = _told_of(asked.identity, "forwarded")
         try:
             await self.workflow.run_step(
                 await self.workflow.store.create(job.leased(now, self.workflow.timing))
@@ -111,7 +133,7 @@ class Deliveries:
 
     async def _store(self, asked: Asked, received: Received) -> Accepted:
         job = _new_job(asked, received, self.workflow.clock.now())
-        told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
+        told = _told_of(asked.identity, "accepted")
         if received.outcome_unknown and await self._stored(asked.identity) is None:
             failure = failures.record_is_gone(job.request_id)
             await self.reject(received, failure)
@@ -122,11 +144,24 @@ class Deliveries:
             return await self._meet_again(asked, received, told)
         return told
 
+    async def _take_for_caller(self, asked: Asked, received: Received) -> Accepted:
+        """Take a message that has a REST caller's identity: it may only replay their letter.
+
+        A publisher can write any source, and the id of a letter can be computed. So it stays
+        within the limits of the account, and is recorded as a replay by message.
+        """
+        job = await self._stored(asked.identity)
+        if asked.copy.validate_only or not _replays(job, received):
+            return await self.reject(received, failures.not_the_callers(asked.identity.source))
+        if refusal := self.contract.refusal_for_account(asked):
+            return await self.reject(received, failures.beyond_the_caller(refusal))
+        return await self._meet_again(asked, received, _told_of(asked.identity, "duplicate"))
+
     async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:
         """Take a delivery of a request whose job is stored already."""
         job = await self._stored(asked.identity)
         if job is None:
-            raise UnavailableError("the job was there a moment ago and is gone")
+            raise UnavailableError("the job was there a moment ago and is gone", told=_MOVING)
         if job.awaits_replay(replay_of=received.replay_of, digest=asked.digest):
             return await self._replay(job, asked, received, told)
         if asked.digest not in job.digests:
@@ -155,6 +190,7 @@ class Deliveries:
         if not job.reply_sent:
             # The letter is out, its reply is not; a further outcome now would swallow it.
             job = await self._told(job)
+        who = (received.requested_by or "rest") if received.over_rest else "message"
         copy = asked.copy
         if job.call and asked.digest == job.digests[-1]:
             copy = job.request  # untouched: read by the defaults of then, whatever they are now
@@ -168,14 +204,19 @@ class Deliveries:
             request=copy,
             digest=asked.digest,
             original=received.original,
+            replayed_by=who,
         )
+        if received.over_rest:
+            again = replace(again, requested_by=received.requested_by)
+        elif asked.digest != job.digests[-1]:
+            again = replace(again, requested_by="")  # the account requested other content
         try:
             await self.workflow.save_and_run(again)
         except StaleJobError:
             # Another replay was a moment earlier: this very one, or one that was repaired
             # otherwise, and then this one must be told that it was not applied.
             return await self._meet_again(asked, received, told)
-        return replace(told, verdict="replayed")
+        return replace(told, verdict="replayed", replayed_by=who)
 
     async def _told(self, job: Job) -> Job:
         """Tell an outcome now, if nobody else does.
@@ -187,11 +228,17 @@ class Deliveries:
             await self.workflow.save_and_run(job)
         newest = await self.workflow.store.get(job.key)
         if newest is None or newest.outcome_id != job.outcome_id or not newest.reply_sent:
-            raise UnavailableError("the outcome that this replays is still being told")
+            raise UnavailableError(
+                "the outcome of the run before is still being told", told=_MOVING
+            )
         return newest
 
     async def reject(self, received: Received, failure: Failure, *, keep: bool = True) -> Accepted:
-        """Answer a message that never becomes a job; keep it in a letter first."""
+        """Answer a message that never becomes a job; then keep it in a letter.
+
+        The reply first: it may come twice, since its id is stable. A letter may not, and would
+        be written with each delivery for as long as the reply topic is away.
+        """
         identity = self.contract.identity(received)
         rejection = Rejection(
             identity=identity,
@@ -200,15 +247,16 @@ class Deliveries:
             at=self.workflow.clock.now(),
             kept=keep,
         )
-        if keep:
-            await self.workflow.topics.publish_letter(letter_of_rejection(rejection))
         if identity is not None:
             await self.workflow.topics.publish_reply(
                 replies.rejected(rejection, self.workflow.service_name)
             )
+        if keep:
+            await self.workflow.topics.publish_letter(letter_of_rejection(rejection))
         return Accepted(
             verdict="rejected",
             request_id=identity.request_id if identity else "",
+            request_source=identity.source if identity else "",
             reason=failure.message,
         )
 
@@ -218,7 +266,7 @@ class Deliveries:
         Raises:
             RejectedError: there is no such request.
         """
-        told = Accepted(verdict="cancelling", key=identity.key, request_id=identity.request_id)
+        told = _told_of(identity, "cancelling")
         for _ in range(10):
             job = await self._named(identity)
             if job.state.final:
@@ -231,7 +279,7 @@ class Deliveries:
             except StaleJobError:
                 continue  # somebody moved it on just now
             return told
-        raise UnavailableError("the job is moving on too fast to be cancelled")
+        raise UnavailableError("the job is moving on too fast to be cancelled", told=_MOVING)
 
     async def _answer_status(self, asked: StatusAsked) -> Accepted:
         job = await self._named(asked.of)
@@ -239,7 +287,7 @@ class Deliveries:
             job, asked.identity, self.workflow.service_name, self.workflow.clock.now()
         )
         await self.workflow.topics.publish_reply(reply)
-        return Accepted(verdict="status", key=job.key, request_id=job.request_id)
+        return _told_of(asked.of, "status")
 
     async def _named(self, identity: Identity) -> Job:
         job = await self._stored(identity)
@@ -260,9 +308,7 @@ class Deliveries:
             asked, planned, self.workflow.service_name, self.workflow.clock.now()
         )
         await self.workflow.topics.publish_reply(reply)
-        return Accepted(
-            verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
-        )
+        return _told_of(asked.identity, "validated")
 
     async def validate(self, request: CopyRequest) -> CopyCall | Model:
         """Find out what a request would ask of Vertex AI now; change and store nothing.
@@ -299,6 +345,44 @@ def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
         attempt_at=now,
         due_at=now,
     )
+
+
+def _told_of(identity: Identity, verdict: str) -> Accepted:
+    return Accepted(
+        verdict=verdict,
+        key=identity.key,
+        request_id=identity.request_id,
+        request_source=identity.source,
+    )
+
+
+def _replays(job: Job | None, received: Received) -> bool:
+    """Tell whether this is a replay of a letter of this job: the present one, or an earlier one.
+
+    An earlier one was replayed before: then this is a repeat, and changes nothing.
+    """
+    if job is None:
+        return False
+    if job.outcome_id == received.replay_of:
+        return job.state is State.FAILED
+    identity = Identity(source=job.request_source, request_id=job.request_id)
+    return 1 < identity.attempt_after(received.replay_of) <= job.attempt
+
+
+def _check_questioner(asked: Asked | CancelAsked | StatusAsked, received: Received) -> None:
+    """See that no message asks about, or cancels, the copy of a REST caller.
+
+    Raises:
+        RejectedError: it does.
+    """
+    if isinstance(asked, Asked) or received.over_rest:
+        return
+    if asked.of.is_of_rest or asked.identity.is_of_rest:
+        named = (asked.identity.source, "ce-source")
+        if not asked.identity.is_of_rest:
+            named = (asked.of.source, "request_source")
+        failure = failures.not_the_callers(named[0], field=named[1])
+        raise RejectedError(failure.message, code=failure.code, hint=failure.hint)
 
 
 def _failure_of(error: RejectedError) -> Failure:

@@ -87,19 +87,31 @@ class RefusedError(CopierError):
 
 
 class UnavailableError(CopierError):
-    """Nothing was done; the same call may work later."""
+    """Nothing was done; the same call may work later.
+
+    The message is for the log alone: it can hold addresses, file names and the words of
+    libraries. ``told`` is a fixed sentence, for callers, replies and histories.
+    """
 
     code = Code.UNAVAILABLE
+    _told = "a part of the service is away, and nothing was changed: try again later"
+
+    def __init__(self, message: str, *, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told or self._told
 
 
 class ExhaustedError(UnavailableError):
     """A quota is used up."""
 
     code = Code.RESOURCE_EXHAUSTED
+    _told = "a quota of Vertex AI is used up: try again in a minute"
 
 
 class UnreadableRecordError(UnavailableError):
     """A record of the store that this service cannot read: it is left alone."""
+
+    _told = "this was recorded by another version of the service: try again later"
 
 
 class SetUpError(UnavailableError):
@@ -110,7 +122,10 @@ class SetUpError(UnavailableError):
     """
 
     def __init__(self, message: str, *, what: str, mends: str) -> None:
-        super().__init__(f"{message}; {what}, and this mends it: {mends}")
+        super().__init__(
+            f"{message}; {what}, and this mends it: {mends}",
+            told=f"the service is not set up: {what}; its operator finds more at /ready",
+        )
         self.what = what
         self.mends = mends
 
@@ -153,5 +168,6 @@ def outcome_of_read(code: Code, message: str) -> CopierError:
     """Sort the answer to a call that changes nothing: refused, or worth another try."""
     if code in PERMANENT:
         return RefusedError(code, message)
-    kind = ExhaustedError if code is Code.RESOURCE_EXHAUSTED else UnavailableError
-    return kind(f"{code}: {message}")
+    if code is Code.RESOURCE_EXHAUSTED:
+        return ExhaustedError(f"{code}: {message}")
+    return UnavailableError(f"{code}: {message}", told=f"Vertex AI does not answer now ({code})")

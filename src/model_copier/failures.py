@@ -80,6 +80,33 @@ def record_is_gone(request_id: str) -> Failure:
     )
 
 
+def not_the_callers(source: str, *, field: str = "ce-source") -> Failure:
+    """A message names the identity of a REST caller, which no publisher can prove."""
+    return Failure(
+        code=Code.PERMISSION_DENIED,
+        message=(
+            f"{field}: {source[:200]!r} belongs to a caller of the REST API; a message cannot"
+            " request, cancel or ask about a copy in that name"
+        ),
+        hint=(
+            "use a ce-source of your own; the caller cancels and looks over REST, and only the"
+            " present dead letter of a failed copy can be replayed by message"
+        ),
+    )
+
+
+def beyond_the_caller(refusal: str) -> Failure:
+    """A replay by message goes beyond the limits of the account whose request it was."""
+    return Failure(
+        code=Code.PERMISSION_DENIED,
+        message=refusal,
+        hint=(
+            "a replay of a REST copy stays within the limits of its account in CALLERS_FILE,"
+            " whoever publishes it"
+        ),
+    )
+
+
 def given_up(deliveries: str) -> Failure:
     """Pub/Sub forwarded a request that the worker could not record."""
     return Failure(

@@ -133,6 +133,7 @@ class Job:
     original: Original
     attempt: int = 1  # number of the run, which ends in one outcome
     attempt_at: datetime  # when the run began
+    replayed_by: str = ""  # who asked for this run; empty: the first one
     untried: bool = False  # known only from Pub/Sub's own dead letter
     restored: bool = False  # the store went back in time; reconcile before the next call
 
@@ -473,6 +474,7 @@ class Job:
         request: CopyRequest,
         digest: str,
         original: Original,
+        replayed_by: str = "",
     ) -> Self:
         """Begin the next run of a failed request.
 
@@ -485,7 +487,12 @@ class Job:
         open_call = self.call is not None
         return replace(
             self,
-            history=self._with(now, Happened.REPLAYED, f"attempt {self.attempt + 1}"),
+            history=self._with(
+                now,
+                Happened.REPLAYED,
+                f"attempt {self.attempt + 1}" + f", by {replayed_by}" * bool(replayed_by),
+            ),
+            replayed_by=replayed_by,
             state=begun if open_call else State.ACCEPTED,
             attempt=self.attempt + 1,
             attempt_at=now,

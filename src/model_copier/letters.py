@@ -1,7 +1,9 @@
 """Dead letters: the request as it came, and why it failed.
 
-Pure. What must not break: the bytes are kept exactly, whatever else has to give way to
-Pub/Sub's limits, so that a letter can always be written and always be replayed.
+Pure. What must not break: the bytes are kept exactly and the letter says why, whatever else
+has to give way to Pub/Sub's limits, so that a letter can always be written and be replayed.
+A request that became a job always fits whole; attributes of a message that was rejected, of
+which there may be 100, can be left out, and then the reason says how many.
 """
 
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from datetime import datetime
 from model_copier.job import Failure, Job, Original, State
 from model_copier.messages import (
     LETTER_ATTRIBUTES,
+    MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
     MAX_MESSAGE_BYTES,
     OUTCOME_UNKNOWN,
@@ -21,6 +24,19 @@ from model_copier.messages import (
 
 # What a publish request and its message need besides data and attributes.
 _FRAME_BYTES = 1024
+_NOTE_BYTES = 64
+_SHORTEST_REASON = 256
+# Without these, what was sent cannot be told, answered or replayed.
+_MOST_NEEDED = (
+    "ce-id",
+    "ce-source",
+    "ce-type",
+    "ce-specversion",
+    "content-type",
+    "reply_tag",
+    "replay_of",
+    "ce-replays",
+)
 
 
 def can_be_kept(original: Original) -> bool:
@@ -61,29 +77,57 @@ def _letter(
     at: datetime,
     outcome_unknown: bool,
 ) -> Message:
-    attributes = _kept(original)
+    theirs = _kept(original)
     if outcome_unknown:
-        attributes[OUTCOME_UNKNOWN] = "true"
-    size = _size(original.data, attributes)
+        theirs = {OUTCOME_UNKNOWN: "true"} | theirs
+    # What came has passed Pub/Sub once: so much is always taken.
+    came = _size(original.data, theirs)
+    room = max(MAX_MESSAGE_BYTES - _FRAME_BYTES, came) - len(original.data)
+    ours = _fitting(
+        {
+            "dead_letter_code": str(failure.code),
+            "outcome_id": outcome_id,
+            "dead_letter_at": rfc3339(at),
+            "attempts": str(attempts),
+        },
+        room - min(_SHORTEST_REASON, room * 2 // 3),
+    )
     reason = cut(failure.in_words)
-    ours = (str(failure.code), outcome_id, rfc3339(at), str(attempts), reason)
-    for name, value in zip(LETTER_ATTRIBUTES, ours, strict=True):
-        added = _size(b"", {name: value})
-        if len(attributes) < MAX_ATTRIBUTES and size + added < MAX_MESSAGE_BYTES - _FRAME_BYTES:
-            attributes[name] = value
-            size += added
-    return Message(data=original.data, attributes=attributes)
+    left = room - _size(b"", ours) - _size(b"", {"dead_letter_reason": reason}) - _NOTE_BYTES
+    kept = _fitting(theirs, left, MAX_ATTRIBUTES - len(LETTER_ATTRIBUTES))
+    missing = len(theirs) - len(kept)
+    note = f" ({missing} of {len(theirs)} attributes are left out)" if missing else ""
+    most = room - _size(b"", {**kept, **ours, "dead_letter_reason": note})
+    if most > 0:
+        most = min(most, MAX_ATTRIBUTE_BYTES - len(note))
+        ours["dead_letter_reason"] = cut(reason, most) + note
+    return Message(data=original.data, attributes={**kept, **ours})
+
+
+def _fitting(
+    attributes: Mapping[str, str], room: int, most: int = MAX_ATTRIBUTES
+) -> dict[str, str]:
+    """Take those that fit, in their order."""
+    found: dict[str, str] = {}
+    for name, value in attributes.items():
+        size = _size(b"", {name: value})
+        if size <= room and len(found) < most:
+            found[name] = value
+            room -= size
+    return found
 
 
 def _kept(original: Original) -> dict[str, str]:
     # Those of an earlier letter are stale. Pub/Sub refuses its own prefix from others, and its
     # dead-letter marks would make this letter look like one that it forwarded.
-    return {
+    kept = {
         name: value
         for name, value in original.attributes.items()
         if name not in {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
         and not name.startswith(("goog", "CloudPubSub"))
     }
+    first = {name: kept[name] for name in _MOST_NEEDED if name in kept}
+    return first | kept
 
 
 def _size(data: bytes, attributes: Mapping[str, str]) -> int:

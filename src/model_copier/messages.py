@@ -16,6 +16,7 @@ import rfc8785
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 
+from model_copier.callers import Caller
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import RejectedError
 from model_copier.job import Failure, Original
@@ -39,6 +40,8 @@ MAX_ATTRIBUTE_BYTES = 1024
 # Ours. A request is a form, not a payload.
 MAX_DATA_BYTES = 65_536
 MAX_OWN_ATTRIBUTES = 20
+# With the `ce-` ones: a replay adds at most 6 and its letter 5 more, below MAX_ATTRIBUTES.
+MAX_SENT_ATTRIBUTES = 80
 MAX_REPLY_TAG = 64
 # What a letter adds to the request's own, the most needed first.
 LETTER_ATTRIBUTES = (
@@ -51,6 +54,9 @@ LETTER_ATTRIBUTES = (
 # On a dead letter whose run may have made a copy. Unlike the others it comes back with a replay:
 # it says that CopyModel must not be called again where the job that knows more is gone.
 OUTCOME_UNKNOWN = "outcome_unknown"
+# Each REST caller has a source of their own: `//model-copier/rest/ACCOUNT`; where tokens are not
+# checked, all share this one. No message can claim it: a topic proves nobody's identity.
+REST_SOURCE = "//model-copier/rest"
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{MAX_REQUEST_ID}}}")
 
 
@@ -71,6 +77,7 @@ class Received:
     message_id: str
     delivery_attempt: int = 0  # 0: the subscription does not count them
     requested_by: str = ""  # whose token came with it; never what the message says of itself
+    over_rest: bool = False  # a call, whose source is no claim but the caller's proven identity
     unreadable: str = ""  # what is wrong with the delivery itself; then `data` is all of it
 
     @property
@@ -105,6 +112,16 @@ class Identity:
     @property
     def key(self) -> str:
         return hashlib.sha256(f"{self.source}\n{self.request_id}".encode()).hexdigest()[:32]
+
+    @property
+    def is_of_rest(self) -> bool:
+        """Whether a REST caller has this identity, and no publisher can."""
+        return self.source == REST_SOURCE or self.source.startswith(f"{REST_SOURCE}/")
+
+    @property
+    def account(self) -> str:
+        """The REST caller's account; empty where tokens are not checked."""
+        return self.source.removeprefix(REST_SOURCE).removeprefix("/") if self.is_of_rest else ""
 
     def attempt_after(self, outcome_id: str) -> int:
         """The number of the outcome that follows this one; the first, where it is none of ours."""
@@ -169,6 +186,8 @@ class Contract:
 
     request_topic: str  # projects/P/topics/T
     defaults: Defaults
+    # By account; None: tokens are not checked, and nobody has limits of their own.
+    callers: Mapping[str, Caller] | None = None
 
     def identity(self, received: Received) -> Identity | None:
         """Tell whose answer this message awaits, however broken the rest is.
@@ -218,6 +237,18 @@ class Contract:
                 raise RejectedError(
                     f"ce-type: {event_type[:120]!r} is not known; known are {known}"
                 )
+
+    def refusal_for_account(self, asked: Asked) -> str | None:
+        """Say why the REST caller whose identity a request has may not have it, if so."""
+        if self.callers is None:
+            return None
+        account = asked.identity.account
+        caller = self.callers.get(account)
+        if caller is None:
+            return f"ce-source: {account[:200] or 'nobody'!r} may no longer request copies"
+        return caller.refusal(
+            source_project=asked.copy.source.project, target_project=asked.copy.target_project
+        )
 
     def _copy(self, data: object, received: Received) -> CopyRequest:
         reply_tag = received.attributes.get("reply_tag", "")
@@ -278,6 +309,17 @@ def _check_attributes(received: Received) -> None:
     if len(own) > MAX_OWN_ATTRIBUTES:
         raise RejectedError(
             f"attributes: {len(own)} of its own; at most {MAX_OWN_ATTRIBUTES} are allowed"
+        )
+    sent = [
+        name
+        for name in received.attributes
+        if not name.startswith(("CloudPubSub", "goog"))
+        and name not in {"replay_of", "ce-replays", *LETTER_ATTRIBUTES}
+    ]
+    if len(sent) > MAX_SENT_ATTRIBUTES:
+        raise RejectedError(
+            f"attributes: {len(sent)} with those of the CloudEvent; at most"
+            f" {MAX_SENT_ATTRIBUTES} are allowed, so that a dead letter has room for its reason"
         )
 
 
@@ -374,6 +416,6 @@ def rfc3339(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def cut(text: str) -> str:
+def cut(text: str, most_bytes: int = MAX_ATTRIBUTE_BYTES) -> str:
     """Fit an attribute's value into Pub/Sub's limit, at a whole character."""
-    return text.encode(errors="replace")[:MAX_ATTRIBUTE_BYTES].decode(errors="ignore")
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")

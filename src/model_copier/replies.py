@@ -94,7 +94,18 @@ class OfJob(Reply):
     )
     timings: Timings = Field(description="when what happened")
     requested_by: str | None = Field(
-        None, description="account that asked over REST; left out for a message"
+        None,
+        description=(
+            "account that asked over REST; left out for a message, and for content that a"
+            " replay by message gave"
+        ),
+    )
+    replayed_by: str | None = Field(
+        None,
+        description=(
+            "who requested this run, after a replay: an account over REST (`rest` where tokens"
+            " are not checked) or `message`; left out for the first run"
+        ),
     )
     correlation: dict[str, Any] | None = Field(None, description="the request's own, untouched")
 
@@ -353,6 +364,7 @@ def _known_of(job: Job) -> dict[str, Any]:
             total_seconds=_seconds(job.accepted_at, job.ended_at),
         ),
         "requested_by": job.requested_by or None,
+        "replayed_by": job.replayed_by or None,
         "correlation": _plain(job.request.correlation),
     }
 

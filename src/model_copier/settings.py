@@ -22,6 +22,8 @@ _SERVICE_ACCOUNT = re.compile(r"[a-z0-9._%+:-]+@(?:[a-z0-9.-]+\.)?gserviceaccoun
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _ADDRESS = re.compile(rf"[^/\s]+:{_PORT}")
 _ADDRESS_FORM = "HOST:PORT, with a port from 1 to 65535"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "VERTEX_ENDPOINT")
 _STORE = re.compile(
     r"sqlite:///.+"
     r"|firestore://[a-z0-9][a-z0-9.:-]{0,62}/(?:\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])"
@@ -216,6 +218,14 @@ class Settings:
         ),
         "https://www.googleapis.com/oauth2/v1/certs",
     )
+    # The framework's own default is every address. Its `--host` would win over this; so with
+    # `none` each request is looked at, too: web/local_only.py.
+    host: str = _setting(
+        "address that the Functions Framework listens on; with TOKEN_CHECKS=none a loopback one,"
+        " such as 127.0.0.1",
+        _text(re.compile(r"[A-Za-z0-9.:-]{1,253}"), "a name or an address"),
+        "",
+    )
     k_service: str = _setting(
         "set by Cloud Run, not by you: the service's name", _text(re.compile(r"\S+"), "a name"), ""
     )
@@ -262,6 +272,7 @@ class Settings:
                 " of one instance, and jobs would be lost with it; set"
                 " STORE=firestore://PROJECT/DATABASE"
             )
+        wrong += _wrong_on_cloud_run(env)
         for kind in ("source", "target"):
             allowed = values.get(f"allowed_{kind}_projects")
             default = values.get(f"{kind}_project")
@@ -288,10 +299,27 @@ class Settings:
         return name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
 
 
+def _wrong_on_cloud_run(env: Mapping[str, str]) -> Iterator[str]:
+    """Emulators take no credentials and speak in the clear: whoever sets one gets everything."""
+    if "K_SERVICE" not in env:
+        return
+    for variable in _EMULATORS:
+        if env.get(variable, "").strip():
+            yield (
+                f"{variable} will not do on Cloud Run: it is for a local run, without"
+                " credentials or encryption; take it out"
+            )
+
+
 def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
     if values.get("token_checks") is TokenChecks.NONE:
         if "K_SERVICE" in env:
             yield "TOKEN_CHECKS='none' will not do on Cloud Run: anybody could copy models"
+        elif env.get("HOST", "").strip() not in _LOOPBACK:
+            yield (
+                "TOKEN_CHECKS='none' will not do where others can reach the port: set"
+                " HOST=127.0.0.1, which the Functions Framework listens on, or check tokens"
+            )
         return
     if not env.get("AUDIENCE", "").strip():
         yield (

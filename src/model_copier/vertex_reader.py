@@ -54,7 +54,9 @@ class VertexReader:
         except RefusedError as error:
             if error.code is Code.NOT_FOUND:
                 return None
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error
 
     async def exists(self, name: ModelName) -> bool:
         try:
@@ -62,7 +64,9 @@ class VertexReader:
         except RefusedError as error:
             if error.code is Code.NOT_FOUND:
                 return False
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error
         return True
 
     async def before_copy(
@@ -84,7 +88,9 @@ class VertexReader:
         try:
             versions = await self.models.list_versions(job.target)
         except RefusedError as error:
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error
         numbers = {model.name.version for model in versions} - {*job.call.known_versions}
         numbers |= {operation.model.version for operation in operations or () if operation.model}
         names = {str(job.target), *(str(job.target.at(number)) for number in numbers)}
@@ -116,4 +122,6 @@ class VertexReader:
         try:
             return await self.models.list_operations(target)
         except RefusedError as error:
-            raise UnavailableError(str(error)) from error
+            raise UnavailableError(
+                str(error), told=f"Vertex AI refused a read ({error.code})"
+            ) from error

@@ -268,7 +268,7 @@ class Workflow:
             await self._fail(refused, error.code, error.message)
             return
         except UnavailableError as error:
-            reset = job.copy_reset(self.clock.now(), str(error))
+            reset = job.copy_reset(self.clock.now(), error.told)
             await self.save(reset.retry_later(self.backoff(job)))
             return
         except OutcomeUnknownError:

@@ -112,7 +112,10 @@ EVENT = json.dumps({"outcome": "failed", "error": {"message": 'it\'s "so" $HOME'
     [
         ({"EVENT_BUS": "bus"}, "events put-events --entries"),
         ({"SNS_TOPIC": "arn:t"}, "sns publish --topic-arn arn:t --message"),
-        ({"SNS_TOPIC": "arn:t.fifo"}, "--message-group-id r-1 --message-deduplication-id e-1"),
+        (
+            {"SNS_TOPIC": "arn:t.fifo"},
+            "--message-group-id id-r-1 --message-deduplication-id id-e-1",
+        ),
         ({"SQS_QUEUE": "https://q"}, "sqs send-message --queue-url https://q --message-body"),
     ],
 )
@@ -128,6 +131,41 @@ async def test_an_event_is_forwarded_whole(stack: Stack, aws, where, call):
         assert entry["DetailType"] == "Model copy failed"
     else:
         assert EVENT in words
+
+
+HOSTILE_IDS = ["--debug", "file:///etc/passwd", "fileb://x", "https://evil.example", "$(id)", "-"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_IDS)
+async def test_an_id_is_no_option_or_file(stack: Stack, aws, hostile: str):
+    """F6: the AWS CLI read a file for a stranger, and ``--debug`` came again for ever."""
+    where = {"SQS_QUEUE": "https://q.fifo"}
+    ids = {"MODEL_COPY_REQUEST_ID": hostile, "MODEL_COPY_EVENT_ID": hostile * 40}
+
+    code, _ = await run(stack, str(EXAMPLES / "forward.sh"), given=EVENT, **{**aws, **ids}, **where)
+
+    words = said(aws)
+    assert code == 0
+    assert words[words.index("--message-group-id") + 1] == f"id-{hostile}"
+    assert words[words.index("--message-deduplication-id") + 1] == f"id-{hostile * 40}"[:128]
+    own = {"--queue-url", "--message-body", "--message-group-id", "--message-deduplication-id"}
+    assert {word for word in words if word.startswith("-")} == own
+
+
+async def test_rest_sends_what_it_was_given(stack: Stack):
+    """No quote ends a field, no line break begins a header."""
+    program = str(EXAMPLES / "rest.sh")
+    quote = '7", "target_project": "elsewhere'
+
+    model = await run(stack, program, quote, "quoted", "key-quoted")
+    key = await run(stack, program, SOURCE_MODEL, "broken", "key\r\nX-Other: 1")
+    option = await run(stack, program, "--help", "@/etc/passwd", "key-option")
+
+    assert model[0] == option[0] == 1
+    assert "source_model_id: " in model[1]
+    assert "neither an id, id@version" in model[1]
+    assert "destination_model_id: '@/etc/passwd'" in option[1]
+    assert key == (2, "KEY: 1 to 128 of A-Z a-z 0-9 . _ ~ -\n")
 
 
 @pytest.mark.parametrize("trouble", [{"AWS_EXIT": "255"}, {"FAILED": "1"}])

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from asking import ask, copies_asked
+from asking import copies_asked
 from local_cloud.stack import Stack
 from world import TARGET
 
@@ -86,8 +86,7 @@ async def test_a_copy_that_was_cancelled_is_no_success(stack, http):
         await http.post("/v1/models/copy", json=copying_to("ends-early"), headers=headers)
     finally:
         stack.vertex.copy_seconds = 0.5
-    cancel = {"request_id": "ends-early", "request_source": "//model-copier/rest"}
-    await ask(stack, "a-cancel", cancel, kind="dev.modelcopier.copy.cancel.requested.v1")
+    await http.post("/v1/copies/ends-early:cancel")
 
     answer = await http.post(
         "/v1/models/copy",

@@ -11,7 +11,14 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from model_copier.bootstrap import Service, build_app, contained
-from model_copier.errors import Code, SetUpError, UnavailableError, outcome_of_read
+from model_copier.errors import (
+    Code,
+    ExhaustedError,
+    SetUpError,
+    UnavailableError,
+    UnreadableRecordError,
+    outcome_of_read,
+)
 from model_copier.job import Job
 from model_copier.registry import Model
 from model_copier.settings import Settings, TokenChecks
@@ -37,7 +44,9 @@ class Api:
 
     def __post_init__(self) -> None:
         app = build_app("api", self.world.deliveries, self.world.ticks, SETTINGS)
-        self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://api")
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app), base_url="http://localhost"
+        )
 
     async def ask(self, key: str = "first", **more: Any) -> httpx.Response:
         return await self.http.post(
@@ -108,7 +117,10 @@ async def test_the_history_keeps_how_each_attempt_ended_and_why(api):
         ("announced", None),
     ]  # fmt: skip
     assert "PERMISSION_DENIED in the end" in history[6]["detail"]
-    assert [m["detail"] for m in history if m["step"] == "replayed"] == ["attempt 2", "attempt 3"]
+    assert [m["detail"] for m in history if m["step"] == "replayed"] == [
+        "attempt 2, by rest",
+        "attempt 3, by rest",
+    ]
     assert [m["at"] for m in history] == sorted(m["at"] for m in history)
 
 
@@ -381,6 +393,67 @@ async def test_a_store_that_is_away_is_503_and_nothing_was_done(api):
     assert int(answer.headers["retry-after"]) > 0
 
 
+INSIDE = "job store: 503 failed to connect: ipv4:10.0.0.7:443 /srv/jobs.db projects/p/topics/t"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnavailableError(INSIDE),
+        ExhaustedError(INSIDE),
+        UnreadableRecordError(INSIDE),
+        SetUpError(INSIDE, what="an index is missing", mends="gcloud firestore indexes create"),
+        outcome_of_read(Code.UNAVAILABLE, INSIDE),
+        outcome_of_read(Code.RESOURCE_EXHAUSTED, INSIDE),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/models/copy"),
+        ("GET", "/v1/copies"),
+        ("GET", "/v1/copies/first"),
+        ("POST", "/v1/copies/first:cancel"),
+        ("POST", "/v1/copies/first:replay"),
+    ],
+)
+async def test_an_outage_tells_nothing_of_our_inside(api, capsys, error, method, path):
+    """No address, file, topic or library's words in the body; the log has them, by its id."""
+
+    async def away(*_: object) -> None:
+        raise error
+
+    api.world.store.get = api.world.store.find = away
+
+    answer = await api.http.request(method, path, json=ASK if path.endswith("copy") else None)
+
+    assert answer.status_code in {429, 503}
+    told = answer.text.lower()
+    for inside in ("ipv4", "10.0.0.7", "jobs.db", "projects/", "connect", "job store:"):
+        assert inside not in told
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [line] = [each for each in logged if each["message"] == "unavailable"]
+    assert line["request_id"] == answer.json()["request_id"]
+    assert "ipv4:10.0.0.7:443" in line["why"]
+
+
+async def test_a_reply_tells_nothing_of_our_inside(api):
+    """Neither the outcome of a copy whose reads failed to the end, nor its history."""
+    await api.ask(deadline_seconds=60)
+
+    async def away(*_: object) -> None:
+        raise outcome_of_read(Code.UNAVAILABLE, INSIDE)
+
+    api.world.models.get_operation = away
+    await api.world.pass_time(7200)
+
+    shown = (await api.http.get("/v1/copies/first")).text
+    assert api.world.job.failure
+    assert "ipv4" not in shown
+    assert all(b"ipv4" not in reply.data for reply in api.world.topics.replies)
+
+
 async def test_what_was_taken_on_is_202_although_the_store_goes_away_right_then(api):
     """Else whoever has no key asks again, for a second version."""
     look = api.world.store.get
@@ -496,7 +569,7 @@ async def test_a_store_that_cannot_be_opened_is_503_and_says_nothing_of_it(
     app = await Service(target, replace(SETTINGS, store=store)).app()
 
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://api"
+        transport=httpx.ASGITransport(app=app), base_url="http://localhost"
     ) as http:
         alive = await http.get("/health")
         answers = [await http.get("/v1/copies"), await http.post("/"), await http.post("/health")]
@@ -516,7 +589,7 @@ async def test_a_bug_before_the_application_is_told_in_the_same_way(capsys):
         raise ZeroDivisionError("secret")
 
     transport = httpx.ASGITransport(app=numbered(contained(broken)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         answer = await http.get("/v1/copies")
 
     assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL")

@@ -58,7 +58,7 @@ async def ready(certs_url: str) -> httpx.Response:
     )
     app = build_app("api", world.deliveries, world.ticks, settings)
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.get("/ready")
 
 

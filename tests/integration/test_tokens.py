@@ -324,6 +324,30 @@ async def test_the_marker_counts_only_with_the_setting_and_on_cloud_run(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(
+    ("beside", "status"),
+    [
+        ([("Authorization", "")], 200),
+        ([("Authorization", "  ")], 200),
+        ([("Authorization", ""), ("Authorization", "")], 200),
+        ([("Authorization", "Bearer")], 401),
+        ([("Authorization", "Bearer x")], 401),
+        ([("Authorization", ""), ("Authorization", "Bearer x")], 401),
+        ([("X-Serverless-Authorization", "")], 401),
+    ],
+)
+async def test_an_empty_authorization_is_no_token(settings, cloud, beside, status):
+    """ADR 0024: Cloud Run is said to leave one beside the header that it has checked."""
+    on_cloud_run = {"token_checks": TokenChecks.TRUST_CLOUD_RUN, "k_service": "copier"}
+    tokens = Tokens(cloud.signer, CALLER)
+
+    for token, more in ((tokens.good(), {}), (tokens.with_marker(), on_cloud_run)):
+        door = Door(replace(settings, **more))
+        headers = [("X-Serverless-Authorization", f"Bearer {token}"), *beside]
+        for order in (headers, headers[::-1]):
+            assert (await door.call("GET", "/v1/copies", order)).status_code == status
+
+
 @pytest.mark.parametrize("marker", [MARKER.lower(), MARKER + "x", MARKER[:-1], ""])
 async def test_only_the_exact_marker_counts(settings, cloud, marker):
     door = Door(

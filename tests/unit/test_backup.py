@@ -64,3 +64,24 @@ def test_notes_that_are_none_of_a_restore_are_refused(file: Path, line: str):
 
     with pytest.raises(InvalidRequestError, match="is not what a restore noted"):
         Restoring(file)
+
+
+def test_backups_and_notes_are_their_owners_alone(file: Path):
+    file = file.parent / "night" / file.name
+    write_backup(file, letters())
+    with Restoring(file) as restoring:
+        restoring.begin(letters()[0])
+
+    assert {each.stat().st_mode & 0o777 for each in file.parent.iterdir()} == {0o600}
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_notes_are_never_written_through_links(file: Path):
+    write_backup(file, letters())
+    victim = file.parent / "victim"
+    (file.parent / f"{file.name}.restored").symlink_to(victim)
+
+    with pytest.raises(InvalidRequestError, match="symbolic links"):
+        Restoring(file)
+
+    assert not victim.exists()

@@ -160,3 +160,37 @@ def test_a_batch_that_is_published_anew_begins_a_journal_of_its_own(file: Path):
         anew.confirmed([confirmed(TWO)])
 
     assert len(file.read_text().splitlines()) == 1
+
+
+def test_a_journal_is_its_owners_alone(file: Path):
+    with Journal(file, topic=TOPIC) as journal:
+        journal.listening("s-1")
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_journal_of_an_earlier_version_is_closed(file: Path):
+    """It was readable to everybody."""
+    file.parent.mkdir()
+    file.touch(mode=0o644)
+
+    with Journal(file, topic=TOPIC):
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 != 0o700  # it may be shared on purpose
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"listening": "s"}\n'])
+def test_a_journal_is_never_written_through_links(file: Path, content: bytes | None):
+    """F11: a dangling link made the victim's file, and an empty file behind one was written."""
+    victim = file.parent.parent / "victim"
+    if content is not None:
+        victim.write_bytes(content)
+    file.parent.mkdir()
+    file.symlink_to(victim)
+
+    with pytest.raises(InvalidRequestError, match="is a link"), Journal(file, topic=TOPIC):
+        pass
+
+    assert victim.exists() is (content is not None)
+    assert not victim.exists() or victim.read_bytes() == content

@@ -2,22 +2,26 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_copier import replies
-from model_copier.errors import Code
+from model_copier.errors import Code, RejectedError
 from model_copier.job import Failure, Job, Original
-from model_copier.letters import letter_of_job
+from model_copier.letters import letter_of_job, letter_of_rejection
 from model_copier.messages import (
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
+    MAX_DATA_BYTES,
     MAX_MESSAGE_BYTES,
     MAX_OWN_ATTRIBUTES,
+    MAX_SENT_ATTRIBUTES,
     Asked,
     Message,
     Received,
+    Rejection,
 )
 from simulators import START
 from world import CONTRACT, read, request
@@ -93,12 +97,53 @@ def test_a_letter_keeps_what_came_and_fits_into_pubsub(original: Original, reaso
         for key, value in original.attributes.items()
         if key not in LETTER_ATTRIBUTES and not key.startswith(("goog", "CloudPubSub"))
     }
-    assert theirs.items() <= letter.attributes.items()
-    assert letter.attributes.keys() - theirs.keys() <= set(LETTER_ATTRIBUTES)
+    kept = {k: v for k, v in letter.attributes.items() if k not in LETTER_ATTRIBUTES}
+    assert kept.items() <= theirs.items()
+    told = letter.attributes.get("dead_letter_reason", "")
+    if kept != theirs and told:
+        left_out = len(theirs) - len(kept)
+        assert told.endswith(f" ({left_out} of {len(theirs)} attributes are left out)")
+    if len(original.data) < MAX_MESSAGE_BYTES - 4000:
+        assert letter.attributes.keys() >= set(LETTER_ATTRIBUTES)
+    if len(theirs) <= MAX_SENT_ATTRIBUTES and len(original.data) <= MAX_DATA_BYTES:
+        assert kept == theirs
     assert letter.attributes.get("outcome_id", job.outcome_id) == job.outcome_id
     assert len(letter.attributes) <= MAX_ATTRIBUTES
     assert all(len(value.encode()) <= MAX_ATTRIBUTE_BYTES for value in letter.attributes.values())
     assert size_of(letter) <= MAX_MESSAGE_BYTES
+
+
+def test_a_rejected_message_of_100_attributes_has_its_reason():
+    """Red team A.11: ``ce-`` attributes did not count, so no room was left for the reason."""
+    extensions = {f"ce-x{number}": "v" * 1024 for number in range(MAX_ATTRIBUTES)}
+    received = request(reply_tag="night", **dict(list(extensions.items())[:94]))
+    assert len(received.attributes) == MAX_ATTRIBUTES
+
+    with pytest.raises(RejectedError, match="attributes: 100 with those of the CloudEvent; at"):
+        CONTRACT.read(received)
+    letter = letter_of_rejection(
+        Rejection(
+            identity=CONTRACT.identity(received), received=received, failure=FAILURE, at=START
+        )
+    )
+
+    assert letter.attributes["dead_letter_reason"] == (
+        "no; ask for it (5 of 100 attributes are left out)"
+    )
+    assert letter.attributes["ce-id"] == "request-1"
+    assert letter.attributes["reply_tag"] == "night"
+    assert letter.attributes.keys() >= set(LETTER_ATTRIBUTES)
+
+
+def test_a_request_at_the_limit_replays():
+    """The attributes that a replay adds do not count against the sender's."""
+    extensions = {f"ce-x{number}": "v" for number in range(MAX_SENT_ATTRIBUTES - 5)}
+    letter = letter_of_job(failed(request(**extensions)))
+    again = {**letter.attributes, "replay_of": letter.attributes["outcome_id"], "ce-replays": "1"}
+
+    replayed = Received(data=letter.data, attributes=again, message_id="43")
+
+    assert CONTRACT.read(replayed) == CONTRACT.read(request(**extensions))
 
 
 def test_a_letter_says_what_failed_why_and_when():

@@ -207,3 +207,30 @@ def test_an_allow_list_without_the_default_project_is_refused():
 
     with pytest.raises(SettingsError, match="ALLOWED_TARGET_PROJECTS leaves out TARGET_PROJECT"):
         Settings.from_env(env)
+
+
+@pytest.mark.parametrize(
+    "variable", ["PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "VERTEX_ENDPOINT"]
+)
+def test_emulators_are_refused_on_cloud_run(variable: str):
+    """F12: requests, jobs and models would go to whoever listens there, in the clear."""
+    address = "http://10.0.0.7:80" if variable == "VERTEX_ENDPOINT" else "10.0.0.7:80"
+    env = ENV | {"STORE": "firestore://serving/(default)", variable: address}
+
+    assert Settings.from_env(env)
+    with pytest.raises(SettingsError, match=f"{variable} will not do on Cloud Run"):
+        Settings.from_env(env | {"K_SERVICE": "worker"})
+
+
+@pytest.mark.parametrize("host", [None, "", "0.0.0.0", "::", "10.0.0.7", "copier.example"])
+def test_without_tokens_others_cannot_reach_the_port(host: str | None):
+    """The framework listens on every address unless HOST says otherwise."""
+    env = REQUIRED | {"TOKEN_CHECKS": "none"} | ({} if host is None else {"HOST": host})
+
+    with pytest.raises(SettingsError, match="where others can reach the port: set HOST=127"):
+        Settings.from_env(env)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_without_tokens_a_loopback_address_will_do(host: str):
+    assert Settings.from_env(REQUIRED | {"TOKEN_CHECKS": "none", "HOST": host}).host == host

@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 
 from model_copy_publisher.errors import InvalidRequestError, NotWrittenError
 from model_copy_publisher.letters import Letter, of_line, to_line
+from model_copy_publisher.private_files import make_folder, open_new, open_to_append
 
 
 def write_backup(file: Path, letters: Sequence[Letter]) -> None:
@@ -22,7 +23,7 @@ def write_backup(file: Path, letters: Sequence[Letter]) -> None:
         InvalidRequestError: it is there already, or cannot be written.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         _write_new(file, letters)
         # The name, too: a file that nobody finds is no backup.
         folder = os.open(file.parent, os.O_RDONLY)
@@ -40,7 +41,7 @@ def write_backup(file: Path, letters: Sequence[Letter]) -> None:
 
 def _write_new(file: Path, letters: Sequence[Letter]) -> None:
     part = file.with_name(f"{file.name}.part")
-    with part.open("xb") as out:  # by which no two write one backup, either
+    with open_new(part) as out:  # by which no two write one backup, either
         try:
             if file.exists():
                 raise FileExistsError(None, None, str(file))
@@ -80,8 +81,10 @@ class Restoring:
         begun: set[str] = set()
         self.restored: set[str] = set()
         try:
-            lines = self._file.read_bytes().splitlines() if self._file.exists() else []
-            self._out = self._file.open("ab")
+            # A link would have it written elsewhere; opening it is refused.
+            self._out = open_to_append(self._file)
+            self._out.seek(0)
+            lines = self._out.read().splitlines()
         except OSError as error:
             raise InvalidRequestError("backup", f"{self._file}: {error.strerror}") from error
         for line in lines:

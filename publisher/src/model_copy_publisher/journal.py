@@ -19,6 +19,7 @@ from typing import IO, Any, Self
 from model_copy_publisher.errors import InvalidRequestError, NotWrittenError
 from model_copy_publisher.events import Reply
 from model_copy_publisher.messages import CopyRequest, Published, rfc3339
+from model_copy_publisher.private_files import make_folder, open_to_append
 
 Key = tuple[str, str, str]  # source, id, digest
 _BEGINNINGS = (b'{"listening": ', b'{"published": ', b'{"ended": ')
@@ -43,10 +44,12 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
+            if self.file.is_symlink():
+                raise self._useless("is a link, which others may have made; nothing was changed")
             if self.file.exists() and not self.file.is_file():
                 raise self._useless("is no file that can be kept")
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._out: IO[bytes] = self.file.open("a+b")
+            make_folder(self.file.parent)
+            self._out: IO[bytes] = open_to_append(self.file)
         except OSError as error:
             raise self._useless(f"cannot be written: {error.strerror}") from error
         try:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import rfc3339
 from model_copy_publisher.replays import Left, Replay
-from model_copy_publisher.report import printable
+from model_copy_publisher.terminal import printable
 
 REASON_WIDTH = 60
 NAME_WIDTH = 36

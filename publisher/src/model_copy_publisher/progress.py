@@ -18,9 +18,7 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 
-import click
-
-from model_copy_publisher.report import printable
+from model_copy_publisher.terminal import lines, printable, say, tell
 
 # A sign of life where nothing changes.
 PLAIN_LINE_SECONDS = 10.0
@@ -39,7 +37,7 @@ class Progress:
     """What is known of the copies; each change is shown. Used by several threads."""
 
     labels: Mapping[Key, str]
-    result: Callable[[str], None] = click.echo
+    result: Callable[[str], None] = tell
     news: deque[str] = field(default_factory=deque)  # lines for where every line stays
     _began_at: float = field(default_factory=time.monotonic)
     _phase: str = "publishing"
@@ -97,7 +95,7 @@ class Progress:
     def trouble(self, text: str) -> None:
         """Say what is wrong, or "" that it is over."""
         with self._lock:
-            self._trouble = text
+            self._trouble = printable(text)
             self._tell(self._summary())
 
     # Plain lines
@@ -110,7 +108,7 @@ class Progress:
                     self._tell(self._summary())
             self._changed.clear()
             while self.news:
-                click.echo(self.news.popleft(), err=True)
+                say(self.news.popleft())
             if ended.is_set():
                 return
 
@@ -248,7 +246,7 @@ def _live(shown: Progress) -> Iterator[None]:
     console = Console(stderr=True)
     if sys.stdout.isatty():
         # Above the drawing; whole, for a name that was broken cannot be pasted.
-        shown.result = lambda line: console.print(Text(line), soft_wrap=True)
+        shown.result = lambda line: console.print(Text(lines(line)), soft_wrap=True)
 
     def drawing() -> Any:
         width, height = console.size
@@ -262,7 +260,7 @@ def _live(shown: Progress) -> Iterator[None]:
         redirect_stderr=False,
     ):
         yield
-    shown.result = click.echo
+    shown.result = tell
 
 
 def spell(seconds: float) -> str:

@@ -3,7 +3,6 @@
 Pure: the command decides where it goes. Texts of others lose their control characters.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,16 +10,9 @@ from typing import Any
 
 from model_copy_publisher.events import Reply, Status
 from model_copy_publisher.messages import CopyRequest, Published, rfc3339
+from model_copy_publisher.terminal import json_line, printable
 
 SHOWN_BAD_ROWS = 20
-
-
-def printable(text: str | None) -> str:
-    """Return the text for a terminal: what would steer it is escaped."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode()
-        for each in text or ""
-    )
 
 
 def label_of(request: CopyRequest) -> str:
@@ -28,12 +20,12 @@ def label_of(request: CopyRequest) -> str:
     source = request.source_model_id.rpartition("/")[2]
     target = request.destination_model_id or request.destination_parent_model
     name = f"{source} -> {target.rpartition('/')[2]}" if target else source
-    return f"{name} in {request.target_project}" if request.target_project else name
+    return printable(f"{name} in {request.target_project}" if request.target_project else name)
 
 
 def published_line(published: Published) -> str:
     """Say that Pub/Sub has the request."""
-    return f"published  request {published.request_id}  message {published.message_id}"
+    return printable(f"published  request {published.request_id}  message {published.message_id}")
 
 
 def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: float) -> list[str]:
@@ -79,7 +71,9 @@ def summary(counts: Counter[str], seconds: float) -> str:
 def bad_row_lines(file: str, bad: Iterable[Any]) -> list[str]:
     """Say what is wrong with a file, as compilers do."""
     rows = list(bad)
-    lines = [f"{file}:{row.line}:{row.column}: {row.reason}" for row in rows[:SHOWN_BAD_ROWS]]
+    lines = [
+        printable(f"{file}:{row.line}:{row.column}: {row.reason}") for row in rows[:SHOWN_BAD_ROWS]
+    ]
     more = len(rows) - len(lines)
     return [*lines, f"and {more:,} more bad rows"] if more else lines
 
@@ -103,7 +97,7 @@ def as_json(
     if waited:
         result["reply"] = None if reply is None else reply.to_json()
         result["waited_seconds"] = None if waited_seconds is None else round(waited_seconds, 3)
-    return json.dumps(result)
+    return json_line(result)
 
 
 def _outcome_facts(told: Reply | Status) -> list[tuple[str, str | None]]:

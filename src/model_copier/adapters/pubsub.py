@@ -14,7 +14,10 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOT
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from model_copier.errors import SetUpError, UnavailableError
+from model_copier.logs import log
 from model_copier.messages import Message
+
+_AWAY = "Pub/Sub does not take messages of the service now, and nothing was changed: try again"
 
 
 class PubsubTopics:
@@ -48,7 +51,13 @@ class PubsubTopics:
         await self._publish(self._dead_letter_topic, message)
 
     async def publish_tick(self) -> None:
-        await self._publish(self._tick_topic, Message(data=b"{}", attributes={}))
+        try:
+            await self._publish(self._tick_topic, Message(data=b"{}", attributes={}))
+        except UnavailableError as error:
+            # Nobody else tells: the copy goes on, only its end is seen with the next tick that
+            # Cloud Scheduler sends.
+            log("tick_not_published", severity="ERROR", topic=self._tick_topic, why=str(error))
+            raise
 
     async def check(self) -> None:
         topic = self._reply_topic
@@ -66,7 +75,7 @@ class PubsubTopics:
                 mends="gcloud pubsub topics create TOPIC",
             ) from error
         except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"{topic}: {error}") from error
+            raise UnavailableError(f"{topic}: {error}", told=_AWAY) from error
 
     async def _publish(self, topic: str, message: Message) -> None:
         request = PublishRequest(
@@ -79,7 +88,7 @@ class PubsubTopics:
                     request=request, retry=None, timeout=self._call_seconds
                 )
         except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"publish to {topic}: {error}") from error
+            raise UnavailableError(f"publish to {topic}: {error}", told=_AWAY) from error
 
     def _connected(self) -> PublisherAsyncClient:
         if self._client is None:

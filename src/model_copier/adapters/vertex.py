@@ -101,7 +101,8 @@ class VertexModelService:
         except GoogleAPICallError as error:
             raise outcome_of_copy_call(_code(error), _message(error)) from error
         except GoogleAuthError as error:  # no token: nothing was sent
-            raise UnavailableError(f"credentials: {error}") from error
+            told = "the service has no credentials for Vertex AI now"
+            raise UnavailableError(f"credentials: {error}", told=told) from error
         except (TimeoutError, OSError, grpc.RpcError) as error:
             raise OutcomeUnknownError(f"CopyModel: {error!r}") from error
         return _operation(started.operation)
@@ -131,7 +132,8 @@ class VertexModelService:
         except GoogleAPICallError as error:
             raise outcome_of_read(_code(error), _message(error)) from error
         except (GoogleAuthError, TimeoutError, OSError, grpc.RpcError) as error:
-            raise UnavailableError(f"Vertex AI: {error!r}") from error
+            told = "Vertex AI does not answer now"
+            raise UnavailableError(f"Vertex AI: {error!r}", told=told) from error
 
     def _client(self, location: str) -> ModelServiceAsyncClient:
         if location not in self._clients:

@@ -61,7 +61,8 @@ class Certificates:
                 if not self._will_do(key_id):  # else another caller fetched them meanwhile
                     await self._renew()
         if not self._kept or self.monotonic() - self._fetched_at > LONGEST_KEPT:
-            raise UnavailableError("the keys that tokens are signed with cannot be fetched")
+            told = "the keys that tokens are signed with cannot be fetched"
+            raise UnavailableError(told, told=told)
         return self._kept
 
     def _will_do(self, key_id: str) -> bool:

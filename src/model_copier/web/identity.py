@@ -68,12 +68,17 @@ class Claimed:
         """Take the token from the one header that counts.
 
         Cloud Run checks only the first of two and passes the other on untouched: so two
-        are none.
+        are none. It may add an empty Authorization to the first (ADR 0024): that names nobody,
+        and is none.
 
         Raises:
             UnauthenticatedError: there is no such token.
         """
-        found = [value for name, value in headers if name.lower() in _HEADERS]
+        found = [
+            value
+            for name, value in headers
+            if name.lower() in _HEADERS and (value.strip() or name.lower() != b"authorization")
+        ]
         if not found:
             raise UnauthenticatedError("no token: send `Authorization: Bearer ID_TOKEN`")
         if len(found) > 1:

@@ -86,9 +86,9 @@ def problem(
 
 
 def unavailable(error: UnavailableError, *, request_id: str) -> JSONResponse:
-    """Nothing was done: whoever calls, Pub/Sub included, tries again."""
+    """Nothing was done: whoever calls, Pub/Sub included, tries again. The log has the details."""
     status = 429 if error.code is Code.RESOURCE_EXHAUSTED else 503
-    return problem(str(error), code=error.code, status=status, request_id=request_id)
+    return problem(error.told, code=error.code, status=status, request_id=request_id)
 
 
 def key_used(detail: str, *, request_id: str) -> JSONResponse:

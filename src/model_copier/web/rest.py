@@ -22,7 +22,7 @@ from model_copier.deliveries import Deliveries
 from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.job import Job, State
 from model_copier.logs import log
-from model_copier.messages import REQUESTED, Asked, Identity, Received
+from model_copier.messages import REQUESTED, REST_SOURCE, Asked, Identity, Received
 from model_copier.watch import Watch
 from model_copier.web.asking import (
     ID_PATTERN,
@@ -39,8 +39,6 @@ from model_copier.web.problems import key_used, problem
 from model_copier.web.readiness import Readiness, wrong_with
 from model_copier.web.views import copy_of, page_token
 
-# Each caller's keys are their own: `//model-copier/rest/ACCOUNT`.
-SOURCE = "//model-copier/rest"
 RETRY_SECONDS = 5
 
 
@@ -248,7 +246,7 @@ def health_route() -> Route:
 
 
 def _source(call: Call) -> str:
-    return f"{SOURCE}/{call.account}" if call.account else SOURCE
+    return f"{REST_SOURCE}/{call.account}" if call.account else REST_SOURCE
 
 
 def _identity(request: Request) -> Identity:
@@ -269,6 +267,7 @@ def _received(identity: Identity, call: Call, data: bytes, **more: str) -> Recei
         },
         message_id="",
         requested_by=call.account,
+        over_rest=True,
     )
 
 

@@ -124,3 +124,21 @@ async def test_ours_who_may_not_look_at_a_topic_may_publish_all_the_same():
         await adapter.check()
         with pytest.raises(UnavailableError):
             await adapter.publish_reply(MESSAGE)
+
+
+async def test_a_missing_tick_topic_is_logged(clients: Clients, capsys):
+    """Red team A.11: a copy goes on without its tick, so nobody else tells of it."""
+    async with topics(clients.address, clients.letters) as adapter:
+        with pytest.raises(UnavailableError):
+            await adapter.publish_tick()
+
+    assert '"message": "tick_not_published"' in capsys.readouterr().out
+
+
+async def test_a_denied_tick_topic_is_logged(capsys):
+    async with denying() as address, topics(address, "projects/p/topics/ticks") as adapter:
+        with pytest.raises(UnavailableError) as told:
+            await adapter.publish_tick()
+
+    assert "projects/p/topics/ticks" in capsys.readouterr().out
+    assert "projects/" not in told.value.told

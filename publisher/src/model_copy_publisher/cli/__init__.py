@@ -6,6 +6,8 @@ cost nothing of them.
 """
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import click
 
 from model_copy_publisher.cli.exits import EXIT_CODES
 from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.terminal import printable
 
 COMMANDS = {
     "publish": "publishing",
@@ -37,8 +40,27 @@ Examples:
 """
 
 
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    """Escape what click is about to print: names of options, commands, files, settings, fields."""
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(printable(error.format_message()), ctx=error.ctx) from error
+    except click.ClickException as error:
+        raise click.ClickException(printable(error.format_message())) from error
+
+
 class _Commands(click.Group):
     """Finds a command in its module, and nothing else of it before it is called."""
+
+    def make_context(self, *given: Any, **more: Any) -> click.Context:
+        with _printable_errors():
+            return super().make_context(*given, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _printable_errors():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, say
+from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE
 from model_copy_publisher.cli.options import command_again
 from model_copy_publisher.cli.requesting import Wanted
 from model_copy_publisher.errors import BrokerError, UnreachableError
@@ -17,6 +17,7 @@ from model_copy_publisher.events import Reply
 from model_copy_publisher.journal import Journal
 from model_copy_publisher.messages import CopyRequest, Published
 from model_copy_publisher.report import as_json, reply_line, reply_lines, summary
+from model_copy_publisher.terminal import say, tell
 
 Key = tuple[str, str]  # source and id
 
@@ -79,7 +80,7 @@ class Account:
             [request] = self.wanted.requests
             [reply] = self.ended.values()
             if self.options["output"] == "json":
-                self.show(request, reply, click.echo)
+                self.show(request, reply, tell)
             else:
                 published = self.published.get(key_of_request(request))
                 lines = reply_lines(
@@ -87,7 +88,7 @@ class Account:
                     asked_at=published.published_at if published else None,
                     waited_seconds=self.waited_seconds,
                 )
-                click.echo("\n".join(lines))
+                tell("\n".join(lines))
         elif not self.is_one:
             self.sum_up()
         if not waited and self.wanted.requests:
@@ -109,7 +110,7 @@ class Account:
         if self.options["output"] == "json":
             say(line)
         else:
-            click.echo(line)
+            tell(line)
 
     # The ends that are none of a request's own
 
@@ -171,7 +172,7 @@ class Account:
             for request in self.wanted.requests:
                 key = key_of_request(request)
                 if key not in self.ended and (key in self.published or self.is_confirmed(request)):
-                    self.show(request, None, click.echo)
+                    self.show(request, None, tell)
         if not self.is_one:
             self.sum_up()
 

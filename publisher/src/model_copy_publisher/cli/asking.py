@@ -1,6 +1,5 @@
 """``model-copy wait``, ``status`` and ``cancel``: about requests that are known by their ids."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from model_copy_publisher.cli.exits import DETACHED, DONE, EXIT_CODES, NOT_DONE, ending, say
+from model_copy_publisher.cli.exits import DETACHED, DONE, EXIT_CODES, NOT_DONE, ending
 from model_copy_publisher.cli.options import (
     command_again,
     connection,
@@ -23,7 +22,8 @@ from model_copy_publisher.errors import BrokerError
 from model_copy_publisher.events import Reply, Status
 from model_copy_publisher.messages import CANCEL_TYPE, STATUS_TYPE, Named
 from model_copy_publisher.progress import Progress, progress
-from model_copy_publisher.report import printable, reply_line, reply_lines, status_lines, summary
+from model_copy_publisher.report import reply_line, reply_lines, status_lines, summary
+from model_copy_publisher.terminal import json_line, printable, say, tell
 
 WAIT_EXAMPLES = """\b
 Examples:
@@ -164,7 +164,7 @@ class _Asking:
         self.told[key[1]] = event
         shown.ended(key, ok=self._is_good(event))
         if self.options["output"] == "json":
-            shown.result(json.dumps(event.to_json()))
+            shown.result(json_line(event.to_json()))
         elif len(self.requests) > 1:
             shown.result(reply_line(event))
         elif isinstance(event, Status):
@@ -191,7 +191,7 @@ class _Asking:
         counts["without an answer"] = len(self.requests) - len(self.told) - len(self.unknown)
         counts["unknown"] = len(self.unknown)
         line = summary(+counts, time.monotonic() - self.began_at)
-        (say if self.options["output"] == "json" else click.echo)(line)
+        (say if self.options["output"] == "json" else tell)(line)
 
     def say_again(self, _: BrokerError | None = None) -> None:
         """Say how to ask again for what was not told."""

@@ -1,6 +1,5 @@
 """``model-copy config show``: every setting, and where its value comes from."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from model_copy_publisher.cli.options import (
     request_source,
     variables,
 )
+from model_copy_publisher.terminal import tell, tell_json
 
 EXAMPLES = """\b
 Example of the settings file:
@@ -64,16 +64,16 @@ def _show(context: click.Context, values: Mapping[str, Any]) -> int:
     rows = [(name, values[name], _origin(context, name, file)) for name in settings.NAMES]
     if values["output"] == "json":
         told = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
-        click.echo(json.dumps(told))
+        tell_json(told)
         return DONE
     texts = [(name, "" if value is None else str(value), origin) for name, value, origin in rows]
     width = max(len(value) for _, value, _ in texts)
     for name, text, origin in texts:
-        click.echo(f"{name:<24}  {text:<{width}}  {origin}".rstrip())
-    click.echo(f"\nsettings file: {file}{'' if file.is_file() else ' (there is none)'}")
+        tell(f"{name:<24}  {text:<{width}}  {origin}".rstrip())
+    tell(f"\nsettings file: {file}{'' if file.is_file() else ' (there is none)'}")
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
-        click.echo(f"Pub/Sub: {emulator} (PUBSUB_EMULATOR_HOST), without credentials")
+        tell(f"Pub/Sub: {emulator} (PUBSUB_EMULATOR_HOST), without credentials")
     return DONE
 
 

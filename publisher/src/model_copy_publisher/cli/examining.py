@@ -1,6 +1,5 @@
 """``model-copy doctor``: is everything there that the copier needs, and may we use it?"""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,8 @@ from model_copy_publisher.cli.options import (
 )
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.examination import Verdict
-from model_copy_publisher.report import printable
 from model_copy_publisher.resource_names import full_name
+from model_copy_publisher.terminal import printable, tell, tell_json
 
 EXAMPLES = """\b
 Examples:
@@ -83,9 +82,9 @@ def _examine(options: Mapping[str, Any]) -> int:
         wrong = wrong or finding.verdict is Verdict.WRONG
         if options["output"] == "json":
             told = {"verdict": finding.verdict, "what": finding.what, "mend": finding.mend}
-            click.echo(json.dumps(told))
+            tell_json(told)
             continue
-        click.echo(f"{finding.verdict:<7} {printable(finding.what)}")
+        tell(f"{finding.verdict:<7} {printable(finding.what)}")
         if finding.mend:
-            click.echo(f"        -> {printable(finding.mend)}")
+            tell(f"        -> {printable(finding.mend)}")
     return NOT_DONE if wrong else DONE

@@ -16,6 +16,7 @@ from model_copy_publisher.errors import (
     NotWrittenError,
     UnknownRequestError,
 )
+from model_copy_publisher.terminal import printable, say
 
 DONE, NOT_DONE, WRONG, NO_ANSWER, NO_BROKER, BUG, DETACHED = 0, 1, 2, 3, 4, 70, 130
 
@@ -28,11 +29,6 @@ Exit codes:
   4    could not publish or subscribe, or write down what was published
   130  detached by Ctrl-C or SIGTERM; the copy goes on
 """
-
-
-def say(text: str) -> None:
-    """Tell a person; programs read only standard output."""
-    click.echo(text, err=True)
 
 
 def ending(
@@ -56,26 +52,27 @@ def ending(
     except InvalidRequestError as error:
         raise click.UsageError(str(error)) from error
     except UnknownRequestError as error:
-        say(f"{error} If somebody else asked for it, name them: --request-source.")
+        say(f"{printable(str(error))} If somebody else asked for it, name them: --request-source.")
         return NOT_DONE
     except NoReplyError as error:
-        say(str(error))
+        say(printable(str(error)))
         on_no_reply()
         return NO_ANSWER
     except BrokerError as error:
-        say(f"{error}\n{error.advice}")
+        say(f"{printable(str(error))}\n{printable(error.advice)}")
         on_no_broker(error)
         if debug:
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)))
         return NO_BROKER
     except KeyboardInterrupt:
         return on_interrupt()
     except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
         raise  # click's own; it ends quietly where nobody reads us any more
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told
         if debug:
-            raise
-        say(f"This is a bug: {type(error).__name__}: {error}\nPlease report what --debug shows.")
+            say("".join(traceback.format_exception(error)))
+        why = printable(f"{type(error).__name__}: {error}")
+        say(f"This is a bug: {why}\nPlease report what --debug shows.")
         return BUG
 
 
@@ -93,7 +90,7 @@ def _writing(work: Callable[[], int], on_not_written: Callable[[], None]) -> int
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
-    say(sentence)
+    say(printable(sentence))
     on_not_written()
     return NO_BROKER
 

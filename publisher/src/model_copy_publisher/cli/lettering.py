@@ -1,6 +1,5 @@
 """``model-copy dead-letters``: what a person does with requests that failed."""
 
-import json
 import shlex
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from model_copy_publisher import letter_report
-from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending, say
+from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending
 from model_copy_publisher.cli.options import Number, connection, output, reached_by, timeout, where
 from model_copy_publisher.cli.options import dead_letters as where_letters_are
 from model_copy_publisher.errors import InvalidRequestError, ModelCopyError
@@ -22,9 +21,10 @@ from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
 from model_copy_publisher.messages import Named
 from model_copy_publisher.replays import CONTENT, MAX_REPLAYS, Changes, Left, Replay
-from model_copy_publisher.report import printable, reply_line
+from model_copy_publisher.report import reply_line
 from model_copy_publisher.report import summary as summed
 from model_copy_publisher.selection import Selection, parse_age
+from model_copy_publisher.terminal import printable, say, tell, tell_json
 
 if TYPE_CHECKING:
     from model_copy_publisher.dead_letters import DeadLetters, Done
@@ -214,16 +214,16 @@ def _list(options: Mapping[str, Any]) -> int:
     now = datetime.now(UTC)
     if options["output"] == "json":
         if options["summary"]:
-            click.echo(json.dumps(Counter(each.code for each in found)))
+            tell_json(Counter(each.code for each in found))
         else:
             for each in found:
-                click.echo(json.dumps(each.to_json()))
+                tell_json(each.to_json())
         return DONE
     if not found:
         say("There are no such letters.")
         return DONE
     lines = letter_report.summary if options["summary"] else letter_report.table
-    click.echo("\n".join(lines(found, now=now)))
+    tell("\n".join(lines(found, now=now)))
     return DONE
 
 
@@ -237,9 +237,9 @@ def _show(options: Mapping[str, Any]) -> int:
         ]
     for each in found:
         if options["output"] == "json":
-            click.echo(json.dumps(each.to_json()))
+            tell_json(each.to_json())
         else:
-            click.echo("\n".join(letter_report.whole(each, now=datetime.now(UTC))))
+            tell("\n".join(letter_report.whole(each, now=datetime.now(UTC))))
     if not found:
         say(f"There is no letter {name}.")
     return DONE if found else NOT_DONE
@@ -385,9 +385,9 @@ class _Following:
 
     def _print(self, reply: Reply) -> None:
         if self._options["output"] == "json":
-            click.echo(json.dumps(reply.to_json()))
+            tell_json(reply.to_json())
         else:
-            click.echo(reply_line(reply))
+            tell(reply_line(reply))
 
 
 def _waits(keys: Iterable[tuple[str, str]], options: Mapping[str, Any]) -> Iterator[str]:
@@ -459,9 +459,9 @@ def _many(letters: Sequence[Letter]) -> str:
 def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
     for each in replays:
         if options["output"] == "json":
-            click.echo(json.dumps(each.to_json()))
+            tell_json(each.to_json())
         else:
-            click.echo(letter_report.replay_line(each))
+            tell(letter_report.replay_line(each))
     say(f"{len(replays):,} would be sent; nothing was")
 
 

@@ -6,10 +6,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from model_copy_publisher.cli.account import Account, Key, key_of_request
-from model_copy_publisher.cli.exits import WRONG, say
+from model_copy_publisher.cli.exits import WRONG
 from model_copy_publisher.cli.options import where
 from model_copy_publisher.cli.requesting import wanted
 from model_copy_publisher.events import Reply, Status
@@ -17,6 +15,7 @@ from model_copy_publisher.journal import Journal
 from model_copy_publisher.messages import CopyRequest, Published
 from model_copy_publisher.progress import Progress, progress
 from model_copy_publisher.report import as_json, bad_row_lines, label_of, published_line
+from model_copy_publisher.terminal import say, tell
 
 if TYPE_CHECKING:
     from model_copy_publisher.client import Publisher
@@ -73,7 +72,7 @@ class Session:
             left = [each for each in left if not self.account.is_confirmed(each)]
             labels = {key_of_request(each): label_of(each) for each in left}
         for request, reply in told_before:
-            self.account.show(request, reply, click.echo)
+            self.account.show(request, reply, tell)
         if not left:
             return
         from model_copy_publisher.client import Publisher  # noqa: PLC0415  loads Google's client

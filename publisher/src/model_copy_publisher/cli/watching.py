@@ -1,17 +1,24 @@
 """``model-copy watch``: completion events as they come, for people, programs and commands."""
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, say, stop_on_signals
+from model_copy_publisher.cli.exits import DONE, NO_ANSWER, ending, stop_on_signals
 from model_copy_publisher.cli.options import Number, connection, option, output, where
 from model_copy_publisher.events import Outcome, Reply
-from model_copy_publisher.report import printable, reply_line
+from model_copy_publisher.report import reply_line
+from model_copy_publisher.terminal import json_line, printable, say, tell
+
+# What the service gives, and what it takes; never an option, a path or a URL.
+_ID = re.compile(r"[A-Za-z0-9._~][A-Za-z0-9._~-]{0,127}")
+_NAME = re.compile(r"projects/[a-z0-9][a-z0-9.:-]*/locations/[a-z0-9-]+/models/[A-Za-z0-9_-]+")
 
 EXAMPLES = """\b
 Examples:
@@ -30,9 +37,10 @@ watches; events that are not chosen are acknowledged too.
 \b
 --exec runs a command in a shell for each event: the event as JSON on its standard input,
 MODEL_COPY_OUTCOME, MODEL_COPY_REQUEST_ID, MODEL_COPY_RESOURCE_NAME and MODEL_COPY_EVENT_ID
-in its environment, control characters escaped. Exit code 0 acknowledges the event; after any
-other, or if the command does not start, it comes again, a second later at first, then up to
-a minute. It may see an event twice: the id is the same.
+in its environment. They are safe as arguments: an id or a name that breaks its rule, or begins
+with a hyphen, comes as sha256-HEX; the event on standard input has it whole. Exit code 0
+acknowledges the event; after any other, or if the command does not start, it comes again, a
+second later at first, then up to a minute. It may see an event twice: the id is the same.
 
 \b
 Exit codes:
@@ -100,7 +108,7 @@ def _watch(options: Mapping[str, Any]) -> int:
             if options["command"] is not None and not _run(options["command"], reply):
                 return False
             if options["command"] is None:
-                click.echo(_line(reply, options["output"]))
+                tell(_line(reply, options["output"]))
             seen += 1
             if seen == options["count"]:
                 replies.stop()
@@ -120,24 +128,34 @@ def _watch(options: Mapping[str, Any]) -> int:
 
 
 def _line(reply: Reply, output: str) -> str:
-    return json.dumps(reply.to_json()) if output == "json" else reply_line(reply)
+    return json_line(reply.to_json()) if output == "json" else reply_line(reply)
+
+
+def _as_word(value: str, rule: re.Pattern[str]) -> str:
+    """Return a value of others' that is safe as an argument; a name for it, where it is not.
+
+    A rejected reply names whatever id its message had: ``--debug`` would be an option of the
+    command that gets it, and ``file:///etc/passwd`` a file that the AWS CLI reads.
+    """
+    if not value or rule.fullmatch(value):
+        return value
+    return f"sha256-{hashlib.sha256(value.encode(errors='replace')).hexdigest()}"
 
 
 def _run(command: str, reply: Reply) -> bool:
     """Run the command; its own output goes where ours goes."""
     own = {
-        "MODEL_COPY_EVENT_ID": reply.event_id,
+        "MODEL_COPY_EVENT_ID": _as_word(reply.event_id, _ID),
         "MODEL_COPY_OUTCOME": reply.outcome.value,
-        "MODEL_COPY_REQUEST_ID": reply.request_id or "",
-        "MODEL_COPY_RESOURCE_NAME": reply.resource_name or "",
+        "MODEL_COPY_REQUEST_ID": _as_word(reply.request_id or "", _ID),
+        "MODEL_COPY_RESOURCE_NAME": _as_word(reply.resource_name or "", _NAME),
     }
     try:
         ended = subprocess.run(  # noqa: S602  a shell is what is promised; the event is not in it
             command,
             shell=True,
             input=json.dumps(reply.to_json()).encode() + b"\n",
-            # No environment can hold a NUL, or half a surrogate pair.
-            env={**os.environ, **{name: printable(value) for name, value in own.items()}},
+            env={**os.environ, **own},
             check=False,
         )
     except OSError as error:  # such as an event that is larger than an environment may be
