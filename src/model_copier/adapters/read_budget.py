@@ -29,6 +29,7 @@ MOST_PLACES = 50_000  # of polls that are away, by name
 LONGEST_RETRY_SECONDS = 300.0
 FREE_SHARE = 1 / 10
 CHUNK_SECONDS = 5.0  # so long a slot from the store is good for, and so much is taken at once
+SHORTEST_REST_SECONDS = 0.001  # less than a clock can tell would be a hot loop
 EMPTY_SECONDS = 1.0  # until the store is asked again that had no slot left
 
 
@@ -97,7 +98,9 @@ class ReadBudget:
         now = self.clock.monotonic()
         number = self._line_up(kind, name, now)
         ahead = self._ahead(kind, number)
-        if ahead / self.rate.per_second(now) > MOST_WAIT_SECONDS:
+        # Where tokens pile up, those who are ahead by name do not come back for theirs.
+        idle = self.rate.level(now) >= max(1.0, self.rate.burst - 1)
+        if not idle and ahead / self.rate.per_second(now) > MOST_WAIT_SECONDS:
             raise self._exhausted(name, ahead, now)
         queue = self._queues[kind]
         if len(queue.waiting) >= MOST_WAITING:
@@ -222,7 +225,7 @@ class ReadBudget:
                     self._fail_all(error)
                     return
             if wait:
-                await self._rest(wait)
+                await self._rest(max(wait, SHORTEST_REST_SECONDS))
             self._grant_at_once(self.clock.monotonic())
 
     async def _rest(self, seconds: float) -> None:
