@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
 from model_copier.plan import stopped
+from model_copier.reading import Reading, reading_as
 from model_copier.registry import operation_number
 from model_copier.workflow import Workflow
 
@@ -96,7 +97,8 @@ class Ticks:
         """
         flow, moved = self.workflow, 0
         for job in await flow.store.with_operation(operation_number(operation)):
-            seen = await flow.looks.operation(job.operation)
+            with reading_as(Reading.FRESH):
+                seen = await flow.looks.operation(job.operation)
             if seen is not None and seen.done:
                 with suppress(StaleJobError):  # moved on a moment ago
                     await flow.take_over(job)

@@ -14,9 +14,11 @@ from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.errors import (
+    BudgetExhaustedError,
     Code,
     DestinationTakenError,
     OutcomeUnknownError,
+    PostponedError,
     RefusedError,
     StaleJobError,
     UnavailableError,
@@ -36,6 +38,7 @@ from model_copier.plan import (
     what_came_of,
 )
 from model_copier.ports import Clock, JobStore, ModelService, Topics
+from model_copier.reading import Reading, reading_as
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.timing import Timing
 
@@ -126,8 +129,13 @@ class Workflow:
             newest = await self.store.get(job.key)
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
-            if not newest.state.final and newest.is_hopeless(now, self.timing):
+            # The budget is ours: no reason to give up; and no news either, when it may be over.
+            spared = isinstance(error, BudgetExhaustedError)
+            if not spared and not newest.state.final and newest.is_hopeless(now, self.timing):
                 await self.keep(given_up(newest, str(error), now, self.timing))
+            elif isinstance(error, PostponedError):  # nobody was asked, so nothing has failed
+                wait = min(error.retry_seconds, self.timing.backoff_longest)
+                await self.store.save(newest.waiting(now, wait * (1 + self.jitter() / 10)))
             else:
                 if newest.tries >= TRIES_UNTIL_TROUBLE:
                     self.on_trouble(newest, str(error))
@@ -297,7 +305,10 @@ class Workflow:
 
     async def _poll(self, job: Job) -> None:
         """See what the operation says; where Vertex AI does not know it, look for its work."""
-        operation = await self.looks.operation(job.operation)
+        # Before it is given up, it is read for itself: a list may be a minute old.
+        last = job.is_hopeless(self.clock.now(), self.timing)
+        with reading_as(Reading.FRESH if last else Reading.ORDINARY):
+            operation = await self.looks.operation(job.operation)
         if operation is None:
             await self._reconcile(job)  # forgotten, or not to be seen yet
             return
