@@ -13,6 +13,7 @@ followed for as long as whoever came first.
 
 import asyncio
 import math
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -23,8 +24,10 @@ from model_copier.reading import Reading, reading_as
 from model_copier.registry import operation_number
 from model_copier.workflow import Workflow
 
-CONCURRENCY = 16  # calls to Google at a time
-IN_HAND = 2 * CONCURRENCY  # jobs that are moved, or are next
+# Jobs that are moved at once, and those of one location: where nobody answers, they wait, and
+# the others have room. How many calls go to a location is bounded where they are made.
+IN_HAND = 128
+IN_HAND_EACH = 32
 SWEEP_SECONDS = 60.0  # how long a tick goes on where more and more falls due
 BUGS_UNTIL_FAILED = 5
 
@@ -53,8 +56,7 @@ class Ticks:
     # By how much what was due was late, when it was last looked for.
     behind_seconds: float = 0.0
     _leader: _Lead | None = None
-    _in_hand: set[str] = field(default_factory=set)
-    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENCY))
+    _in_hand: dict[str, str] = field(default_factory=dict)  # the key of each, and its location
     _closing: bool = False
 
     async def take(self, follow_seconds: float) -> int:
@@ -134,22 +136,28 @@ class Ticks:
         found = await flow.store.due(now, flow.timing.latest_due(now), IN_HAND)
         late = [(now - job.due_at).total_seconds() for job in found if job.due_at]
         self.behind_seconds = max([0.0, *late])
+        moved, left = Counter(self._in_hand.values()), len(found) == IN_HAND
         for job in found:
-            if job.key not in self._in_hand and lead.is_new(job):
-                self._in_hand.add(job.key)
+            where = _location_of(job)
+            if job.key in self._in_hand:
+                continue
+            if moved[where] >= IN_HAND_EACH or len(self._in_hand) >= IN_HAND:
+                left = True
+            elif lead.is_new(job):
+                self._in_hand[job.key] = where
+                moved[where] += 1
                 lead.moves.append(asyncio.create_task(self._move(job)))
-        return len(found) == IN_HAND and not self._in_hand.isdisjoint(job.key for job in found)
+        return left and bool(self._in_hand)
 
     async def _move(self, job: Job) -> None:
         try:
-            async with self._turn:
-                await self.workflow.advance(job)
+            await self.workflow.advance(job)
         except Exception as bug:
             await self._stumble(job, bug)
             raise
         finally:
-            self._in_hand.discard(job.key)
-            if len(self._in_hand) in (0, CONCURRENCY):
+            where = self._in_hand.pop(job.key)
+            if list(self._in_hand.values()).count(where) in (0, IN_HAND_EACH // 2):
                 self.workflow.stirred.set()  # there is room for more
 
     async def _stumble(self, job: Job, bug: Exception) -> None:
@@ -170,3 +178,10 @@ class Ticks:
         """Wait, unless stirred: by a copy just started, another tick, room, or the end."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.workflow.stirred.wait(), timeout=seconds)
+
+
+def _location_of(job: Job) -> str:
+    """Where Vertex AI is asked next; "" where only the store and the topics are."""
+    if job.state.final:
+        return ""
+    return (job.target or job.request.source).location
