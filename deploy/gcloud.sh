@@ -219,7 +219,8 @@ store() {
     google firestore indexes fields update '*' --database="$NAME" \
       --collection-group="$NAME-$collection" --disable-indexes
   done
-  for index in due_at:order=ascending listed:order=descending marks:array-config=contains; do
+  for index in due_at:order=ascending listed:order=descending marks:array-config=contains \
+    unfinished:order=descending waits:order=ascending; do
     google firestore indexes fields update "${index%%:*}" --database="$NAME" \
       --collection-group="$NAME-jobs" --index="${index#*:},query-scope=collection"
   done

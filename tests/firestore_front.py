@@ -14,15 +14,23 @@ import grpc
 from google.cloud.firestore_v1.types import (
     BatchGetDocumentsResponse,
     CommitRequest,
+    RunAggregationQueryRequest,
+    RunAggregationQueryResponse,
     RunQueryRequest,
     RunQueryResponse,
 )
 
-COMMIT, GET, QUERY = (
+COMMIT, GET, QUERY, COUNT = (
     f"/google.firestore.v1.Firestore/{method}"
-    for method in ("Commit", "BatchGetDocuments", "RunQuery")
+    for method in ("Commit", "BatchGetDocuments", "RunQuery", "RunAggregationQuery")
 )
-_RESPONSES: dict[str, Any] = {GET: BatchGetDocumentsResponse, QUERY: RunQueryResponse}
+_RESPONSES: dict[str, Any] = {
+    GET: BatchGetDocumentsResponse,
+    QUERY: RunQueryResponse,
+    COUNT: RunAggregationQueryResponse,
+}
+# Of the entries of an index that a count looks at, so many are one read.
+_COUNTED_AT_ONCE = 1000
 
 
 @dataclass(kw_only=True)
@@ -85,8 +93,8 @@ class FirestoreFront(grpc.GenericRpcHandler):
 
     async def _stream(self, method: str, request: bytes, context: Any) -> AsyncIterator[bytes]:
         await self._refuse(context)
-        if method == QUERY:
-            fields = _fields(RunQueryRequest.deserialize(request).structured_query)
+        if method in (QUERY, COUNT):
+            fields = _fields(_query(method, request))
             self.asked.append(fields)
             if self.missing_index in fields:
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "requires an index")
@@ -95,7 +103,7 @@ class FirestoreFront(grpc.GenericRpcHandler):
         try:
             async for part in call(request, metadata=context.invocation_metadata()):
                 answer = _RESPONSES[method].deserialize(part)
-                documents += bool(answer.document if method == QUERY else answer.found)
+                documents += _billed(method, answer)
                 yield part
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), error.details())
@@ -105,6 +113,22 @@ class FirestoreFront(grpc.GenericRpcHandler):
     async def _refuse(self, context: Any) -> None:
         if self.refusal is not None:
             await context.abort(*self.refusal)
+
+
+def _query(method: str, request: bytes) -> Any:
+    if method == QUERY:
+        return RunQueryRequest.deserialize(request).structured_query
+    counting = RunAggregationQueryRequest.deserialize(request)
+    return counting.structured_aggregation_query.structured_query
+
+
+def _billed(method: str, answer: Any) -> int:
+    if method == GET:
+        return bool(answer.found)
+    if method == QUERY:
+        return bool(answer.document)
+    (counted,) = answer.result.aggregate_fields.values()
+    return -(-int(counted.integer_value) // _COUNTED_AT_ONCE)
 
 
 def _fields(query: Any) -> set[str]:

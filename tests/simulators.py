@@ -26,7 +26,8 @@ from model_copier.errors import (
 )
 from model_copier.job import Job
 from model_copier.messages import Message
-from model_copier.ports import LONGEST_QUEUE, Wanted
+from model_copier.ports import Wanted
+from model_copier.rate_limit import SlidingWindow
 from model_copier.registry import CopyCall, Model, Operation, OperationsPage
 from model_copier.resource_names import ModelName
 
@@ -52,7 +53,8 @@ class SimulatedClock:
 @dataclass
 class SimulatedStore:
     jobs: dict[str, Job] = field(default_factory=dict)
-    queues: dict[str, datetime] = field(default_factory=dict)
+    windows: dict[str, SlidingWindow] = field(default_factory=dict)
+    virtual_times: dict[str, float] = field(default_factory=dict)
 
     async def create(self, job: Job) -> Job:
         if job.key in self.jobs:
@@ -84,7 +86,8 @@ class SimulatedStore:
         return min((job.due_at for job in self.jobs.values() if job.due_at), default=None)
 
     async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
-        return [job for job in self.jobs.values() if job.awaits == destination][:limit]
+        waiting = [job for job in self.jobs.values() if job.awaits == destination]
+        return sorted(waiting, key=_place)[:limit]
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         return [job for job in self.jobs.values() if job.trace in names]
@@ -100,11 +103,39 @@ class SimulatedStore:
         found.sort(key=lambda job: (job.accepted_at, job.key), reverse=True)
         return found[:limit]
 
-    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
-        end = self.queues.get(queue, now)
-        turn = now if end > now + LONGEST_QUEUE else max(end, now)
-        self.queues[queue] = turn + timedelta(seconds=distance)
-        return turn
+    async def unfinished(self, sender: str) -> int:
+        return sum(
+            job.request_source == sender and not job.state.final for job in self.jobs.values()
+        )
+
+    async def next_turn(self, queue: str, sender: str, cost: float) -> float:
+        turns = [
+            job.turn or 0.0
+            for job in self.jobs.values()
+            if job.start_queue == queue and job.request_source == sender
+        ]
+        return max([self.virtual_times.get(queue, 0.0), *turns]) + cost
+
+    async def queued(self, queue: str, limit: int) -> Sequence[Job]:
+        waiting = [job for job in self.jobs.values() if job.in_queue and job.start_queue == queue]
+        return sorted(waiting, key=_place)[:limit]
+
+    async def queues(self) -> Sequence[str]:
+        return sorted({job.start_queue or "" for job in self.jobs.values() if job.in_queue})
+
+    async def take_starts(
+        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+    ) -> int:
+        granted = await self.take_slots(queue, len(turns), now, per_minute)
+        if granted:
+            reached = self.virtual_times.get(queue, 0.0)
+            self.virtual_times[queue] = max(reached, turns[granted - 1])
+        return granted
+
+    async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
+        window = self.windows.get(name, SlidingWindow())
+        granted, self.windows[name] = window.take(wanted, now, per_minute)
+        return granted
 
     async def delete_expired(self, now: datetime) -> int:
         expired = [
@@ -116,6 +147,10 @@ class SimulatedStore:
 
     async def check(self) -> None:
         """There is nothing to set up."""
+
+
+def _place(job: Job) -> tuple[float, datetime, str]:
+    return job.place
 
 
 def _due_at(job: Job) -> datetime:

@@ -3,8 +3,14 @@
 
 locals {
   # As the adapter has them, to which a test compares them: adapters/firestore_documents.py.
-  collections  = ["jobs", "destinations", "queues"]
-  indexed      = { due_at = "ASCENDING", listed = "DESCENDING", marks = "CONTAINS" }
+  collections = ["jobs", "destinations", "queues"]
+  indexed = {
+    due_at     = "ASCENDING"
+    listed     = "DESCENDING"
+    marks      = "CONTAINS"
+    unfinished = "DESCENDING"
+    waits      = "ASCENDING"
+  }
   expiry_field = "expires_at"
 }
 

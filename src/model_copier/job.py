@@ -96,7 +96,7 @@ class Job:
 
     source: Source | None = None
     holds_destination: bool = False
-    start_at: datetime | None = None  # its turn among the starts of its region
+    turn: float | None = None  # its place among the starts of its region: the lowest starts first
     asked_at: datetime | None = None
     first_asked_at: datetime | None = None  # the deadline counts from here
     known_versions: tuple[str, ...] = ()  # of the destination, before the ask
@@ -137,6 +137,23 @@ class Job:
         if self.state is not State.ACCEPTED or self.asked_at or self.holds_destination:
             return None
         return str(self.target) if self.target else None
+
+    @property
+    def start_queue(self) -> str | None:
+        """The queue that this job is in, while it waits for its destination or for its start."""
+        if self.turn is None or self.state is not State.ACCEPTED or self.asked_at:
+            return None
+        return f"projects/{self.request.target_project}/locations/{self.request.target_location}"
+
+    @property
+    def in_queue(self) -> bool:
+        """Tell whether all is ready but its start: what is dispatched from the queue."""
+        return bool(self.start_queue) and self.holds_destination and self.due_at is None
+
+    @property
+    def place(self) -> tuple[float, datetime, str]:
+        """Sorts those who wait for one thing: the first is next."""
+        return (self.turn or 0.0, self.accepted_at, self.key)
 
     @property
     def trace(self) -> str | None:
@@ -226,11 +243,6 @@ class Job:
         assert self.source is not None
         return replace(self, holds_destination=True)
 
-    def queued(self, start_at: datetime) -> Self:
-        """Take a turn among the starts of the region."""
-        assert self.state is State.ACCEPTED
-        return replace(self, start_at=start_at)
-
     def asked(self, now: datetime, known_versions: tuple[str, ...]) -> Self:
         """Note, before Vertex AI is asked, that it will have been."""
         assert self.state is State.ACCEPTED
@@ -243,7 +255,6 @@ class Job:
             known_versions=known_versions,
             quiet_since=None,
             copy_attempts=self.copy_attempts + 1,
-            start_at=None,
         )
 
     def not_asked(self, now: datetime, why: str, code: Code | None = None) -> Self:
@@ -326,7 +337,6 @@ class Job:
             tries=0,
             bugs=0,
             holds_destination=False,
-            start_at=None,
             ended_at=now,
             letter_kept=False,
             reply_sent=False,

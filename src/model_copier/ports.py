@@ -5,16 +5,13 @@ Each promise here is tried by a contract suite over every adapter that makes it.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from model_copier.job import Job, State
 from model_copier.messages import Message
 from model_copier.registry import CopyCall, Model, Operation, OperationsPage
 from model_copier.resource_names import ModelName
-
-# A day: 57,600 starts at 40 a minute.
-LONGEST_QUEUE = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +76,7 @@ class JobStore(Protocol):
         """The earliest ``due_at`` of all, or None when no job has anything left to do."""
 
     async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
-        """Jobs that wait until ``destination`` is free; any of them, where they are more than
-        ``limit``.
-        """
+        """The first jobs, by ``place``, that wait until ``destination`` is free."""
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         """Jobs whose ``trace`` is one of these names."""
@@ -98,12 +93,36 @@ class JobStore(Protocol):
         Costs what one requester has stored, at most.
         """
 
-    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
-        """Queue up: return the end of the queue, ``now`` at the earliest, and move it on by
-        ``distance`` seconds. No two callers get the same turn, unless a clock went back.
+    async def unfinished(self, sender: str) -> int:
+        """Return how many unfinished jobs have this ``request_source``."""
 
-        A queue that ends further away than LONGEST_QUEUE was written by a broken clock, and
-        is taken for empty.
+    async def next_turn(self, queue: str, sender: str, cost: float) -> float:
+        """Return the turn of a new job: ``cost`` behind the sender's last one in the queue.
+
+        The sender's last turn is the highest of its jobs whose ``start_queue`` this is, and
+        the queue's virtual time at least. Nothing is written: until the job is stored, the
+        next caller gets the same turn.
+        """
+
+    async def queued(self, queue: str, limit: int) -> Sequence[Job]:
+        """Return the first jobs of a queue that are ``in_queue``, by ``place``."""
+
+    async def queues(self) -> Sequence[str]:
+        """Return the names of queues in which jobs may be waiting for their start."""
+
+    async def take_starts(
+        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+    ) -> int:
+        """Grant the first n of these turns and return n: what is left of ``per_minute``.
+
+        No more than ``per_minute`` are granted in any 60 seconds, to all callers together.
+        The queue's virtual time moves on to the last turn that was granted. A grant that is
+        not used, or whose answer is lost, counts for 60 seconds all the same.
+        """
+
+    async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
+        """Return how many of the ``wanted`` slots are granted: a rate limit like that of the
+        starts, without turns. ``name`` is not the name of a queue.
         """
 
     async def delete_expired(self, now: datetime) -> int:

@@ -70,17 +70,3 @@ class Timing:
         """Double with each try; ``jitter`` is from 0 to 1."""
         wait = min(self.backoff_shortest * 2.0 ** min(tries, 20), self.backoff_longest)
         return wait * (1 + jitter / 10)
-
-    @property
-    def start_burst(self) -> float:
-        """So many copies start at once where none did lately; the others keep their distance."""
-        return max(1.0, self.starts_per_minute // 5)
-
-    @property
-    def start_distance(self) -> float:
-        """Seconds between two turns: what a burst takes, the rest of the minute gives back."""
-        return 60 / max(self.starts_per_minute - self.start_burst, self.starts_per_minute / 2)
-
-    def start_at(self, turn: datetime, now: datetime) -> datetime:
-        """When whoever holds this turn may start: turns of a burst lie in the future, and count."""
-        return max(now, turn - timedelta(seconds=(self.start_burst - 1) * self.start_distance))

@@ -240,18 +240,13 @@ class Workflow:
         await self.take_up(ready)
 
     async def _queue(self, job: Job) -> Job | None:
-        """Take a turn among the starts of the region, and wait for it: then None."""
+        """Take one of the starts of the region, or wait for one: then None."""
         assert job.target is not None
-        now = self.clock.now()
-        if job.start_at is None:
-            queue, distance = job.target.location_name, self.timing.start_distance
-            turn = await self.store.take_turn(queue, now, distance)
-            job = job.queued(self.timing.start_at(turn, now))
-        assert job.start_at is not None
-        if job.start_at <= now:
+        now, per_minute = self.clock.now(), max(1, int(self.timing.starts_per_minute))
+        queue = job.target.location_name
+        if await self.store.take_starts(queue, [job.turn or 0.0], now, per_minute):
             return job
-        left = (job.start_at - now).total_seconds()
-        await self.store.save(job.waiting(now, min(left, self.timing.backoff_longest)))
+        await self.store.save(job.waiting(now, 60 / per_minute))
         return None
 
     async def _ask(self, job: Job, call: CopyCall, known_versions: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from model_copier.adapters import sqlite as adapter
+from model_copier.adapters.firestore_documents import name_of
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.errors import (
     Code,
@@ -190,6 +191,22 @@ async def test_who_waits_for_a_destination_is_found(store):
     assert await store.awaiting(destination, 10) == []
 
 
+async def test_of_many_waiters_the_first_is_first(store):
+    """By turn, then acceptance, then key, however many there are."""
+    places = [(turn, number % 7) for number, turn in enumerate([3.0, 1.0, None, 2.0] * 8)]
+    for number, (turn, second) in enumerate(places):
+        at = START + timedelta(seconds=second)
+        waits = replace(holding(job(f"{number:02d}", turn=turn)), holds_destination=False)
+        await store.create(replace(waits, accepted_at=at))
+    destination = str(waits.target)
+
+    every = [found.place for found in await store.awaiting(destination, 100)]
+
+    assert len(every) == 32
+    assert every == sorted(every)
+    assert [found.place for found in await store.awaiting(destination, 5)] == every[:5]
+
+
 async def test_a_job_that_follows_an_operation_is_found_by_its_number(store):
     name = "projects/1/locations/us-central1/models/m/operations/42"
     asked = holding(job("copying")).asked(START, ())
@@ -277,25 +294,160 @@ async def test_what_is_asked_for_is_found_and_nothing_else(store, wanted, keys):
     assert [job.key for job in found] == keys
 
 
-async def test_turns_are_given_out_one_after_the_other(store):
-    turns = await asyncio.gather(*(store.take_turn("here", START, 1.5) for _ in range(20)))
-
-    assert sorted(turns) == [START + timedelta(seconds=1.5 * number) for number in range(20)]
+# Queues of starts
 
 
-async def test_a_queue_that_ran_empty_begins_anew(store):
-    await store.take_turn("here", START, 1.5)
-    later = START + timedelta(hours=1)
-
-    assert await store.take_turn("here", later, 1.5) == later
-    assert await store.take_turn("there", START, 1.5) == START
+HERE = "projects/target/locations/us-central1"
 
 
-async def test_a_queue_whose_end_a_broken_clock_wrote_is_taken_for_empty(store):
-    await store.take_turn("here", START.replace(year=3000), 1.5)
+def waiting(key: str, turn: float, **changes: Any) -> Job:
+    """A job that only waits for its start; each has a destination of its own."""
+    request = replace(job().request, destination=key.replace(" ", "-"))
+    return replace(holding(job(key, turn=turn, request=request)), **{"due_at": None, **changes})
 
-    assert await store.take_turn("here", START, 1.5) == START
-    assert await store.take_turn("here", START, 1.5) == START + timedelta(seconds=1.5)
+
+async def test_a_queue_is_in_the_order_of_turns(store):
+    """Of one turn, whoever was accepted first; of one moment, the lower key."""
+    later = START + timedelta(seconds=1)
+    for key, turn, at in (("d", 10.5, START), ("c", 9, later), ("b", 9, START), ("a", 9, START)):
+        await store.create(waiting(key, turn, accepted_at=at))
+
+    assert [found.key for found in await store.queued(HERE, 10)] == ["a", "b", "c", "d"]
+    assert [found.key for found in await store.queued(HERE, 2)] == ["a", "b"]
+    assert await store.queued(HERE + "x", 10) == []
+
+
+async def test_a_queue_has_only_jobs_that_are_ready(store):
+    asked = replace(waiting("asked", 1).asked(START, ()), due_at=None)
+    without_turn = replace(waiting("without turn", 1), turn=None)
+    leased = waiting("leased", 1, due_at=START)
+    no_destination = waiting("no destination", 1, holds_destination=False)
+    for each in (asked, without_turn, leased, no_destination):
+        await store.create(each)
+    assert await store.queued(HERE, 10) == []
+    assert await store.queues() == []
+
+    ready = await store.create(waiting("ready", 2))
+    assert await store.queued(HERE, 10) == [ready]
+
+    await store.save(replace(ready, due_at=START))
+    assert await store.queued(HERE, 10) == []
+
+
+async def test_queues_with_waiting_jobs_are_named(store):
+    for number, region in enumerate(("us-east4", "asia-east1", "us-east4")):
+        request = replace(job().request, target_location=region, destination=f"m{number}")
+        await store.create(waiting(f"{number}", number, request=request))
+
+    assert {*await store.queues()} == {
+        f"projects/target/locations/{region}" for region in ("us-east4", "asia-east1")
+    }
+
+
+async def test_a_turn_follows_the_last_one_of_its_sender(store):
+    """Whether that waits for its start, for its destination, or is worked on."""
+    await store.create(waiting("a", 3))
+    await store.create(waiting("b", 4.25, holds_destination=False, due_at=START))
+    await store.create(waiting("c", 7, request_source="//other"))
+    elsewhere = replace(job().request, target_location="us-east4", destination="e")
+    await store.create(waiting("d", 8, request=elsewhere))
+    await store.create(waiting("e", 9).asked(START, ()))
+    await store.create(waiting("f", 9).failed(START, Failure(code=Code.NOT_FOUND, message="no")))
+
+    assert await store.next_turn(HERE, "//ec2", 0.5) == 4.75
+    assert await store.next_turn(HERE, "//ec2", 0.5) == 4.75
+    assert await store.next_turn(HERE, "//other", 1) == 8
+    assert await store.next_turn(HERE, "//new", 1) == 1
+
+
+async def test_a_turn_is_behind_the_virtual_time(store):
+    await store.create(waiting("a", 3))
+    await store.take_starts(HERE, [5, 6, 7], START, 2)
+
+    assert await store.next_turn(HERE, "//ec2", 0.5) == 6.5
+    assert await store.next_turn(HERE + "x", "//ec2", 0.5) == 0.5
+
+    await store.take_starts(HERE, [2], START, 3)
+    assert await store.next_turn(HERE, "//new", 1) == 7
+
+
+async def test_starts_of_a_minute_are_bounded(store):
+    moments = [START + timedelta(seconds=each) for each in (0, 20, 59.9, 60, 79.9, 80)]
+
+    granted = [await store.take_starts(HERE, [1, 2, 3], at, 5) for at in moments]
+
+    assert granted == [3, 2, 0, 3, 0, 2]
+    assert await store.take_starts(HERE + "x", [1, 2, 3], moments[-1], 5) == 3
+
+
+async def test_concurrent_callers_share_the_starts(store):
+    takes = (store.take_starts(HERE, [1.0, 2.0], START, 5) for _ in range(4))
+
+    granted = await asyncio.gather(*takes, return_exceptions=True)
+
+    assert sum(given for given in granted if isinstance(given, int)) <= 5
+    await store.take_starts(HERE, [1.0] * 5, START, 5)
+    assert await store.take_starts(HERE, [1.0], START, 5) == 0
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=30), timedelta(days=300_000)])
+async def test_a_fast_clock_blocks_starts_for_a_minute(store, ahead):
+    """What it stored counts as now."""
+    await store.take_starts(HERE, [1, 2], START + ahead, 2)
+
+    assert await store.take_starts(HERE, [1], START, 2) == 0
+    assert await store.take_starts(HERE, [1], START + timedelta(seconds=59), 2) == 0
+    assert await store.take_starts(HERE, [1], START + timedelta(seconds=60), 2) == 1
+
+
+async def test_a_lower_rate_holds_at_once(store):
+    await store.take_starts(HERE, [1] * 5, START, 5)
+
+    assert await store.take_starts(HERE, [1], START, 2) == 0
+    assert await store.take_starts(HERE, [], START, 2) == 0
+
+
+async def test_slots_are_a_rate_limit_without_turns(store):
+    name = f"reads:{HERE}"
+    assert await store.take_slots(name, 100, START, 80) == 80
+    assert await store.take_slots(name, 1, START + timedelta(seconds=59), 80) == 0
+    assert await store.take_slots(name, 1, START + timedelta(seconds=60), 80) == 1
+
+    assert await store.take_starts(HERE, [1], START, 1) == 1
+    assert await store.queues() == []
+
+
+async def test_a_window_stays_small(store):
+    """However many slots were taken: one count for each second."""
+    for tenth in range(0, 1300, 9):
+        await store.take_slots("reads", 7, START + timedelta(seconds=tenth / 10), 100_000)
+
+    assert await store.take_slots("reads", 100_000, START + timedelta(seconds=129.9), 1000) <= 1000
+    assert await stored_window(store, "reads") < 2_000
+
+
+async def stored_window(store: Any, name: str) -> int:
+    """The length of a window as it is stored."""
+    if isinstance(store, SimulatedStore):
+        return len(str(store.windows[name]))
+    if isinstance(store, SqliteJobStore):
+        found = await store._read("SELECT taken FROM queues WHERE name = ?", (name,))
+        return len(found[0][0])
+    return len((await store._queues.document(name_of(name)).get()).get("taken"))
+
+
+async def test_unfinished_jobs_of_a_sender_are_counted(store):
+    failed = Failure(code=Code.NOT_FOUND, message="no")
+    await store.create(job("a"))
+    await store.create(waiting("b", 1))
+    await store.create(waiting("c", 2).asked(START, ()))
+    await store.create(job("d", request_source="//ec2/other"))
+    ending = await store.create(job("e"))
+
+    assert await store.unfinished("//ec2") == 4
+    await store.save(ending.failed(START, failed))
+    assert await store.unfinished("//ec2") == 3
+    assert await store.unfinished("//nobody") == 0
 
 
 async def test_expired_records_are_forgotten(store):
@@ -347,7 +499,7 @@ async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(store,
 async def test_a_record_of_an_older_service_is_read(store):
     """It lacks what has been added since."""
     stored = await store.create(job())
-    added = ("untried", "quiet_since", "start_at")
+    added = ("untried", "quiet_since", "turn")
     [number, fields] = json.loads(to_record(stored))
     older = {name: value for name, value in fields.items() if name not in added}
     await overwrite(store, "a", json.dumps([number, older]))
@@ -372,38 +524,16 @@ async def test_two_openers_of_one_file_share_its_jobs(tmp_path: Path):
     await other.close()
 
 
-async def test_the_openers_of_one_file_share_its_queues(tmp_path: Path):
+async def test_openers_of_one_file_share_starts(tmp_path: Path):
     stores = [await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5) for _ in range(3)]
 
-    turns = await asyncio.gather(
-        *(store.take_turn("here", START, 1) for store in stores for _ in range(10))
+    granted = await asyncio.gather(
+        *(store.take_starts(HERE, [1, 2], START, 25) for store in stores for _ in range(10))
     )
 
-    assert len(set(turns)) == 30
+    assert sum(granted) == 25
     for store in stores:
         await store.close()
-
-
-async def test_a_file_of_an_earlier_version_is_given_what_it_lacks(tmp_path: Path):
-    with sqlite3.connect(tmp_path / "jobs.db") as before:
-        before.execute(
-            "CREATE TABLE jobs (key TEXT PRIMARY KEY, version INTEGER NOT NULL, due_at REAL,"
-            " destination TEXT, expires_at REAL, record BLOB NOT NULL) WITHOUT ROWID"
-        )
-        before.execute(
-            "INSERT INTO jobs (key, version, record) VALUES ('a', 1, ?)", (to_record(job()),)
-        )
-    before.close()
-
-    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
-    found = await store.find(Wanted(request_source="//ec2", state=State.ACCEPTED), 10)
-    await store.save(replace(job(), version=1, tries=1))
-
-    assert [job.key for job in found] == ["a"]
-    saved = await store.get("a")
-    assert saved is not None
-    assert saved.tries == 1
-    await store.close()
 
 
 async def test_a_file_that_is_no_database_is_an_outage_that_says_so(tmp_path: Path):
@@ -431,7 +561,8 @@ async def test_a_locked_file_is_an_outage_not_a_hang(tmp_path: Path):
     [
         (adapter._DUE, (1,), "jobs_due (due_at<?)"),
         (adapter._DUE_BY_A_BROKEN_CLOCK, (1,), "jobs_due (due_at>?)"),
-        (adapter._AWAITING, ("m", 1), "jobs_awaiting (target=?)"),
+        (adapter._AWAITING, ("m",), "jobs_awaiting (awaits=?)"),
+        (adapter._QUEUED, ("q",), "jobs_queued (start_queue=?)"),
     ],
 )
 async def test_a_query_of_the_engine_reads_its_range_of_an_index_and_nothing_else(
@@ -442,6 +573,26 @@ async def test_a_query_of_the_engine_reads_its_range_of_an_index_and_nothing_els
     plan, _ = store._execute(f"EXPLAIN QUERY PLAN {statement}", values)
 
     assert [step[3] for step in plan] == [f"SEARCH jobs USING INDEX {index}"]
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "indexes"),
+    [
+        (adapter._LAST_TURN, ("q", "s"), {"jobs_turns (start_queue=? AND request_source=?)"}),
+        (adapter._UNFINISHED, ("s",), {"jobs_unfinished (sender=?)"}),
+        (adapter._QUEUES, (), {"jobs_queued (start_queue>?)"}),
+    ],
+)
+async def test_a_question_about_queues_reads_an_index(tmp_path: Path, statement, values, indexes):
+    """Of it, only what is asked for: SQLite takes a minimum or maximum from its end."""
+    store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
+
+    plan, _ = store._execute(f"EXPLAIN QUERY PLAN {statement}", values)
+
+    used = {step[3].split(" INDEX ")[1] for step in plan if " INDEX " in step[3]}
+    assert used == indexes
+    assert not [step[3] for step in plan if step[3] == "SCAN jobs"]
     await store.close()
 
 

@@ -141,6 +141,10 @@ QUERIES: dict[str, Callable[[FirestoreJobStore], Awaitable[object]]] = {
     "due": lambda store: store.due(START, LATEST, 10),
     "next_due_at": lambda store: store.next_due_at(),
     "awaiting": lambda store: store.awaiting("model", 10),
+    "queued": lambda store: store.queued("queue", 10),
+    "queues": lambda store: store.queues(),
+    "next_turn": lambda store: store.next_turn("queue", "//ec2", 1),
+    "unfinished": lambda store: store.unfinished("//ec2"),
     "with_traces": lambda store: store.with_traces(["model", "model@1"]),
     "with_operation": lambda store: store.with_operation("42"),
     "ended": lambda store: store.ended(["a"]),
@@ -175,12 +179,16 @@ async def test_a_store_that_is_ready_has_every_index(store, front):
 async def test_a_document_has_the_fields_that_are_indexed_and_no_empty_ones(store):
     asked = holding(job()).asked(START, ())
     await store.create(replace(asked, expires_at=START + timedelta(days=1)))
+    elsewhere = replace(job().request, destination="other")
+    await store.create(holding(job("b", request=elsewhere, turn=1.0, due_at=None)))
 
-    [document] = [each.to_dict() async for each in store._jobs.stream()]
+    first, second = [each.to_dict() async for each in store._jobs.stream()]
 
-    assert {*INDEXED, TTL_FIELD} <= document.keys()
-    assert None not in document.values()
-    assert json.loads(document["record"])[0] == 1
+    assert {*INDEXED, TTL_FIELD} - {"waits"} <= first.keys()
+    assert {*INDEXED, "start_queue"} - {"due_at", "marks"} <= second.keys()
+    for document in (first, second):
+        assert None not in document.values()
+        assert json.loads(document["record"])[0] == 1
 
 
 # Outages
@@ -260,7 +268,12 @@ async def test_every_call_tells_an_outage(store, front, code):
         store.with_operation("42"),
         store.ended(["a"]),
         store.find(Wanted(request_source="//ec2"), 10),
-        store.take_turn("here", START, 1),
+        store.queued("here", 10),
+        store.queues(),
+        store.next_turn("here", "//ec2", 1),
+        store.unfinished("//ec2"),
+        store.take_starts("here", [1], START, 50),
+        store.take_slots("here", 1, START, 50),
         store.check(),
     ]
 

@@ -10,7 +10,7 @@ import pytest
 from firestore_front import FirestoreFront
 from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD
 from model_copier.ports import Wanted
-from simulators import SimulatedClock, SimulatedModels
+from simulators import START, SimulatedClock, SimulatedModels
 from stores import firestore_store
 from world import SOURCE, World
 
@@ -57,6 +57,14 @@ EVENTS: dict[str, Callable[[World], Awaitable[object]]] = {
     "the same with FOLLOW_SECONDS": lambda world: world.ticks.take(30),
     "`/ready`": lambda world: world.store.check(),
     "a look for 30 callers who wait": lambda world: world.store.ended([str(n) for n in range(30)]),
+    "the turn of a new job": lambda world: world.store.next_turn("queue", "//ec2", 1),
+    "the unfinished jobs of a sender, counted, for each 1,000": (
+        lambda world: world.store.unfinished("//ec2")
+    ),
+    "a look for queues that finds none": lambda world: world.store.queues(),
+    "starts taken from a queue": (
+        lambda world: world.store.take_starts("queue", [1.0, 2.0], START, 50)
+    ),
     "a page of `GET /v1/copies` that is empty": lambda world: world.store.find(NOBODYS, 20),
 }
 

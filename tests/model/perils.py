@@ -69,9 +69,6 @@ FAULTS = (
 
 # Rules of the engine that a save shows, told by the move, the record before, and after.
 DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
-    "waited for its turn": lambda _, before, job: bool(
-        job.start_at and not before.start_at and job.due_at and job.due_at <= job.start_at
-    ),
     "nothing came of it, or it was refused": lambda move, before, _: (
         move == "ASKED -> ACCEPTED" and not before.operation
     ),
@@ -464,12 +461,47 @@ class _StorePort:
         found: Sequence[Job] = await self._read("find", lambda: _at_once(store.find(wanted, limit)))
         return found
 
-    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
+    async def unfinished(self, sender: str) -> int:
         store = self.worker.cloud.store
-        turn: datetime = await self._write(
-            "take_turn", lambda: _at_once(store.take_turn(queue, now, distance))
+        count: int = await self._read("unfinished", lambda: _at_once(store.unfinished(sender)))
+        return count
+
+    async def next_turn(self, queue: str, sender: str, cost: float) -> float:
+        store = self.worker.cloud.store
+        turn: float = await self._read(
+            "next_turn", lambda: _at_once(store.next_turn(queue, sender, cost))
         )
         return turn
+
+    async def queued(self, queue: str, limit: int) -> Sequence[Job]:
+        store = self.worker.cloud.store
+        found: Sequence[Job] = await self._read(
+            "queued", lambda: _at_once(store.queued(queue, limit))
+        )
+        return found
+
+    async def queues(self) -> Sequence[str]:
+        store = self.worker.cloud.store
+        found: Sequence[str] = await self._read("queues", lambda: _at_once(store.queues()))
+        return found
+
+    async def take_starts(
+        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+    ) -> int:
+        store = self.worker.cloud.store
+        granted: int = await self._write(
+            "take_starts", lambda: _at_once(store.take_starts(queue, turns, now, per_minute))
+        )
+        if granted < len(turns):
+            self.worker.cloud.note("rule: waited for its turn")
+        return granted
+
+    async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
+        store = self.worker.cloud.store
+        granted: int = await self._write(
+            "take_slots", lambda: _at_once(store.take_slots(name, wanted, now, per_minute))
+        )
+        return granted
 
     async def delete_expired(self, now: datetime) -> int:
         store = self.worker.cloud.store

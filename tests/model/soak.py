@@ -61,6 +61,7 @@ VERDICTS = (
 )
 # Rules that no save shows, noted where they strike.
 OTHER_DECISIONS = (
+    "waited for its turn",
     "waited for the destination",
     "handed a destination on",
     "too late in the lease to ask",

@@ -42,7 +42,6 @@ METHODS: dict[str, Callable[[Job], Job]] = {
     "quiet": lambda job: job.quiet(START),
     "with_source": lambda job: job.with_source(Source(name=SOURCE, known_as=SOURCE)),
     "holding": lambda job: job.holding(),
-    "queued": lambda job: job.queued(START),
     "asked": lambda job: job.asked(START, ()),
     "not_asked": lambda job: job.not_asked(START, ""),
     "came_to_nothing": lambda job: job.came_to_nothing(START),
@@ -124,4 +123,3 @@ def test_the_page_says_how_long_the_engine_waits():
         "hard limit": f"{HARD_LIMIT_AFTER_DEADLINE.total_seconds():g} more",
     }
     assert f"At most {TIMING.starts_per_minute:g} copies start in any minute" in PAGE
-    assert f"then one every {TIMING.start_distance:g} s" in PAGE

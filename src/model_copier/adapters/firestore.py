@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any, Self, TypeAlias
 
@@ -32,23 +32,25 @@ from google.cloud.firestore import (
     AsyncWriteBatch,
     DocumentSnapshot,
     FieldFilter,
-    Increment,
-    Maximum,
     Or,
     Query,
 )
 
 from model_copier.adapters.firestore_documents import (
     COLLECTIONS,
+    INDEXED,
     TTL_FIELD,
     Place,
-    awaits_mark,
+    awaiting_between,
     ended_mark,
     fields_of,
     listed_between,
     name_of,
     operation_mark,
+    queued_between,
     trace_mark,
+    turn_of,
+    unfinished_between,
 )
 from model_copier.adapters.firestore_set_up import to_be_mended, without_index
 from model_copier.adapters.reading import readable
@@ -59,7 +61,8 @@ from model_copier.errors import (
     UnavailableError,
 )
 from model_copier.job import Job
-from model_copier.ports import LONGEST_QUEUE, Clock, Wanted
+from model_copier.ports import Clock, Wanted
+from model_copier.rate_limit import SlidingWindow
 from model_copier.records import from_record
 
 # How often a commit that somebody was faster than is thought over again.
@@ -149,16 +152,7 @@ class FirestoreJobStore:
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
         when = Or([FieldFilter("due_at", "<=", now), FieldFilter("due_at", ">", latest)])
-        query = self._jobs.where(filter=when).order_by("due_at").limit(limit)
-        found: list[Job] = []
-        async with self._calling():
-            page = await self._ask("due_at", query)
-            found += readable(self._records(page))
-            # Read on past what cannot be read, or a newer service's jobs would hide ours.
-            while len(found) < limit == len(page):
-                page = await self._ask("due_at", query.start_after(page[-1]))
-                found += readable(self._records(page))
-        return found[:limit]
+        return await self._first("due_at", self._jobs.where(filter=when).order_by("due_at"), limit)
 
     async def next_due_at(self) -> datetime | None:
         query = self._jobs.order_by("due_at").limit(1).select(["due_at"])
@@ -167,7 +161,8 @@ class FirestoreJobStore:
         return found[0].get("due_at") if found else None
 
     async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
-        return [*readable(await self._marked([awaits_mark(destination)], limit))]
+        query = _between(self._jobs, "waits", awaiting_between(destination))
+        return await self._first("waits", query, limit)
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         # One after the other, a model before its versions: that is how a trace moves on, so a
@@ -206,20 +201,65 @@ class FirestoreJobStore:
                     return found[:limit]
                 before = page[-1].get("listed")
 
-    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
-        document, latest = self._queues.document(name_of(queue)), now + LONGEST_QUEUE
+    async def unfinished(self, sender: str) -> int:
+        query = _between(self._jobs, "unfinished", unfinished_between(sender))
+        async with self._calling():
+            try:
+                counting = query.count().get  # whose decorator hides that it is bound
+                found = await counting(retry=None, timeout=self._call_seconds)  # type: ignore[call-arg]
+            except FailedPrecondition as error:
+                raise without_index("unfinished", error) from error
+        return int(found[0][0].value)
+
+    async def next_turn(self, queue: str, sender: str, cost: float) -> float:
+        between = unfinished_between(sender, queue)
+        last = _between(self._jobs, "unfinished", between).limit(1).select(["unfinished"])
+        async with self._calling():
+            found = await self._ask("unfinished", last)
+            stored = await self._look(self._queues.document(name_of(queue)))
+        reached = stored.get("virtual_time") if stored.exists else 0.0
+        return max([reached, *(turn_of(job.get("unfinished")) for job in found)]) + cost
+
+    async def queued(self, queue: str, limit: int) -> Sequence[Job]:
+        query = _between(self._jobs, "waits", queued_between(queue))
+        return await self._first("waits", query, limit)
+
+    async def queues(self) -> Sequence[str]:
+        found: list[str] = []
+        async with self._calling():
+            while True:  # a read for each queue, whatever waits there
+                between = queued_between(None, after=found[-1] if found else None)
+                query = _between(self._jobs, "waits", between).limit(1).select(["start_queue"])
+                first = await self._ask("waits", query)
+                if not first:
+                    return found
+                found.append(first[0].get("start_queue"))
+
+    async def take_starts(
+        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+    ) -> int:
+        document = self._queues.document(name_of(queue))
         async with self._calling():
             for _ in range(_TRIES):
-                # Firestore itself reads and moves on, so no two callers get one turn.
+                stored = await self._look(document)
+                fields = stored.to_dict() or {"virtual_time": 0.0, "taken": "[]"}
+                window = SlidingWindow.parse(fields["taken"])
+                granted, after = window.take(len(turns), now, per_minute)
+                if not granted and after == window:
+                    return 0
+                reached = max([fields["virtual_time"], *turns[granted - 1 : granted]])
+                changed = {"name": queue, "virtual_time": reached, "taken": str(after)}
                 batch = self._client.batch()
-                batch.set(document, {"ends_at": Maximum(now.timestamp())}, merge=True)
-                batch.set(document, {"ends_at": Increment(distance)}, merge=True)
-                _, moved_on = await batch.commit(retry=None, timeout=self._call_seconds)
-                turn = moved_on.transform_results[0].double_value - distance
-                if turn <= latest.timestamp():
-                    return datetime.fromtimestamp(turn, UTC)
-                await self._empty(document, now, latest)
-        raise UnavailableError(f"job store: queue {queue} ends too far away")
+                if stored.exists:
+                    batch.update(document, changed, option=self._unchanged(stored))
+                else:
+                    batch.create(document, changed)
+                if await self._commit(batch):
+                    return granted
+        raise UnavailableError(f"job store: {queue} was written by others {_TRIES} times")
+
+    async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
+        return await self.take_starts(name, [0.0] * wanted, now, per_minute)
 
     async def delete_expired(self, now: datetime) -> int:  # noqa: ARG002
         return 0  # Firestore deletes by TTL_FIELD
@@ -230,6 +270,8 @@ class FirestoreJobStore:
             latest = self._jobs.order_by("listed", direction=Query.DESCENDING)
             await self._ask("listed", latest.limit(1))
             await self._ask("marks", _with_marks(self._jobs, ["none"]).limit(1))
+            for field in ("unfinished", "waits"):
+                await self._ask(field, _between(self._jobs, field, ("none ", "none ~")).limit(1))
 
     # Destinations
 
@@ -255,16 +297,6 @@ class FirestoreJobStore:
     def _lock(self, destination: str) -> Any:
         return self._destinations.document(name_of(destination))
 
-    # Queues
-
-    async def _empty(self, document: Any, now: datetime, latest: datetime) -> None:
-        """Empty a queue whose end a broken clock wrote, unless somebody has just done so."""
-        found = await self._look(document)
-        if found.exists and found.get("ends_at") > latest.timestamp():
-            batch = self._client.batch()
-            batch.update(document, {"ends_at": now.timestamp()}, option=self._unchanged(found))
-            await self._commit(batch)
-
     # Calls
 
     async def _look(self, document: Any, *fields: str) -> _Snapshot:
@@ -287,11 +319,21 @@ class FirestoreJobStore:
         except FailedPrecondition as error:
             raise without_index(index, error) from error
 
-    async def _marked(self, marks: Sequence[str], limit: int | None = None) -> list[str]:
-        """Records with any of these marks."""
-        query = _with_marks(self._jobs, marks)
+    async def _first(self, index: str, query: AsyncQuery, limit: int) -> Sequence[Job]:
+        """Read on past what cannot be read, or a newer service's jobs would hide ours."""
+        found: list[Job] = []
         async with self._calling():
-            found = await self._ask("marks", query.limit(limit) if limit else query)
+            page = await self._ask(index, query.limit(limit))
+            found += readable(self._records(page))
+            while len(found) < limit == len(page):
+                page = await self._ask(index, query.limit(limit).start_after(page[-1]))
+                found += readable(self._records(page))
+        return found[:limit]
+
+    async def _marked(self, marks: Sequence[str]) -> list[str]:
+        """Records with any of these marks."""
+        async with self._calling():
+            found = await self._ask("marks", _with_marks(self._jobs, marks))
         return [*self._records(found)]
 
     def _records(self, found: Iterable[_Snapshot]) -> Iterator[str]:
@@ -348,6 +390,17 @@ def _parts(marks: Iterable[str]) -> Iterator[Sequence[str]]:
     every = sorted({*marks})
     for start in range(0, len(every), _MARKS_AT_ONCE):
         yield every[start : start + _MARKS_AT_ONCE]
+
+
+def _between(jobs: Any, field: str, between: tuple[str, str]) -> AsyncQuery:
+    """Jobs whose ``field`` is in this range, in the order of its index."""
+    lowest, before = between
+    query: AsyncQuery = (
+        jobs.where(filter=FieldFilter(field, ">=", lowest))
+        .where(filter=FieldFilter(field, "<", before))
+        .order_by(field, direction=INDEXED[field])
+    )
+    return query
 
 
 def _with_marks(jobs: Any, marks: Sequence[str]) -> AsyncQuery:

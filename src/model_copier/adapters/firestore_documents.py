@@ -5,6 +5,7 @@ compares them.
 """
 
 import hashlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,8 @@ INDEXED: Final[Mapping[str, str]] = {
     "due_at": "ASCENDING",
     "listed": "DESCENDING",
     "marks": "CONTAINS",
+    "unfinished": "DESCENDING",
+    "waits": "ASCENDING",
 }
 # Firestore deletes a job some time after this; from the moment itself on it reads as gone.
 TTL_FIELD: Final = "expires_at"
@@ -52,7 +55,6 @@ class Place:
 def fields_of(job: Job) -> dict[str, Any]:
     """None: the document has no such field."""
     marks = [
-        *([awaits_mark(job.awaits)] if job.awaits else ()),
         *([trace_mark(job.trace)] if job.trace else ()),
         *([operation_mark(job.follows)] if job.follows else ()),
         *([ended_mark(job.key)] if job.state.final else ()),
@@ -64,13 +66,12 @@ def fields_of(job: Job) -> dict[str, Any]:
         "destination": job.destination,
         "marks": marks or None,
         "listed": _listed(job.request_source, job.accepted_at) + job.key,
+        "unfinished": None if job.state.final else _unfinished(job),
+        "waits": _waits(job),
+        "start_queue": job.start_queue,
         TTL_FIELD: job.expires_at,
         "record": to_record(job).decode(),
     }
-
-
-def awaits_mark(destination: str) -> str:
-    return f"awaits {destination}"
 
 
 def trace_mark(name: str) -> str:
@@ -87,8 +88,58 @@ def ended_mark(key: str) -> str:
 
 def _listed(request_source: str, accepted_at: datetime) -> str:
     """Sort a requester's jobs by time, in one string: two fields would need a second index."""
-    microseconds = max(0, (accepted_at - _EPOCH) // timedelta(microseconds=1))
-    return f"{name_of(request_source)} {microseconds:018d} "
+    return f"{name_of(request_source)} {_microseconds(accepted_at):018d} "
+
+
+def _microseconds(at: datetime) -> int:
+    return max(0, (at - _EPOCH) // timedelta(microseconds=1))
+
+
+def _unfinished(job: Job) -> str:
+    """Sort a sender's unfinished jobs by queue and turn, the highest turn of a queue last."""
+    sender = name_of(job.request_source)
+    if job.start_queue is None:
+        return f"{sender} -"
+    return f"{sender} {name_of(job.start_queue)} {_sortable(job.turn or 0.0)}"
+
+
+def unfinished_between(sender: str, queue: str | None = None) -> tuple[str, str]:
+    """Say between what a sender's unfinished jobs are, or only those that are in a queue."""
+    prefix = f"{name_of(sender)} {name_of(queue)}" if queue else name_of(sender)
+    return f"{prefix} ", f"{prefix} ~"
+
+
+def turn_of(unfinished: str) -> float:
+    """Read the turn of a job that has one back from the field ``unfinished``."""
+    return float(struct.unpack(">d", bytes.fromhex(unfinished.rsplit(" ", 1)[1]))[0])
+
+
+def _waits(job: Job) -> str | None:
+    """Sort those who wait for one thing by their place, in one string."""
+    turn, accepted_at, key = job.place
+    place = f"{_sortable(turn)} {_microseconds(accepted_at):018d} {key}"
+    if job.awaits:
+        return f"destination {name_of(job.awaits)} {place}"
+    if job.in_queue and job.start_queue:
+        return f"queue {name_of(job.start_queue)} {place}"
+    return None
+
+
+def awaiting_between(destination: str) -> tuple[str, str]:
+    """Say between what those are who wait for a destination."""
+    return f"destination {name_of(destination)} ", f"destination {name_of(destination)} ~"
+
+
+def queued_between(queue: str | None, *, after: str | None = None) -> tuple[str, str]:
+    """Say between what those in a queue are; or, with None, those in all queues ``after`` one."""
+    if queue is not None:
+        return f"queue {name_of(queue)} ", f"queue {name_of(queue)} ~"
+    return (queued_between(after)[1] if after else "queue "), "queue ~"
+
+
+def _sortable(turn: float) -> str:
+    """A float that is not negative, as text that sorts as the float does: its bits."""
+    return struct.pack(">d", max(turn, 0.0)).hex()
 
 
 def listed_between(wanted: Wanted) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Jobs in one SQLite file, which several processes of a machine may share.
 
-Every write is one statement, so compare-and-swap needs no transaction that first reads
-and then writes: those starve each other ("database is locked"). ``synchronous=FULL``
+A write of a job is one statement, so compare-and-swap needs no transaction that first reads
+and then writes: those starve each other ("database is locked"). The one of the rate limits
+takes the write lock as it begins. ``synchronous=FULL``
 makes a job that was stored survive the power plug too. Not for Cloud Run, where a file
 is the memory of one instance.
 """
@@ -26,10 +27,12 @@ from model_copier.errors import (
     UnavailableError,
 )
 from model_copier.job import Job
-from model_copier.ports import LONGEST_QUEUE, Wanted
+from model_copier.ports import Wanted
+from model_copier.rate_limit import SlidingWindow
 from model_copier.records import from_record, to_record
 
-# `destination` is set while the job holds it: the index is the lock.
+# `destination` is set while the job holds it: the index is the lock. `sender` is the
+# `request_source` of a job that is unfinished, `turn` is 0 where a job has none.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     key TEXT PRIMARY KEY,
@@ -44,37 +47,69 @@ CREATE TABLE IF NOT EXISTS jobs (
     accepted_at REAL,
     state TEXT,
     source TEXT,
-    target TEXT
+    target TEXT,
+    sender TEXT,
+    awaits TEXT,
+    start_queue TEXT,
+    turn REAL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS jobs_destination ON jobs (destination)
     WHERE destination IS NOT NULL;
-CREATE INDEX IF NOT EXISTS jobs_awaiting ON jobs (target)
-    WHERE state = 'ACCEPTED' AND destination IS NULL AND trace IS NULL;
+CREATE INDEX IF NOT EXISTS jobs_awaiting ON jobs (awaits, turn, accepted_at, key)
+    WHERE awaits IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (sender) WHERE sender IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_turns ON jobs (start_queue, request_source, turn)
+    WHERE start_queue IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_queued ON jobs (start_queue, turn, accepted_at, key)
+    WHERE start_queue IS NOT NULL AND destination IS NOT NULL AND due_at IS NULL;
 CREATE INDEX IF NOT EXISTS jobs_trace ON jobs (trace) WHERE trace IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_operation ON jobs (operation) WHERE operation IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_requester ON jobs (request_source, accepted_at, key);
-CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY, ends_at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS queues (
+    name TEXT PRIMARY KEY,
+    virtual_time REAL NOT NULL,
+    taken TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY, filling BLOB NOT NULL);
 """
 _INSERT = """
 INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record,
-    request_source, accepted_at, state, source, target, key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    request_source, accepted_at, state, source, target, sender, awaits, start_queue, turn, key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _UPDATE = """
 UPDATE jobs SET version = ?, due_at = ?, destination = ?, trace = ?, operation = ?,
     expires_at = ?, record = ?, request_source = ?, accepted_at = ?, state = ?, source = ?,
-    target = ? WHERE key = ? AND version = ?
+    target = ?, sender = ?, awaits = ?, start_queue = ?, turn = ? WHERE key = ? AND version = ?
 """
 # Two questions: with OR between them, SQLite would walk through everything unfinished.
 _DUE = "SELECT record FROM jobs WHERE due_at <= ? ORDER BY due_at"
 _DUE_BY_A_BROKEN_CLOCK = "SELECT record FROM jobs WHERE due_at > ? ORDER BY due_at"
-# Those whose `awaits` is set.
-_AWAITING = """
-SELECT record FROM jobs WHERE target = ? AND state = 'ACCEPTED' AND destination IS NULL
-    AND trace IS NULL LIMIT ?
+_AWAITING = "SELECT record FROM jobs WHERE awaits = ? ORDER BY turn, accepted_at, key"
+# As `in_queue` says it.
+_IS_IN_QUEUE = "start_queue IS NOT NULL AND destination IS NOT NULL AND due_at IS NULL"
+_QUEUED = f"""
+SELECT record FROM jobs WHERE start_queue = ? AND {_IS_IN_QUEUE}
+ORDER BY turn, accepted_at, key
+"""  # noqa: S608
+# A step for each queue; with DISTINCT, SQLite would walk through all that wait.
+_QUEUES = f"""
+WITH RECURSIVE queue (name) AS (
+    SELECT min(start_queue) FROM jobs WHERE {_IS_IN_QUEUE}
+    UNION ALL
+    SELECT (SELECT min(start_queue) FROM jobs WHERE start_queue > queue.name AND {_IS_IN_QUEUE})
+    FROM queue WHERE queue.name IS NOT NULL
+)
+SELECT name FROM queue WHERE name IS NOT NULL
+"""  # noqa: S608
+_LAST_TURN = "SELECT max(turn) FROM jobs WHERE start_queue = ? AND request_source = ?"
+_UNFINISHED = "SELECT count(*) FROM jobs WHERE sender = ?"
+_VIRTUAL_TIME = "SELECT virtual_time FROM queues WHERE name = ?"
+_PUT_QUEUE = """
+INSERT INTO queues (name, virtual_time, taken) VALUES (?, ?, ?)
+ON CONFLICT (name) DO UPDATE SET virtual_time = excluded.virtual_time, taken = excluded.taken
 """
 _FIND = """
 SELECT record FROM jobs WHERE request_source = :request_source
@@ -85,26 +120,6 @@ SELECT record FROM jobs WHERE request_source = :request_source
     AND (:before IS NULL OR accepted_at < :before)
     AND (:after_at IS NULL OR (accepted_at, key) < (:after_at, :after_key))
 ORDER BY accepted_at DESC, key DESC LIMIT :limit
-"""
-# The columns that a file of an earlier version lacks, and those to be filled from the record.
-_ADDED = {
-    "trace": "TEXT",
-    "operation": "TEXT",
-    "request_source": "TEXT",
-    "accepted_at": "REAL",
-    "state": "TEXT",
-    "source": "TEXT",
-    "target": "TEXT",
-}
-_FILL = """
-UPDATE jobs SET request_source = ?, accepted_at = ?, state = ?, source = ?, target = ? WHERE key = ?
-"""
-# Read and moved on in one statement, so that no two processes get one turn.
-_TAKE_TURN = """
-INSERT INTO queues (name, ends_at) VALUES (:name, :now + :distance)
-ON CONFLICT (name) DO UPDATE SET ends_at = :distance + CASE
-    WHEN ends_at > :latest THEN :now ELSE max(ends_at, :now) END
-RETURNING ends_at - :distance
 """
 # Committed, or it would not get to the disk; large, so that a job has room where it has;
 # random, since SQLite does not write what is there already. It is overwritten: nothing grows.
@@ -162,7 +177,11 @@ class SqliteJobStore:
         return saved
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
-        return await asyncio.to_thread(self._first_due, now, latest, limit)
+        questions = [
+            (_DUE, (now.timestamp(),)),
+            (_DUE_BY_A_BROKEN_CLOCK, (latest.timestamp(),)),
+        ]
+        return await asyncio.to_thread(self._first, questions, limit)
 
     async def next_due_at(self) -> datetime | None:
         found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
@@ -170,8 +189,7 @@ class SqliteJobStore:
         return None if earliest is None else datetime.fromtimestamp(earliest, UTC)
 
     async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
-        found = await self._read(_AWAITING, (destination, limit))
-        return list(readable(row[0] for row in found))
+        return await asyncio.to_thread(self._first, [(_AWAITING, (destination,))], limit)
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         wanted = ", ".join("?" * len(names))
@@ -209,15 +227,28 @@ class SqliteJobStore:
         found = await self._read(_FIND, values)
         return list(readable(row[0] for row in found))
 
-    async def take_turn(self, queue: str, now: datetime, distance: float) -> datetime:
-        values = {
-            "name": queue,
-            "now": now.timestamp(),
-            "distance": distance,
-            "latest": (now + LONGEST_QUEUE).timestamp(),
-        }
-        found = await self._read(_TAKE_TURN, values)
-        return datetime.fromtimestamp(found[0][0], UTC)
+    async def unfinished(self, sender: str) -> int:
+        found = await self._read(_UNFINISHED, (sender,))
+        return int(found[0][0])
+
+    async def next_turn(self, queue: str, sender: str, cost: float) -> float:
+        last = await self._read(_LAST_TURN, (queue, sender))
+        reached = await self._read(_VIRTUAL_TIME, (queue,))
+        return max(last[0][0] or 0.0, reached[0][0] if reached else 0.0) + cost
+
+    async def queued(self, queue: str, limit: int) -> Sequence[Job]:
+        return await asyncio.to_thread(self._first, [(_QUEUED, (queue,))], limit)
+
+    async def queues(self) -> Sequence[str]:
+        return [row[0] for row in await self._read(_QUEUES, ())]
+
+    async def take_starts(
+        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+    ) -> int:
+        return await asyncio.to_thread(self._take, queue, turns, now, per_minute)
+
+    async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
+        return await asyncio.to_thread(self._take, name, [0.0] * wanted, now, per_minute)
 
     async def delete_expired(self, now: datetime) -> int:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
@@ -236,15 +267,27 @@ class SqliteJobStore:
     async def _write(self, statement: str, values: _Values) -> int:
         return (await asyncio.to_thread(self._execute, statement, values))[1]
 
-    def _first_due(self, now: datetime, latest: datetime, limit: int) -> list[Job]:
+    def _first(self, questions: Sequence[tuple[str, _Values]], limit: int) -> list[Job]:
         """Read on past what cannot be read, or a newer service's jobs would hide ours."""
         with self._turn, _outages():
-            found = self._connection.execute(_DUE, (now.timestamp(),))
-            late = self._connection.execute(_DUE_BY_A_BROKEN_CLOCK, (latest.timestamp(),))
-            jobs = list(islice(readable(row[0] for row in chain(found, late)), limit))
-            found.close()
-            late.close()
+            cursors = [self._connection.execute(*question) for question in questions]
+            jobs = list(islice(readable(row[0] for row in chain(*cursors)), limit))
+            for cursor in cursors:
+                cursor.close()
             return jobs
+
+    def _take(self, name: str, turns: Sequence[float], now: datetime, per_minute: int) -> int:
+        """Read and write a queue in one transaction that holds the write lock from its begin."""
+        with self._turn, _outages(), _transaction(self._connection):
+            found = self._connection.execute(
+                "SELECT virtual_time, taken FROM queues WHERE name = ?", (name,)
+            ).fetchall()
+            reached, taken = found[0] if found else (0.0, "[]")
+            granted, window = SlidingWindow.parse(taken).take(len(turns), now, per_minute)
+            if granted or str(window) != taken:
+                reached = max([reached, *turns[granted - 1 : granted]])
+                self._connection.execute(_PUT_QUEUE, (name, reached, str(window)))
+            return granted
 
     def _execute(self, statement: str, values: _Values) -> tuple[list[Any], int]:
         with self._turn, _outages():
@@ -264,7 +307,6 @@ def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            _migrate(connection)
             connection.executescript(_SCHEMA)
         except sqlite3.Error:
             connection.close()
@@ -278,18 +320,16 @@ def _identity(file: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Give a file of an earlier version the columns that it lacks."""
-    connection.execute("BEGIN IMMEDIATE")  # only one opener does it
-    there = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
-    lacking = {name: kind for name, kind in _ADDED.items() if there and name not in there}
-    for column, kind in lacking.items():
-        connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
-    if "state" in lacking:
-        for key, record in connection.execute("SELECT key, record FROM jobs").fetchall():
-            for job in readable([record]):
-                connection.execute(_FILL, (*_shown_columns(job), key))
-    connection.execute("COMMIT")
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 @contextmanager
@@ -323,6 +363,10 @@ def _shown_columns(job: Job) -> tuple[object, ...]:
         job.state,
         str(job.request.source.at(None)),
         str(job.target) if job.target else None,
+        None if job.state.final else job.request_source,
+        job.awaits,
+        job.start_queue,
+        job.turn or 0.0,
     )
 
 
