@@ -189,6 +189,10 @@ class Workflow:
             return
         assert job.source is not None
         assert job.target is not None
+        # Its turn comes first: whoever waits for one reads nothing.
+        if (ready := await self._queue(job)) is None:
+            return
+        job = ready
         try:
             # Read only now that nobody else of ours can add a version.
             versions = await self.models.list_versions(job.target)
@@ -202,8 +206,7 @@ class Workflow:
             case Model() as there:
                 await self._leave(job, there)
             case CopyCall() as call:
-                if (ready := await self._queue(job)) is not None:
-                    await self._ask(ready, call, tuple(v.name.version or "" for v in versions))
+                await self._ask(job, call, tuple(v.name.version or "" for v in versions))
 
     async def _leave(self, job: Job, there: Model) -> None:
         """The model is there already: nothing is asked, once it is surely whole."""

@@ -15,7 +15,11 @@ def pool_of(most: int, closed: list[str]) -> Pool[str]:
 
 async def test_one_name_is_one_thing():
     made: list[str] = []
-    pool = Pool(lambda name: made.append(name) or name, most=2)
+    def make(name: str) -> str:
+        made.append(name)
+        return name
+
+    pool = Pool(make, most=2)
 
     for name in ("a", "a", "b", "a"):
         async with pool.use(name):
