@@ -152,7 +152,9 @@ def test_one_probe_at_a_time_until_it_is_back(capsys):
         region.ways.clear()
         await asyncio.sleep(21)
         assert await errors_of([guarded.get_model(model_in(DEAD))]) == [None]
-        assert await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(20)]) == [None] * 20
+        assert (
+            await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(20)]) == [None] * 20
+        )
 
     run_virtually(story())
     lines = [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()]

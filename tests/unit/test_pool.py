@@ -15,6 +15,7 @@ def pool_of(most: int, closed: list[str]) -> Pool[str]:
 
 async def test_one_name_is_one_thing():
     made: list[str] = []
+
     def make(name: str) -> str:
         made.append(name)
         return name

@@ -156,9 +156,7 @@ def test_several_processes_share_a_minute():
     slots = Slots(clock, 300)
     processes = [Process(slots) for _ in range(4)]
 
-    run_virtually(
-        all_of(*(each.read(Kind.POLL, f"{n}") for each in processes for n in range(500)))
-    )
+    run_virtually(all_of(*(each.read(Kind.POLL, f"{n}") for each in processes for n in range(500))))
 
     reads = sorted(at for each in processes for at, _, _ in each.reads)
     # Each may read a tenth of the rate without asking, and hold what it took for 5 seconds.

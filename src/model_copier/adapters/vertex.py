@@ -6,6 +6,7 @@ client or of gRPC, since a second send may make a second model.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -37,10 +38,12 @@ from model_copier.resource_names import ModelName
 _T = TypeVar("_T")
 # Each has a TLS connection of its own; a request may name any location.
 MAX_CLIENTS = 32
-# How gRPC's own account of an error begins where the server sent it. Without it, what is
-# called UNAVAILABLE or DEADLINE_EXCEEDED was made here: nobody answered.
-_FROM_SERVER = "Error received from peer"
-_UNSURE = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+# What gRPC itself says of an UNAVAILABLE that no server sent; its errors carry no other mark.
+_NOT_REACHED = re.compile(
+    r"failed to connect|all backends|resolution|socket closed|broken pipe|connection (reset|refused)"
+    r"|(ping|watchdog|attempt) time|timed out|goaway|recvmsg|transport|endpoint clos|tls|handshake",
+    re.IGNORECASE,
+)
 _CHANNEL_OPTIONS = [
     # gRPC would send a call again by itself when it believes that the server did not see it.
     ("grpc.enable_retries", 0),
@@ -287,10 +290,9 @@ def _outcome_of_read(error: GoogleAPICallError) -> CopierError:
 
 def _is_answer(error: GoogleAPICallError) -> bool:
     """Tell whether the server said so, and not our own end of the connection."""
-    if _code(error) not in _UNSURE:
-        return True
-    told = getattr(error.response, "debug_error_string", None)
-    return told is not None and _FROM_SERVER in str(told())
+    if _code(error) is Code.DEADLINE_EXCEEDED:  # ours, or the server's for what is behind it
+        return False
+    return _code(error) is not Code.UNAVAILABLE or not _NOT_REACHED.search(_message(error))
 
 
 def _code(error: GoogleAPICallError) -> Code:
