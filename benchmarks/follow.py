@@ -7,7 +7,6 @@ Billed is the time in which at least one delivery is open (Cloud Run, request-ba
 """
 
 import asyncio
-import selectors
 import statistics
 import sys
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,7 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from simulators import START, SimulatedClock, SimulatedStore, SimulatedTopics
+from simulators import SimulatedStore, SimulatedTopics
+from virtual_time import LoopClock, VirtualLoop
 from world import PARENT, World, request
 
 FOLLOW_SECONDS = (0, 10, 30, 60, 120)
@@ -31,41 +31,6 @@ AUDIT_SECONDS = 2  # assumed: how soon an entry of the audit log arrives
 CALL_SECONDS = 0.2  # what a delivery takes besides waiting
 
 
-class _VirtualSelector(selectors.DefaultSelector):
-    """Instead of waiting for the next timer, it makes that time now."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if not ready and timeout:
-            self.now += timeout
-        return ready
-
-
-class _VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._virtual = _VirtualSelector()
-        super().__init__(self._virtual)
-
-    def time(self) -> float:
-        return self._virtual.now
-
-
-class _LoopClock(SimulatedClock):
-    """The wall clock of the virtual loop."""
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def now(self) -> Any:
-        self.at = START
-        self.advance(self.monotonic())
-        return self.at
-
-
 @dataclass(frozen=True)
 class Told:
     late: float  # seconds from the copy's end to its reply
@@ -74,7 +39,7 @@ class Told:
 
 async def one_copy(seconds: float, follow: float, phase: float) -> Told:
     """Live one copy that starts ``phase`` seconds after Cloud Scheduler's tick."""
-    world = World(clock=_LoopClock())
+    world = World(clock=LoopClock())
     world.models.copy_seconds = seconds
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -154,7 +119,7 @@ async def idle_between(store: SimulatedStore, seconds: float, phase: float) -> l
     """
     world: World
     topics = _Pushed(lambda: world.ticks.take(30))
-    world = World(clock=_LoopClock(), store=store, topics=topics)
+    world = World(clock=LoopClock(), store=store, topics=topics)
     world.models.add(PARENT)
     world.models.copy_seconds = seconds
     version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
@@ -198,7 +163,7 @@ async def idle(kind: type[SimulatedStore], seconds: float, random: Random) -> st
 
 def idle_rows() -> Sequence[tuple[str, ...]]:
     """Length of the copies; idle seconds, on average, without and with handing on."""
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return [
             (
                 f"{seconds}",
@@ -213,7 +178,7 @@ def idle_rows() -> Sequence[tuple[str, ...]]:
 
 def rows() -> Sequence[tuple[str, ...]]:
     """FOLLOW_SECONDS, median and worst seconds from end to reply, billed of a 30-minute copy."""
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return [runner.run(measure(follow, Random(1))) for follow in FOLLOW_SECONDS]
 
 

@@ -28,10 +28,11 @@ from model_copier.job import Job
 from model_copier.messages import Message
 from model_copier.ports import Wanted
 from model_copier.rate_limit import SlidingWindow
-from model_copier.registry import CopyCall, Model, Operation
+from model_copier.registry import CopyCall, Model, Operation, OperationsPage
 from model_copier.resource_names import ModelName
 
 _T = TypeVar("_T")
+PAGE_SIZE = 100
 START = datetime(2026, 2, 13, 9, tzinfo=UTC)
 
 
@@ -213,6 +214,22 @@ class SimulatedModels:
             if error.code is Code.UNIMPLEMENTED:
                 return None
             raise
+
+    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+        try:
+            running = self._read(
+                "ListOperations",
+                lambda: [each for each in self.view.operations(location) if not each.done],
+            )
+        except RefusedError:
+            return None
+        start = int(page_token or 0)
+        page = running[start : start + PAGE_SIZE]
+        more = start + PAGE_SIZE < len(running)
+        return OperationsPage(
+            operations=[self._operation(each) for each in page],
+            next_page_token=str(start + PAGE_SIZE) if more else "",
+        )
 
     async def copy_model(self, call: CopyCall) -> Operation:
         self.copies_asked += 1

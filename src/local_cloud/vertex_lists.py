@@ -7,6 +7,7 @@ a filtered one.
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from local_cloud.vertex_records import Code, CopyOperation, ModelVersion, VertexError
@@ -22,9 +23,16 @@ _Item = TypeVar("_Item")
 
 
 def page(
-    items: Sequence[_Item], request: Any, *, key: Callable[[_Item], str]
+    items: Sequence[_Item],
+    request: Any,
+    *,
+    key: Callable[[_Item], str],
+    wanted: Callable[[_Item], bool] = lambda _: True,
 ) -> tuple[Sequence[_Item], str]:
-    """Cut one page. The token is the key of the last item of the page before."""
+    """Cut one page of what is wanted. The token is the key of the last item of the page before.
+
+    That one may no longer be wanted: an operation ends between two pages.
+    """
     if request.page_size < 0:
         raise VertexError(Code.INVALID_ARGUMENT, "page_size must not be negative.")
     start = 0
@@ -33,8 +41,9 @@ def page(
         if request.page_token not in keys:
             raise VertexError(Code.INVALID_ARGUMENT, "page_token is not one of this list.")
         start = keys.index(request.page_token) + 1
-    end = start + min(request.page_size or PAGE_SIZE, PAGE_SIZE)
-    return items[start:end], key(items[end - 1]) if end < len(items) else ""
+    size = min(request.page_size or PAGE_SIZE, PAGE_SIZE)
+    rest = list(islice((item for item in items[start:] if wanted(item)), size + 1))
+    return rest[:size], key(rest[size - 1]) if len(rest) > size else ""
 
 
 def refuse_order(order_by: str) -> None:

@@ -117,6 +117,12 @@ class Dialect:
     ] = False
     # google.longrunning allows it for all but GetOperation.
     unimplemented: Annotated[frozenset[str], "methods answered UNIMPLEMENTED"] = frozenset()
+    # Both paths are in Google's bindings; what each of them lists is not said.
+    lists_by_location: Annotated[
+        bool | None,
+        "ListOperations of a location has those of its models; no: it is empty; "
+        "none: it is UNIMPLEMENTED",
+    ] = True
     # Google: a cancel is not guaranteed.
     cancels: Annotated[bool, "a cancel ends the copy; no: it is accepted, and the copy goes on"] = (
         True

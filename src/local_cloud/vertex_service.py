@@ -241,8 +241,8 @@ class Service:
 
     def _list_operations(self, request: Any) -> Any:
         wanted = operation_filter(request.filter)
-        found = [each for each in self.view.operations(request.name) if wanted(each)]
-        records, token = page(found, request, key=lambda each: each.number)
+        found = self.view.operations(request.name)
+        records, token = page(found, request, key=lambda each: each.number, wanted=wanted)
         return operations_page(records, token, spelled=self.registry.spelled)
 
     def _cancel_operation(self, request: Any) -> Any:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import (
+    LOCATION_NAME,
     Code,
     CopyOperation,
     Dialect,
@@ -57,7 +58,14 @@ class View:
         return found
 
     def operations(self, parent: str) -> list[CopyOperation]:
-        """As ``Registry.operations``."""
+        """As ``Registry.operations``; those of a location in the way of this dialect."""
+        if LOCATION_NAME.fullmatch(parent.removesuffix("/operations")):
+            if self._dialect.lists_by_location is None:
+                raise VertexError(
+                    Code.UNIMPLEMENTED, "ListOperations of a location is not implemented."
+                )
+            if not self._dialect.lists_by_location:
+                return []
         return [found for found in self._registry.operations(parent) if self._shows(found)]
 
     # Inside

@@ -22,14 +22,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model_copier.adapters.guarded_models import GuardedModelService
 from model_copier.adapters.pubsub import PubsubTopics
+from model_copier.adapters.shared_reads import SharedReads
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.deliveries import Deliveries
 from model_copier.errors import UnavailableError
 from model_copier.job import Job
 from model_copier.logs import log
 from model_copier.messages import Contract
-from model_copier.ports import Clock, JobStore
+from model_copier.ports import Clock, JobStore, ModelService
 from model_copier.request_data import Defaults
 from model_copier.settings import Settings, TokenChecks
 from model_copier.steady_clock import SteadyClock
@@ -76,9 +78,10 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
     )
     request_topic = settings.topic(settings.request_topic)
     clock = system_clock(timing.max_skew)
+    store = await _open_store(settings, timing, clock)
     workflow = Workflow(
-        store=await _open_store(settings, timing, clock),
-        models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
+        store=store,
+        models=_models(settings, timing, store, clock),
         topics=PubsubTopics(
             reply_topic=settings.topic(settings.reply_topic),
             dead_letter_topic=settings.topic(settings.dead_letter_topic),
@@ -98,6 +101,20 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         callers={each.account: each for each in settings.callers_file} if checked else None,
     )
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
+
+
+def _models(settings: Settings, timing: Timing, store: JobStore, clock: Clock) -> ModelService:
+    """Vertex AI behind its guards: what is shared, what is budgeted, what is asked."""
+    reads = int(settings.reads_per_minute)
+    vertex = VertexModelService(
+        call_seconds=timing.call,
+        read_seconds=settings.read_timeout_seconds,
+        endpoint=settings.vertex_endpoint,
+    )
+    guarded = GuardedModelService(
+        vertex, store=store, clock=clock, call_seconds=timing.call, reads_per_minute=reads
+    )
+    return SharedReads(guarded, clock=clock, reads_per_minute=reads)
 
 
 async def _open_store(settings: Settings, timing: Timing, clock: Clock) -> JobStore:

@@ -5,6 +5,10 @@ CopierError
 ├── RefusedError            give up: Google said no, and the same call would be refused again
 ├── UnavailableError        try again: nothing was done
 │   ├── ExhaustedError          try again, a minute later: a quota is used up
+│   ├── NoAnswerError           try again: nobody was reached, or nobody answered in time
+│   ├── PostponedError          try again, in `retry_seconds`: not even asked, and no failure
+│   │   ├── BudgetExhaustedError    the reads of this minute are used up
+│   │   └── CircuitOpenError        a location does not answer; nobody waits for it meanwhile
 │   ├── UnreadableRecordError   try again: a newer service wrote this record, and reads it
 │   └── SetUpError              try again, once somebody has mended the set-up
 ├── OutcomeUnknownError     neither: the call may have worked; look before trying again
@@ -108,6 +112,31 @@ class ExhaustedError(UnavailableError):
     _told = "a quota of Vertex AI is used up: try again in a minute"
 
 
+class NoAnswerError(UnavailableError):
+    """Nobody was reached, or nobody answered in time: who answers "no" is alive."""
+
+
+class PostponedError(UnavailableError):
+    """Nothing was asked, to spare whoever would be asked: the caller comes back.
+
+    It has not failed: this counts neither as a try nor as trouble.
+    """
+
+    def __init__(self, message: str, *, retry_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class BudgetExhaustedError(PostponedError):
+    """The reads that a project and region has in a minute are used up."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class CircuitOpenError(PostponedError):
+    """A location has not answered several times, and is left alone for a while."""
+
+
 class UnreadableRecordError(UnavailableError):
     """A record of the store that this service cannot read: it is left alone."""
 
@@ -131,7 +160,11 @@ class SetUpError(UnavailableError):
 
 
 class OutcomeUnknownError(CopierError):
-    """The call may have worked: only looking can tell."""
+    """The call may have worked: only looking can tell. ``answered``: somebody said so."""
+
+    def __init__(self, message: str, *, answered: bool = True) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 class StoreError(CopierError):

@@ -288,6 +288,10 @@ class Job:
         """The step did not work: try it again later."""
         return replace(self, due_at=due_at, retries=self.retries + 1)
 
+    def postponed(self, due_at: datetime) -> Self:
+        """The step was not even tried, to spare whoever would have been asked."""
+        return replace(self, due_at=due_at)
+
     def retry_after_bug(self, due_at: datetime) -> Self:
         """The step met a bug of ours: try it again later, not for ever."""
         return replace(self.retry_later(due_at), bugs=self.bugs + 1)

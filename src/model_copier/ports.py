@@ -10,7 +10,7 @@ from typing import Protocol
 
 from model_copier.job import Job, State
 from model_copier.messages import Message
-from model_copier.registry import CopyCall, Model, Operation
+from model_copier.registry import CopyCall, Model, Operation, OperationsPage
 from model_copier.resource_names import ModelName
 
 
@@ -154,6 +154,13 @@ class ModelService(Protocol):
 
     async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
         """Operations on a destination model; None where they cannot be listed."""
+
+    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+        """One page of what runs in ``projects/P/locations/L``; None where that cannot be listed.
+
+        One that is not listed may run all the same: whether the operations of models are
+        among them is not documented. One that is listed may be done.
+        """
 
     async def copy_model(self, call: CopyCall) -> Operation:
         """Start a copy. Sent once, never retried.

@@ -1,5 +1,6 @@
 """What Vertex AI's model registry is asked and what it tells, in our own types."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,6 +29,14 @@ class Operation:
     message: str = ""
     started_at: datetime | None = None
     updated_at: datetime | None = None  # when done: the end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationsPage:
+    """Some of the operations that run in a project and location."""
+
+    operations: Sequence[Operation]
+    next_page_token: str = ""
 
 
 def operation_number(name: str) -> str:

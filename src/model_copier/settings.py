@@ -160,8 +160,7 @@ class Settings:
     copy_deadline_seconds: float = _setting(
         "budget of a copy whose request names none", _seconds(1, 604_800), 7200.0
     )
-    # Vertex AI allows 600 reads a minute for each project and region; 5 s keeps fifty copies
-    # that were started within a minute below that.
+    # What young copies are worth; many at once share lists, and READS_PER_MINUTE bounds it all.
     poll_seconds: float = _setting(
         "shortest wait between two looks at a copy", _seconds(0.05, 60), 5.0
     )
@@ -174,6 +173,16 @@ class Settings:
     # Below the shortest push deadline that our set-up gives (60 s), well above a slow answer.
     call_timeout_seconds: float = _setting(
         "longest that one call to Google may take", _seconds(0.1, 120), 30.0
+    )
+    # A read answers within a second, or its region is not well; nobody is to wait for it then.
+    read_timeout_seconds: float = _setting(
+        "longest that Vertex AI may take for a read", _seconds(0.1, 120), 10.0
+    )
+    # Half of what Vertex AI allows: others read there too.
+    reads_per_minute: float = _setting(
+        "how often Vertex AI is read in a minute, in each project and region",
+        _number(10, 60_000, "reads"),
+        300.0,
     )
     # Cloud clocks agree within milliseconds; an unattended machine may drift by seconds. Not 0:
     # it is also the margin between noting in the store that Vertex AI is asked, and asking.

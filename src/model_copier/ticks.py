@@ -13,17 +13,21 @@ followed for as long as whoever came first.
 
 import asyncio
 import math
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
 from model_copier.planning import stop
+from model_copier.reading import Reading, reading_as
 from model_copier.registry import operation_number
 from model_copier.workflow import Workflow
 
-CONCURRENCY = 16  # calls to Google at a time
-IN_HAND = 2 * CONCURRENCY  # jobs that are moved, or are next
+# Jobs that are moved at once, and those of one location: where nobody answers, they wait, and
+# the others have room. How many calls go to a location is bounded where they are made.
+IN_HAND = 128
+IN_HAND_EACH = 32
 SWEEP_SECONDS = 60.0  # how long a tick goes on where more and more falls due
 BUGS_UNTIL_FAILED = 5
 
@@ -52,8 +56,7 @@ class Ticks:
     # By how much what was due was late, when it was last looked for.
     behind_seconds: float = 0.0
     _leader: _Lead | None = None
-    _in_hand: set[str] = field(default_factory=set)
-    _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENCY))
+    _in_hand: dict[str, str] = field(default_factory=dict)  # the key of each, and its location
     _closing: bool = False
 
     async def take(self, follow_seconds: float) -> int:
@@ -96,7 +99,8 @@ class Ticks:
         """
         flow, moved = self.workflow, 0
         for job in await flow.store.with_operation(operation_number(operation)):
-            seen = await flow.reader.operation(job.operation)
+            with reading_as(Reading.FRESH):
+                seen = await flow.reader.operation(job.operation)
             if seen is not None and seen.done:
                 with suppress(StaleJobError):  # moved on a moment ago
                     await flow.save_and_run(job)
@@ -131,14 +135,13 @@ class Ticks:
 
     async def _start_queued(self, lead: _Lead) -> bool:
         """Begin to start whoever is first in its queue; tell whether others are waiting."""
-        room = IN_HAND - len(self._in_hand)
+        room = min(IN_HAND - len(self._in_hand), IN_HAND_EACH)
         if room <= 0:
             return True
         jobs, more = await self.workflow.starts.admitted(room)
         for job in jobs:
             if job.key not in self._in_hand and lead.is_new(job):
-                self._in_hand.add(job.key)
-                lead.moves.append(asyncio.create_task(self._move(job, may_start=True)))
+                self._begin(lead, job, may_start=True)
         return more
 
     async def _move_due(self, lead: _Lead) -> bool:
@@ -147,22 +150,31 @@ class Ticks:
         found = await flow.store.due(now, flow.timing.latest_due(now), IN_HAND)
         late = [(now - job.due_at).total_seconds() for job in found if job.due_at]
         self.behind_seconds = max([0.0, *late])
+        moved, left = Counter(self._in_hand.values()), len(found) == IN_HAND
         for job in found:
-            if job.key not in self._in_hand and lead.is_new(job):
-                self._in_hand.add(job.key)
-                lead.moves.append(asyncio.create_task(self._move(job)))
-        return len(found) == IN_HAND and not self._in_hand.isdisjoint(job.key for job in found)
+            where = _location_of(job)
+            if job.key in self._in_hand:
+                continue
+            if moved[where] >= IN_HAND_EACH or len(self._in_hand) >= IN_HAND:
+                left = True
+            elif lead.is_new(job):
+                moved[where] += 1
+                self._begin(lead, job)
+        return left and bool(self._in_hand)
+
+    def _begin(self, lead: _Lead, job: Job, *, may_start: bool = False) -> None:
+        self._in_hand[job.key] = _location_of(job)
+        lead.moves.append(asyncio.create_task(self._move(job, may_start=may_start)))
 
     async def _move(self, job: Job, *, may_start: bool = False) -> None:
         try:
-            async with self._turn:
-                await self.workflow.claim_and_run(job, may_start=may_start)
+            await self.workflow.claim_and_run(job, may_start=may_start)
         except Exception as bug:
             await self._stumble(job, bug)
             raise
         finally:
-            self._in_hand.discard(job.key)
-            if len(self._in_hand) in (0, CONCURRENCY):
+            where = self._in_hand.pop(job.key)
+            if list(self._in_hand.values()).count(where) in (0, IN_HAND_EACH // 2):
                 self.workflow.wakeup.set()  # there is room for more
 
     async def _stumble(self, job: Job, bug: Exception) -> None:
@@ -178,6 +190,13 @@ class Ticks:
                 await flow.persist(stop(newest, bug, flow.clock.now()))
 
     async def _rest(self, seconds: float) -> None:
-        """Wait, unless wakeup: by a copy just started, another tick, room, or the end."""
+        """Wait, unless woken: by a copy just started, another tick, room, or the end."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.workflow.wakeup.wait(), timeout=seconds)
+
+
+def _location_of(job: Job) -> str:
+    """Where Vertex AI is asked next; "" where only the store and the topics are."""
+    if job.state.final:
+        return ""
+    return (job.target or job.request.source).location

@@ -11,6 +11,7 @@ from model_copier.copy_request import Source
 from model_copier.errors import Code, RefusedError, UnavailableError
 from model_copier.job import Job
 from model_copier.ports import JobStore, ModelService
+from model_copier.reading import Reading, reading_as
 from model_copier.reconciliation import DestinationSnapshot
 from model_copier.registry import Model, Operation
 from model_copier.resource_names import ModelName
@@ -38,7 +39,8 @@ class VertexReader:
         Raises:
             RefusedError: the source is not there, or not for us.
         """
-        model = await self.models.get_model(name)
+        with reading_as(Reading.SOURCE):
+            model = await self.models.get_model(name)
         return Source(
             name=name.at(model.name.version),
             known_as=model.name,

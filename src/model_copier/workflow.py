@@ -14,9 +14,11 @@ from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.errors import (
+    CircuitOpenError,
     Code,
     DestinationTakenError,
     OutcomeUnknownError,
+    PostponedError,
     RefusedError,
     StaleJobError,
     UnavailableError,
@@ -25,6 +27,7 @@ from model_copier.job import Call, Failure, Job, State, Step, next_step, step_of
 from model_copier.letters import letter_of_job
 from model_copier.planning import after_failure, call_record, give_up, plan
 from model_copier.ports import Clock, JobStore, ModelService, Topics
+from model_copier.reading import Reading, reading_as
 from model_copier.reconciliation import (
     Confirmed,
     ConfirmedAbsent,
@@ -135,6 +138,16 @@ class Workflow:
             newest = await self.store.get(job.key)
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
+            if isinstance(error, PostponedError):
+                due_at = self.after(error.retry_seconds * (1 + self.jitter() / 10))
+                # Nobody was asked, so nothing has failed. But no job outlives its time by more
+                # than some retries because a location does not answer.
+                is_late = self.clock.now() > newest.gives_up_at(self.timing)
+                if isinstance(error, CircuitOpenError) and is_late:
+                    await self.save(newest.retry_later(due_at))
+                else:
+                    await self.save(newest.postponed(due_at))
+                return
             if newest.retries >= RETRIES_UNTIL_TROUBLE:
                 self.on_trouble(newest, str(error))
             await self.save(newest.retry_later(self.backoff(newest)))
@@ -216,6 +229,10 @@ class Workflow:
             return
         assert job.source is not None
         assert job.target is not None
+        # Its turn comes first: whoever waits for one reads nothing.
+        if (ready := await self._queue(job)) is None:
+            return
+        job = ready
         try:
             # Read only now that no other job can add a version.
             operations, versions = await self.reader.before_copy(job.target)
@@ -289,9 +306,7 @@ class Workflow:
             now = self.clock.now()
             due_at = self.after(self.timing.poll_wait(0, self.jitter()))
             try:
-                await self.save(
-                    newest.copying(operation.name, operation.started_at or now, due_at)
-                )
+                await self.save(newest.copying(operation.name, operation.started_at or now, due_at))
             except StaleJobError:
                 found = await self.store.get(job.key)
                 if found is None:
@@ -304,7 +319,10 @@ class Workflow:
 
     async def _poll(self, job: Job) -> None:
         """Read the operation; where Vertex AI does not know it, look for what it made."""
-        operation = await self.reader.operation(job.operation)
+        # Before it is given up, it is read for itself: a list may be a minute old.
+        is_late = self.clock.now() > job.gives_up_at(self.timing)
+        with reading_as(Reading.FRESH if is_late else Reading.ORDINARY):
+            operation = await self.reader.operation(job.operation)
         if operation is None:
             await self._reconcile(job)  # forgotten, or not visible yet
             return

@@ -2,6 +2,7 @@
 simulated one and over the real client, which talks gRPC to the local Vertex AI.
 """
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,8 +15,14 @@ from local_cloud.vertex import Vertex
 from local_cloud.vertex_dialects import DIALECTS
 from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import Dialect, Names, Origin
-from model_copier.adapters.vertex import VertexModelService
-from model_copier.errors import Code, OutcomeUnknownError, RefusedError, UnavailableError
+from model_copier.adapters.vertex import MAX_CLIENTS, VertexModelService
+from model_copier.errors import (
+    Code,
+    NoAnswerError,
+    OutcomeUnknownError,
+    RefusedError,
+    UnavailableError,
+)
 from model_copier.ports import ModelService
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
@@ -140,6 +147,59 @@ async def test_a_running_copy_is_listed_with_its_destination(setting: Setting):
 
     assert listed is not None
     assert [operation.name for operation in listed] == [started.name]
+
+
+LOCATION = CALL.target_location
+
+
+async def test_what_runs_in_a_location_is_listed(setting: Setting):
+    started = await setting.models.copy_model(CALL)
+
+    page = await setting.models.list_running(LOCATION)
+    elsewhere = await setting.models.list_running(LOCATION.replace("us-central1", "europe-west4"))
+
+    assert page is not None
+    assert [(each.name, each.done) for each in page.operations] == [(started.name, False)]
+    assert page.next_page_token == ""
+    assert elsewhere is not None
+    assert list(elsewhere.operations) == []
+    await setting.ended(started)
+    page = await setting.models.list_running(LOCATION)
+    assert page is not None
+    assert list(page.operations) == []
+
+
+async def test_many_that_run_come_in_pages(setting: Setting):
+    """What ends between two pages is missed by none of the others."""
+    started = [
+        (await setting.models.copy_model(replace(CALL, model_id=f"model-{number}"))).name
+        for number in range(150)
+    ]
+
+    first = await setting.models.list_running(LOCATION)
+    assert first is not None
+    await setting.models.cancel_operation(first.operations[-1].name)
+    second = await setting.models.list_running(LOCATION, first.next_page_token)
+
+    assert second is not None
+    assert second.next_page_token == ""
+    found = {each.name for page in (first, second) for each in page.operations}
+    assert len(first.operations) == 100
+    assert len(set(started) - found) <= 1
+
+
+@pytest.mark.parametrize("dialect", ["location-list-empty", "no-location-list", "no-list"])
+async def test_a_location_may_list_no_operations_of_models(start: Start, dialect: str):
+    setting = await start(DIALECTS[dialect])
+    started = await setting.models.copy_model(CALL)
+
+    page = await setting.models.list_running(LOCATION)
+
+    assert page is None or list(page.operations) == []
+    assert (page is None) is (dialect != "location-list-empty")
+    listed = await setting.models.list_operations(ModelName.parse(TARGET))
+    assert (listed is None) is (dialect == "no-list")
+    assert not (await setting.models.get_operation(started.name)).done
 
 
 async def test_a_taken_id_leaves_the_outcome_unknown(setting: Setting):
@@ -426,11 +486,67 @@ async def test_a_silent_server_leaves_a_copy_unknown_and_a_read_untold():
     """The kernel accepts the connection; nobody ever answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        models = VertexModelService(call_seconds=0.3, endpoint=endpoint)
+        models = VertexModelService(call_seconds=0.6, read_seconds=0.2, endpoint=endpoint)
+        loop = asyncio.get_running_loop()
 
-        with pytest.raises(OutcomeUnknownError):
+        with pytest.raises(OutcomeUnknownError) as unknown:
             await models.copy_model(CALL)
-        with pytest.raises(UnavailableError):
+        begun = loop.time()
+        with pytest.raises(NoAnswerError):
             await models.get_model(CALL.source)
 
+        assert not unknown.value.answered
+        assert loop.time() - begun < 0.5, "a read has a time of its own"
         await models.close()
+
+
+async def test_nobody_at_the_port_is_no_answer():
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    models = VertexModelService(call_seconds=5, endpoint=endpoint)
+
+    with pytest.raises(NoAnswerError):
+        await models.get_model(CALL.source)
+    with pytest.raises(OutcomeUnknownError) as unknown:
+        await models.copy_model(CALL)
+
+    assert not unknown.value.answered
+    await models.close()
+
+
+@pytest.mark.parametrize("code", [VertexCode.UNAVAILABLE, VertexCode.INTERNAL])
+async def test_a_server_that_says_later_is_alive(code: VertexCode):
+    """Else an outage that answers would be taken for one that does not."""
+    async with Vertex() as vertex:
+        vertex.add_model(SOURCE)
+        vertex.faults.refuse("GetModel", code)
+        vertex.faults.refuse("CopyModel", code)
+        models = VertexModelService(call_seconds=5, endpoint=f"http://{vertex.address}")
+
+        with pytest.raises(UnavailableError) as later:
+            await models.get_model(CALL.source)
+        with pytest.raises(OutcomeUnknownError) as unknown:
+            await models.copy_model(CALL)
+
+        assert not isinstance(later.value, NoAnswerError)
+        assert unknown.value.answered
+        await models.close()
+
+
+async def test_any_number_of_locations_leaves_few_clients():
+    """A call that is on its way keeps its own."""
+    async with Vertex() as vertex:
+        vertex.add_model(SOURCE)
+        vertex.add_model(SOURCE.replace("us-central1", "x1"))
+        models = VertexModelService(call_seconds=5, endpoint=f"http://{vertex.address}")
+
+        async def read(location: str) -> None:
+            with contextlib.suppress(RefusedError):
+                await models.get_model(ModelName.parse(SOURCE.replace("us-central1", location)))
+
+        await asyncio.gather(*(read(f"x{number % 200}") for number in range(400)))
+        await models.get_model(ModelName.parse(SOURCE.replace("us-central1", "x1")))
+
+        assert len(models._clients) == MAX_CLIENTS
+        await models.close()
+        assert len(models._clients) == 0

@@ -27,7 +27,7 @@ from model_copier.errors import (
 )
 from model_copier.job import Job, State
 from model_copier.ports import Wanted
-from model_copier.registry import CopyCall, Model, Operation
+from model_copier.registry import CopyCall, Model, Operation, OperationsPage
 from model_copier.resource_names import ModelName
 from model_copier.steady_clock import SteadyClock
 from model_copier.ticks import Ticks
@@ -632,6 +632,13 @@ class _ModelsPort:
             return None if listed is None else kept
 
         found: Sequence[Operation] | None = await self._read("list_operations", effect)
+        return found
+
+    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+        models = self.worker.cloud.models
+        found: OperationsPage | None = await self._read(
+            "list_running", lambda: _at_once(models.list_running(location, page_token))
+        )
         return found
 
     async def copy_model(self, call: CopyCall) -> Operation:

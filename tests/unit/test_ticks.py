@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from model_copier.errors import UnavailableError
 from model_copier.job import Job, State
 from model_copier.tick_data import Ended, Look, Nothing, read_tick
-from model_copier.ticks import IN_HAND
+from model_copier.ticks import IN_HAND_EACH as IN_HAND
 from model_copier.timing import Timing
 from world import World, request
 

@@ -6,6 +6,7 @@ client or of gRPC, since a second send may make a second model.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,18 +21,29 @@ from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio i
 )
 from google.longrunning import operations_pb2
 
+from model_copier.adapters.pool import Pool
 from model_copier.errors import (
     Code,
+    CopierError,
+    NoAnswerError,
     OutcomeUnknownError,
     RefusedError,
     UnavailableError,
     outcome_of_copy_call,
     outcome_of_read,
 )
-from model_copier.registry import CopyCall, Model, Operation
+from model_copier.registry import CopyCall, Model, Operation, OperationsPage
 from model_copier.resource_names import ModelName
 
 _T = TypeVar("_T")
+# Each has a TLS connection of its own; a request may name any location.
+MAX_CLIENTS = 32
+# What gRPC itself says of an UNAVAILABLE that no server sent; its errors carry no other mark.
+_NOT_REACHED = re.compile(
+    r"failed to connect|all backends|resolution|socket closed|broken pipe|connection (reset|refused)"
+    r"|(ping|watchdog|attempt) time|timed out|goaway|recvmsg|transport|endpoint clos|tls|handshake",
+    re.IGNORECASE,
+)
 _CHANNEL_OPTIONS = [
     # gRPC would send a call again by itself when it believes that the server did not see it.
     ("grpc.enable_retries", 0),
@@ -44,16 +56,27 @@ _CHANNEL_OPTIONS = [
 class VertexModelService:
     """See ``ports.ModelService`` for the promises."""
 
-    def __init__(self, *, call_seconds: float, endpoint: str = "") -> None:
-        """``endpoint``: ``http://HOST:PORT`` of a Vertex AI without TLS; "" is Google's."""
+    def __init__(
+        self, *, call_seconds: float, read_seconds: float | None = None, endpoint: str = ""
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            call_seconds: longest that CopyModel may take.
+            read_seconds: longest that anything else may take, all its pages together.
+            endpoint: ``http://HOST:PORT`` of a Vertex AI without TLS; "" is Google's.
+        """
         self._call_seconds = call_seconds
+        self._read_seconds = min(read_seconds or call_seconds, call_seconds)
         self._endpoint = endpoint.removeprefix("http://")
-        self._clients: dict[str, ModelServiceAsyncClient] = {}
+        self._clients = Pool(
+            lambda location: ModelServiceAsyncClient(transport=self._transport(location)),
+            most=MAX_CLIENTS,
+            close=lambda client: client.transport.close(),
+        )
 
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.transport.close()
-        self._clients.clear()
+        await self._clients.close()
 
     async def get_model(self, name: ModelName) -> Model:
         request = types.GetModelRequest(name=str(name))
@@ -83,6 +106,19 @@ class VertexModelService:
                 return ()
             raise
 
+    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+        request = operations_pb2.ListOperationsRequest(
+            name=location, filter="done=false", page_size=100, page_token=page_token
+        )
+        try:
+            return await self._read(
+                _location(location), lambda client, how: _list_running(client, request, how)
+            )
+        except (
+            RefusedError
+        ):  # not served, no such filter, or not for us: all but one can do without
+            return None
+
     async def copy_model(self, call: CopyCall) -> Operation:
         request = types.CopyModelRequest(parent=call.target_location, source_model=str(call.source))
         if call.model_id:
@@ -93,18 +129,21 @@ class VertexModelService:
             request.encryption_spec = types.EncryptionSpec(kms_key_name=call.kms_key_name)
         if call.custom_service_account:
             request.custom_service_account = call.custom_service_account
-        client = self._client(_location(call.target_location))
         try:
-            started = await client.copy_model(
-                request=request, retry=None, timeout=self._call_seconds
-            )
+            async with self._clients.use(_location(call.target_location)) as client:
+                started = await client.copy_model(
+                    request=request, retry=None, timeout=self._call_seconds
+                )
         except GoogleAPICallError as error:
-            raise outcome_of_copy_call(_code(error), _message(error)) from error
+            outcome = outcome_of_copy_call(_code(error), _message(error))
+            if isinstance(outcome, OutcomeUnknownError):
+                outcome.answered = _is_answer(error)
+            raise outcome from error
         except GoogleAuthError as error:  # no token: nothing was sent
             told = "the service has no credentials for Vertex AI now"
             raise UnavailableError(f"credentials: {error}", told=told) from error
         except (TimeoutError, OSError, grpc.RpcError) as error:
-            raise OutcomeUnknownError(f"CopyModel: {error!r}") from error
+            raise OutcomeUnknownError(f"CopyModel: {error!r}", answered=False) from error
         return _operation(started.operation)
 
     async def get_operation(self, name: str) -> Operation:
@@ -125,20 +164,20 @@ class VertexModelService:
         read: Callable[[ModelServiceAsyncClient, dict[str, Any]], Awaitable[_T]],
     ) -> _T:
         """Make a call that may be repeated; all its pages share one timeout."""
-        how = {"retry": None, "timeout": self._call_seconds}
+        how = {"retry": None, "timeout": self._read_seconds}
         try:
-            async with asyncio.timeout(self._call_seconds):
-                return await read(self._client(location), how)
+            async with self._clients.use(location) as client:
+                async with asyncio.timeout(self._read_seconds):
+                    return await read(client, how)
         except GoogleAPICallError as error:
-            raise outcome_of_read(_code(error), _message(error)) from error
-        except (GoogleAuthError, TimeoutError, OSError, grpc.RpcError) as error:
-            told = "Vertex AI does not answer now"
-            raise UnavailableError(f"Vertex AI: {error!r}", told=told) from error
-
-    def _client(self, location: str) -> ModelServiceAsyncClient:
-        if location not in self._clients:
-            self._clients[location] = ModelServiceAsyncClient(transport=self._transport(location))
-        return self._clients[location]
+            raise _outcome_of_read(error) from error
+        except GoogleAuthError as error:
+            told = "the service has no credentials for Vertex AI now"
+            raise UnavailableError(f"credentials: {error}", told=told) from error
+        except (TimeoutError, OSError, grpc.RpcError) as error:
+            raise NoAnswerError(
+                f"Vertex AI: {error!r}", told="Vertex AI does not answer now"
+            ) from error
 
     def _transport(self, location: str) -> ModelServiceGrpcAsyncIOTransport:
         if self._endpoint:
@@ -180,6 +219,18 @@ async def _list_operations(
         if not page.next_page_token:
             return found
         request.page_token = page.next_page_token
+
+
+async def _list_running(
+    client: ModelServiceAsyncClient,
+    request: operations_pb2.ListOperationsRequest,
+    how: dict[str, Any],
+) -> OperationsPage:
+    page = await client.list_operations(request=request, **how)
+    return OperationsPage(
+        operations=[_operation(operation) for operation in page.operations],
+        next_page_token=page.next_page_token,
+    )
 
 
 async def _get_operation(
@@ -233,6 +284,19 @@ def _parsed(name: str) -> ModelName | None:
 
 def _time(at: Any) -> datetime | None:
     return datetime.fromtimestamp(at.timestamp(), at.tzinfo) if at else None
+
+
+def _outcome_of_read(error: GoogleAPICallError) -> CopierError:
+    if not _is_answer(error):
+        return NoAnswerError(f"{_code(error)}: {_message(error)}")
+    return outcome_of_read(_code(error), _message(error))
+
+
+def _is_answer(error: GoogleAPICallError) -> bool:
+    """Tell whether the server said so, and not our own end of the connection."""
+    if _code(error) is Code.DEADLINE_EXCEEDED:  # ours, or the server's for what is behind it
+        return False
+    return _code(error) is not Code.UNAVAILABLE or not _NOT_REACHED.search(_message(error))
 
 
 def _code(error: GoogleAPICallError) -> Code:
