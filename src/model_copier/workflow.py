@@ -229,10 +229,6 @@ class Workflow:
             return
         assert job.source is not None
         assert job.target is not None
-        # Its turn comes first: whoever waits for one reads nothing.
-        if (ready := await self._queue(job)) is None:
-            return
-        job = ready
         try:
             # Read only now that no other job can add a version.
             operations, versions = await self.reader.before_copy(job.target)
