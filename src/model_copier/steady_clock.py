@@ -24,9 +24,12 @@ class SteadyClock:
     elapsed: Callable[[], float]
     max_skew: float  # seconds; a smaller step is what clocks do
     on_adopted: Callable[[float], None] = lambda _seconds: None
-    _offset: float | None = None
+    _offset: float = field(init=False)
     _jumped_to: float = field(default=0.0, init=False)
     _jumped_at: float | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._offset = self.wall().timestamp() - self.elapsed()
 
     def monotonic(self) -> float:
         return self.elapsed()
@@ -39,8 +42,6 @@ class SteadyClock:
         """
         wall, elapsed = self.wall(), self.elapsed()
         offset = wall.timestamp() - elapsed
-        if self._offset is None:
-            self._offset = offset
         moved = offset - self._offset
         if abs(moved) > self.max_skew:
             self._note_jump(offset, elapsed, moved)

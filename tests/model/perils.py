@@ -455,8 +455,8 @@ class _StorePort:
                 cloud.note("rule: a decision that lost was dropped")
                 raise
             assert before is not None
-            latest = self.worker.timing.latest_due(self.worker.clock.now())
-            if job.due_at and job.due_at > latest + 2 * self.worker.timing.skew:
+            latest = self.worker.timing.latest_due(cloud.clock.at)
+            if job.due_at and job.due_at > latest + 3 * self.worker.timing.skew:
                 cloud.found(f"bounded: {job.key[:4]} waits longer than any wait")
             cloud.note_save(before, job)
             asks.append(job.copy_attempts > before.copy_attempts and job.state is State.REQUESTED)
