@@ -104,6 +104,9 @@ class Job:
     quiet_since: datetime | None = (
         None  # since when no operation speaks of the ask, though one should
     )
+    # The store went back in time: Vertex AI may have been asked in the time that was lost, and
+    # any version of our source that nobody else was told of may be ours. Look before asking.
+    restored: bool = False
 
     copy_started_at: datetime | None = None  # by Vertex AI's clock
     copy_ended_at: datetime | None = None
@@ -258,6 +261,7 @@ class Job:
             operation="",
             copy_started_at=None,
             copy_ended_at=None,
+            restored=False,
         )
 
     def came_to_nothing(self, ended_at: datetime) -> Self:
@@ -379,6 +383,43 @@ class Job:
             reply_sent=False,
             expires_at=None,
         )
+
+    def after_restore(self, now: datetime) -> Self:
+        """Work on what was open when the store was backed up, without trusting what it says.
+
+        Its further outcome has a number of its own: the one that it had may have been told in
+        the time that was lost, with other content. What has ended stays as it is; but a replay
+        of what failed looks first, too.
+        """
+        if self.state.final:
+            return replace(self, restored=self.restored or self.state is State.FAILED)
+        return replace(
+            self,
+            history=self._with(now, Happened.RESTORED, f"attempt {self.attempt + 1}"),
+            restored=True,
+            state=State.ACCEPTED,
+            attempt=self.attempt + 1,
+            attempt_at=now,
+            due_at=now,
+            tries=0,
+            bugs=0,
+            copy_attempts=0,
+            start_at=None,
+            asked_at=None,
+            first_asked_at=None,
+            known_versions=(),
+            operation="",
+            quiet_since=None,
+            copy_started_at=None,
+            copy_ended_at=None,
+        )
+
+    def asked_unseen(self, now: datetime) -> Self:
+        """Take it that Vertex AI was asked in the time that was lost, so that we look first."""
+        assert self.state is State.ACCEPTED
+        assert self.restored
+        assert self.holds_destination  # one after the other: no two find the same version
+        return replace(self, asked_at=now, first_asked_at=now, quiet_since=None)
 
     def with_letter_kept(self, now: datetime) -> Self:
         assert self.state is State.FAILED

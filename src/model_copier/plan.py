@@ -117,8 +117,9 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
     shown = {model.name.version for model in seen.versions}
     if (
         now <= _settled_at(job, seen, timing)
-        or not made.keys() <= shown
-        or any(model.copy_of is None for model in new)  # ours, perhaps: the proof may come late
+        or not (made.keys() <= shown or job.restored)  # `made` is then all that ever was
+        # Ours, perhaps: the proof may come late.
+        or any(model.copy_of is None and _may_be_ours(model, job, seen, made) for model in new)
         or isinstance(found, Unclear)
     ):
         return Unclear()
@@ -164,6 +165,8 @@ def _began_since(job: Job, operation: Operation, timing: Timing) -> bool:
     """Tell whether this began no earlier than the job's ask, by clocks that may disagree."""
     assert job.asked_at is not None
     skew = timedelta(seconds=timing.max_skew)
+    if job.restored:
+        return True  # nobody knows when it asked
     return (operation.started_at or job.asked_at) >= job.asked_at - skew
 
 
@@ -172,7 +175,14 @@ def _began_as_asked(job: Job, operation: Operation, timing: Timing) -> bool:
     assert job.asked_at is not None
     latest = job.asked_at + timedelta(seconds=timing.lease + timing.max_skew)
     began = operation.started_at or job.asked_at
-    return began <= latest and _began_since(job, operation, timing)
+    return (began <= latest or job.restored) and _began_since(job, operation, timing)
+
+
+def _may_be_ours(
+    model: Model, job: Job, seen: Seen, made: Mapping[str | None, Operation]
+) -> bool:
+    """After a restore every version is new, and most were there before: not what nobody copied."""
+    return not job.restored or seen.operations is None or model.name.version in made
 
 
 def _settled_at(job: Job, seen: Seen, timing: Timing) -> datetime:
@@ -267,4 +277,5 @@ def stopped(job: Job, error: Exception, now: datetime) -> Job:
 def _known(job: Job) -> str:
     if job.asked_at and job.operation:
         return f"what came of operation {job.operation} is unknown"
-    return "whether a copy was made is unknown" if job.asked_at else "nothing was made"
+    unknown = job.asked_at or job.restored
+    return "whether a copy was made is unknown" if unknown else "nothing was made"

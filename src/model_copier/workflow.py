@@ -168,7 +168,11 @@ class Workflow:
     async def _start(self, job: Job) -> None:
         """Find the source, take the destination, see what to ask; then ask, when it is our turn."""
         now = self.clock.now()
-        if job.cancel_requested:
+        if job.restored and job.holds_destination:
+            looking = job.asked_unseen(now).leased(now, self.timing)
+            await self.take_up(await self.store.save(looking))
+            return
+        if job.cancel_requested and not job.restored:
             await self.keep(job.cancelled(now))
             return
         # Its time runs from the first ask; waiting for the destination before costs nothing.

@@ -9,16 +9,17 @@ is the memory of one instance.
 import asyncio
 import json
 import sqlite3
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
+from model_copier.adapters.one_thread import OneThread
 from model_copier.adapters.reading import readable
+from model_copier.adapters.sqlite_files import Identity, fold_in, prepare
 from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
@@ -26,8 +27,16 @@ from model_copier.errors import (
     UnavailableError,
 )
 from model_copier.job import Job
+from model_copier.logs import log
 from model_copier.ports import LONGEST_QUEUE, Wanted
 from model_copier.records import from_record, to_record
+
+# How long one method may take where nothing else is said; below every lease of the defaults.
+CALL_SECONDS = 10.0
+# Cloud Run and systemd give a process that is told to go more than that.
+LEAVE_SECONDS = 3.0
+# In ``meta``: this file is a copy, and nobody has opened it as a store yet.
+RESTORED_MARK = "restored"
 
 # `destination` is set while the job holds it: the index is the lock.
 _SCHEMA = """
@@ -57,6 +66,7 @@ CREATE INDEX IF NOT EXISTS jobs_expiry ON jobs (expires_at) WHERE expires_at IS 
 CREATE INDEX IF NOT EXISTS jobs_by_requester ON jobs (request_source, accepted_at, key);
 CREATE TABLE IF NOT EXISTS queues (name TEXT PRIMARY KEY, ends_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY, filling BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _INSERT = """
 INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record,
@@ -86,19 +96,6 @@ SELECT record FROM jobs WHERE request_source = :request_source
     AND (:after_at IS NULL OR (accepted_at, key) < (:after_at, :after_key))
 ORDER BY accepted_at DESC, key DESC LIMIT :limit
 """
-# The columns that a file of an earlier version lacks, and those to be filled from the record.
-_ADDED = {
-    "trace": "TEXT",
-    "operation": "TEXT",
-    "request_source": "TEXT",
-    "accepted_at": "REAL",
-    "state": "TEXT",
-    "source": "TEXT",
-    "target": "TEXT",
-}
-_FILL = """
-UPDATE jobs SET request_source = ?, accepted_at = ?, state = ?, source = ?, target = ? WHERE key = ?
-"""
 # Read and moved on in one statement, so that no two processes get one turn.
 _TAKE_TURN = """
 INSERT INTO queues (name, ends_at) VALUES (:name, :now + :distance)
@@ -118,26 +115,44 @@ _Values = tuple[object, ...] | Mapping[str, object]
 class SqliteJobStore:
     """See ``ports.JobStore`` for the promises."""
 
-    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, file: Path, *, call_seconds: float = CALL_SECONDS
+    ) -> None:
         self._connection = connection
         self._file = file
-        self._identity = _identity(file)  # not given to another file while it is open here
-        self._turn = threading.Lock()  # one connection, one statement at a time
+        with _outages():
+            self._identity = Identity.of(file)
+        self._thread = OneThread("job store", seconds=call_seconds)
 
     @classmethod
-    async def open(cls, file: Path, *, busy_seconds: float) -> Self:
+    async def open(
+        cls, file: Path, *, busy_seconds: float, call_seconds: float = CALL_SECONDS
+    ) -> Self:
         """Open the file, and make it and its folder where they are missing.
 
-        ``busy_seconds``: how long to wait for another process's write; keep it below the
-        lease of a job.
+        A file that was restored from a backup, or copied by hand, is settled first: see
+        ``restored.py``. It may take long on a disk that hangs, and opens only one file.
+
+        ``busy_seconds``: how long to wait for another process's write. ``call_seconds``: how
+        long one of the methods may take. Keep both below the lease of a job.
 
         Raises:
             UnavailableError: the file cannot be opened, or is no job store.
         """
-        return cls(await asyncio.to_thread(_connect, file, busy_seconds), file)
+        connection = await asyncio.to_thread(connect, file, busy_seconds)
+        return cls(connection, file, call_seconds=call_seconds)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._connection.close)
+        """Leave one whole file behind, if nobody else has it open."""
+        await asyncio.to_thread(self.leave)
+
+    def leave(self, seconds: float = LEAVE_SECONDS) -> None:
+        """Do the same without a loop, as the process ends. What does not end in time is left:
+        whoever opens the file next folds the rest in.
+        """
+        with suppress(UnavailableError):
+            self._thread.run_and_wait(self._fold_and_close, seconds=seconds)
+        self._thread.end()
 
     async def create(self, job: Job) -> Job:
         job = replace(job, version=1)
@@ -162,7 +177,7 @@ class SqliteJobStore:
         return saved
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
-        return await asyncio.to_thread(self._first_due, now, latest, limit)
+        return await self._thread.run(self._first_due, now, latest, limit)
 
     async def next_due_at(self) -> datetime | None:
         found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
@@ -223,22 +238,18 @@ class SqliteJobStore:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
 
     async def check(self) -> None:
-        if await asyncio.to_thread(_identity, self._file) != self._identity:
-            raise UnavailableError(
-                f"job store: {self._file} is no longer the file that was opened; restart"
-            )
         await self.next_due_at()
         await self._write(_CHECK, ())
 
     async def _read(self, statement: str, values: _Values) -> list[Any]:
-        return (await asyncio.to_thread(self._execute, statement, values))[0]
+        return (await self._thread.run(self._execute, statement, values))[0]
 
     async def _write(self, statement: str, values: _Values) -> int:
-        return (await asyncio.to_thread(self._execute, statement, values))[1]
+        return (await self._thread.run(self._execute, statement, values))[1]
 
     def _first_due(self, now: datetime, latest: datetime, limit: int) -> list[Job]:
         """Read on past what cannot be read, or a newer service's jobs would hide ours."""
-        with self._turn, _outages():
+        with self._surely_ours():
             found = self._connection.execute(_DUE, (now.timestamp(),))
             late = self._connection.execute(_DUE_BY_A_BROKEN_CLOCK, (latest.timestamp(),))
             jobs = list(islice(readable(row[0] for row in chain(found, late)), limit))
@@ -247,14 +258,34 @@ class SqliteJobStore:
             return jobs
 
     def _execute(self, statement: str, values: _Values) -> tuple[list[Any], int]:
-        with self._turn, _outages():
+        with self._surely_ours():
             cursor = self._connection.execute(statement, values)
             return cursor.fetchall(), cursor.rowcount
 
+    @contextmanager
+    def _surely_ours(self) -> Iterator[None]:
+        """Look at the files before and after: what went to others was not done."""
+        with _outages():
+            self._identity.check(self._file)
+            yield
+            self._identity.check(self._file)
 
-def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
+    def _fold_and_close(self) -> None:
+        with _outages():
+            # Closing what is no longer ours would fold an orphan's pages into another's file.
+            self._identity.check(self._file)
+            fold_in(self._connection)
+            self._connection.close()
+
+
+def connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Open a job store, and settle it if it was restored.
+
+    Raises:
+        UnavailableError: the file cannot be opened, or is no job store.
+    """
     with _outages():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        prepare(file)
         connection = sqlite3.connect(
             file,
             timeout=busy_seconds,
@@ -264,32 +295,67 @@ def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            _migrate(connection)
             connection.executescript(_SCHEMA)
-        except sqlite3.Error:
+            settled = settle(connection, file)
+        except (sqlite3.Error, OSError):
             connection.close()
             raise
-        return connection
+    if settled:
+        log("store_restored", severity="WARNING", why=settled.why, jobs=settled.jobs,
+            moved=settled.moved)  # fmt: skip
+    return connection
 
 
-def _identity(file: Path) -> tuple[int, int]:
-    with _outages():
-        found = file.stat()
-    return found.st_dev, found.st_ino
+# A store that went back in time: see ``Job.after_restore``.
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Give a file of an earlier version the columns that it lacks."""
-    connection.execute("BEGIN IMMEDIATE")  # only one opener does it
-    there = {row[1] for row in connection.execute("PRAGMA table_info(jobs)")}
-    lacking = {name: kind for name, kind in _ADDED.items() if there and name not in there}
-    for column, kind in lacking.items():
-        connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} {kind}")
-    if "state" in lacking:
-        for key, record in connection.execute("SELECT key, record FROM jobs").fetchall():
-            for job in readable([record]):
-                connection.execute(_FILL, (*_shown_columns(job), key))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What became of a restored store."""
+
+    why: str
+    jobs: int
+    moved: int  # that look before anything is asked
+
+
+def settle(connection: sqlite3.Connection, file: Path) -> Settled | None:
+    """Have every job of a restored file look before it asks; None: the file was not restored.
+
+    One transaction, mark included: a crash leaves the file as it was, and the next one who
+    opens it settles it.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    inode = str(file.stat().st_ino)
+    marks = dict(connection.execute("SELECT name, value FROM meta"))
+    (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+    why = ""
+    if RESTORED_MARK in marks:
+        why = marks[RESTORED_MARK]
+    elif jobs and marks.get("inode") != inode:
+        why = "this file was not made here: somebody copied it"
+    moved = _after_restore(connection) if why else 0
+    connection.execute("DELETE FROM meta WHERE name = ?", (RESTORED_MARK,))
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('inode', ?)", (inode,))
     connection.execute("COMMIT")
+    return Settled(why=why, jobs=jobs, moved=moved) if why else None
+
+
+def _after_restore(connection: sqlite3.Connection) -> int:
+    now, moved = datetime.now(UTC), 0
+    keys = connection.execute(
+        "SELECT key FROM jobs WHERE state NOT IN ('SUCCEEDED', 'CANCELLED')"
+        " ORDER BY accepted_at, key"
+    ).fetchall()
+    for number, (key,) in enumerate(keys):
+        found = connection.execute("SELECT record FROM jobs WHERE key = ?", (key,)).fetchall()
+        for job in readable(row[0] for row in found):
+            # Each a moment later, so that they keep their order.
+            after = job.after_restore(now + timedelta(microseconds=number))
+            if after != job:
+                saved = replace(after, version=job.version + 1)
+                connection.execute(_UPDATE, (*_columns(saved), key, job.version))
+                moved += 1
+    return moved
 
 
 @contextmanager
