@@ -178,9 +178,7 @@ def _began_as_asked(job: Job, operation: Operation, timing: Timing) -> bool:
     return (began <= latest or job.restored) and _began_since(job, operation, timing)
 
 
-def _may_be_ours(
-    model: Model, job: Job, seen: Seen, made: Mapping[str | None, Operation]
-) -> bool:
+def _may_be_ours(model: Model, job: Job, seen: Seen, made: Mapping[str | None, Operation]) -> bool:
     """After a restore every version is new, and most were there before: not what nobody copied."""
     return not job.restored or seen.operations is None or model.name.version in made
 

@@ -33,6 +33,7 @@ class OneThread:
         self._seconds = seconds
         self._calls: queue.Queue[_Call | None] = queue.Queue(MOST_WAITING)
         self._began_at: float | None = None  # the call that runs now
+        self._ended = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -42,12 +43,16 @@ class OneThread:
         Raises:
             UnavailableError: no answer in time. What had begun may still happen.
         """
-        asked = self._ask(call, arguments)
+        asked = self.begin(call, *arguments)
         try:
             async with asyncio.timeout(self._seconds):
-                return await asyncio.wrap_future(asked)
+                return await asked
         except TimeoutError as error:
             raise self._too_late() from error
+
+    def begin(self, call: Callable[..., _T], *arguments: Any) -> "asyncio.Future[_T]":
+        """Return what will be there once the call has returned, however long that takes."""
+        return asyncio.wrap_future(self._ask(call, arguments))
 
     def run_and_wait(self, call: Callable[..., _T], *arguments: Any, seconds: float) -> _T:
         """Do the same without a loop.
@@ -63,13 +68,16 @@ class OneThread:
             raise self._too_late() from error
 
     def end(self) -> None:
-        """Let the thread go once it has done what was asked so far, unless it hangs."""
+        """Take no more calls, and let the thread go once it has done what was asked so far."""
+        self._ended = True
         try:
             self._calls.put_nowait(None)
         except queue.Full:
             return  # a daemon: it ends with the process
 
     def _ask(self, call: Callable[..., _T], arguments: tuple[Any, ...]) -> "Future[_T]":
+        if self._ended:
+            raise UnavailableError(f"{self._name}: closed")
         began_at = self._began_at
         if began_at is not None and time.monotonic() > began_at + self._seconds:
             # Whoever asks now would only wait as long as the others did.

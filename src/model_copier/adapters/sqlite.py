@@ -11,15 +11,17 @@ import json
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
 from model_copier.adapters.one_thread import OneThread
 from model_copier.adapters.reading import readable
+from model_copier.adapters.restored import Order, Settled
 from model_copier.adapters.sqlite_files import Identity, fold_in, prepare
+from model_copier.adapters.sqlite_files import outages as _outages
 from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
@@ -27,7 +29,6 @@ from model_copier.errors import (
     UnavailableError,
 )
 from model_copier.job import Job
-from model_copier.logs import log
 from model_copier.ports import LONGEST_QUEUE, Wanted
 from model_copier.records import from_record, to_record
 
@@ -116,13 +117,12 @@ class SqliteJobStore:
     """See ``ports.JobStore`` for the promises."""
 
     def __init__(
-        self, connection: sqlite3.Connection, file: Path, *, call_seconds: float = CALL_SECONDS
+        self, connection: sqlite3.Connection, file: Path, *, identity: Identity, thread: OneThread
     ) -> None:
         self._connection = connection
         self._file = file
-        with _outages():
-            self._identity = Identity.of(file)
-        self._thread = OneThread("job store", seconds=call_seconds)
+        self._identity = identity
+        self._thread = thread
 
     @classmethod
     async def open(
@@ -130,8 +130,8 @@ class SqliteJobStore:
     ) -> Self:
         """Open the file, and make it and its folder where they are missing.
 
-        A file that was restored from a backup, or copied by hand, is settled first: see
-        ``restored.py``. It may take long on a disk that hangs, and opens only one file.
+        A file that was restored from a backup, or copied by hand, is settled first. On a disk
+        that hangs this takes as long as that: the caller has a limit of its own.
 
         ``busy_seconds``: how long to wait for another process's write. ``call_seconds``: how
         long one of the methods may take. Keep both below the lease of a job.
@@ -139,8 +139,15 @@ class SqliteJobStore:
         Raises:
             UnavailableError: the file cannot be opened, or is no job store.
         """
-        connection = await asyncio.to_thread(connect, file, busy_seconds)
-        return cls(connection, file, call_seconds=call_seconds)
+        thread = OneThread("job store", seconds=call_seconds)
+        try:
+            connection = await thread.begin(connect, file, busy_seconds)
+            with _outages():
+                identity = Identity.of(file)
+        except UnavailableError:
+            thread.end()
+            raise
+        return cls(connection, file, identity=identity, thread=thread)
 
     async def close(self) -> None:
         """Leave one whole file behind, if nobody else has it open."""
@@ -301,21 +308,13 @@ def connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
             connection.close()
             raise
     if settled:
-        log("store_restored", severity="WARNING", why=settled.why, jobs=settled.jobs,
-            moved=settled.moved)  # fmt: skip
+        settled.tell()
     return connection
 
 
-# A store that went back in time: see ``Job.after_restore``.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
-    """What became of a restored store."""
-
-    why: str
-    jobs: int
-    moved: int  # that look before anything is asked
+def put(connection: sqlite3.Connection, job: Job) -> None:
+    """Store a job as it is, its version too."""
+    connection.execute(_INSERT, (*_columns(job), job.key))
 
 
 def settle(connection: sqlite3.Connection, file: Path) -> Settled | None:
@@ -328,45 +327,32 @@ def settle(connection: sqlite3.Connection, file: Path) -> Settled | None:
     inode = str(file.stat().st_ino)
     marks = dict(connection.execute("SELECT name, value FROM meta"))
     (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
-    why = ""
-    if RESTORED_MARK in marks:
-        why = marks[RESTORED_MARK]
-    elif jobs and marks.get("inode") != inode:
+    why = marks.get(RESTORED_MARK, "")
+    if not why and jobs and marks.get("inode") != inode:
         why = "this file was not made here: somebody copied it"
-    moved = _after_restore(connection) if why else 0
+    moved = _after_restore(connection, datetime.now(UTC)) if why else 0
     connection.execute("DELETE FROM meta WHERE name = ?", (RESTORED_MARK,))
     connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('inode', ?)", (inode,))
     connection.execute("COMMIT")
     return Settled(why=why, jobs=jobs, moved=moved) if why else None
 
 
-def _after_restore(connection: sqlite3.Connection) -> int:
-    now, moved = datetime.now(UTC), 0
-    keys = connection.execute(
-        "SELECT key FROM jobs WHERE state NOT IN ('SUCCEEDED', 'CANCELLED')"
-        " ORDER BY accepted_at, key"
-    ).fetchall()
-    for number, (key,) in enumerate(keys):
-        found = connection.execute("SELECT record FROM jobs WHERE key = ?", (key,)).fetchall()
-        for job in readable(row[0] for row in found):
-            # Each a moment later, so that they keep their order.
-            after = job.after_restore(now + timedelta(microseconds=number))
-            if after != job:
-                saved = replace(after, version=job.version + 1)
-                connection.execute(_UPDATE, (*_columns(saved), key, job.version))
-                moved += 1
+def _after_restore(connection: sqlite3.Connection, now: datetime) -> int:
+    order, moved = Order.of(_not_succeeded(connection), now), 0
+    for job, after in order.changes(_not_succeeded(connection)):
+        connection.execute(_UPDATE, (*_columns(after), job.key, job.version))
+        moved += 1
     return moved
 
 
-@contextmanager
-def _outages() -> Iterator[None]:
-    """Tell an outage from a broken promise: ``IntegrityError`` is the statement's own answer."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise UnavailableError(f"job store: {error}") from error
+def _not_succeeded(connection: sqlite3.Connection) -> Iterator[Job]:
+    """One by one: what is being read must not be written to."""
+    names = connection.execute(
+        "SELECT key FROM jobs WHERE state NOT IN ('SUCCEEDED', 'CANCELLED')"
+    ).fetchall()
+    for key in names:
+        found = connection.execute("SELECT record FROM jobs WHERE key = ?", key).fetchall()
+        yield from readable(row[0] for row in found)
 
 
 def _columns(job: Job) -> tuple[object, ...]:

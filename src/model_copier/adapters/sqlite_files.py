@@ -7,6 +7,8 @@ nobody will ever read. What must not break: such a write is never taken for one 
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -76,6 +78,15 @@ def fold_in(connection: sqlite3.Connection) -> bool:
     return not busy
 
 
+def sync(file: Path) -> None:
+    """Have what was written into a file on the disk."""
+    opened = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
 def sync_folder(file: Path) -> None:
     """Have the folder's entry of a file on the disk."""
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -83,3 +94,14 @@ def sync_folder(file: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Tell an outage from a broken promise: ``IntegrityError`` is the statement's own answer."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, FileExistsError):
+        raise
+    except (sqlite3.Error, OSError) as error:
+        raise UnavailableError(f"job store: {error}") from error
