@@ -214,19 +214,19 @@ async def _import(asked: argparse.Namespace) -> Done:
     file = _sqlite_file(asked.store)
     if file is not None:
         order = Order.of(_jobs_of(asked.file), datetime.now(UTC))
-        kept = sqlite_copies.fill_new(file, _settled(asked.file, order))[1]
-        await _verify(asked.store, _settled(asked.file, order))
+        sqlite_copies.fill_new(file, _settled(asked.file, order))
+        jobs = await _verify(asked.store, _settled(asked.file, order))
     else:
-        kept = None
-        await _into_firestore(asked, read.digest)
+        jobs = await _into_firestore(asked, read.digest)
+    left = f" {read.jobs - jobs} that had expired were left out." if read.jobs > jobs else ""
     return Done(
-        sentence=f"{read.jobs} jobs are imported and were read back. Start worker and api with"
+        sentence=f"{jobs} jobs are imported and were read back.{left} Start worker and api with"
         " the new STORE; unfinished requests look for their copy before they ask.",
-        facts={"jobs": read.jobs, "sha256": read.digest, "kept": str(kept) if kept else None},
+        facts={"jobs": jobs, "expired": read.jobs - jobs, "sha256": read.digest},
     )
 
 
-async def _into_firestore(asked: argparse.Namespace, digest: str) -> None:
+async def _into_firestore(asked: argparse.Namespace, digest: str) -> int:
     async with _firestore(asked.store) as copies:
         began = await copies.begin_import(digest)
         order = Order.of(_jobs_of(asked.file), began.began_at)
@@ -237,8 +237,9 @@ async def _into_firestore(asked: argparse.Namespace, digest: str) -> None:
                 await copies.add(together)
                 together.clear()
         await copies.add(together)
-        await _verify(asked.store, _settled(asked.file, order))
+        jobs = await _verify(asked.store, _settled(asked.file, order))
         await copies.end_import()
+        return jobs
 
 
 async def _mark_restored(asked: argparse.Namespace) -> Done:
@@ -280,11 +281,13 @@ def _jobs_of(file: Path) -> Iterator[Job]:
 
 
 def _settled(file: Path, order: Order) -> Iterator[Job]:
-    return map(order.settled, _jobs_of(file))
+    for job in _jobs_of(file):
+        if job.expires_at is None or job.expires_at > order.now:
+            yield order.settled(job)
 
 
-async def _verify(store: str, jobs: Iterator[Job]) -> None:
-    """Read everything back.
+async def _verify(store: str, jobs: Iterator[Job]) -> int:
+    """Read everything back, and return how many there are.
 
     Raises:
         UnavailableError: it is not what was written.
@@ -299,6 +302,7 @@ async def _verify(store: str, jobs: Iterator[Job]) -> None:
             f"{found.jobs} jobs were read back, and {written.jobs} written, or they differ:"
             " somebody else wrote to the store meanwhile. Do not start the worker on it"
         )
+    return found.jobs
 
 
 @asynccontextmanager

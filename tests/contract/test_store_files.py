@@ -1,5 +1,8 @@
 """The files of a SQLite job store: removed, replaced, copied, hung; and who may read them."""
 
+# Blocking is what a command does, and what a test of files may do:
+# ruff: noqa: ASYNC240
+
 import asyncio
 import os
 import shutil
@@ -115,14 +118,13 @@ sys.stdin.readline()
 async def test_a_store_that_hangs_answers_in_time(tmp_path: Path):
     """Another process holds the database; SQLite would wait for it for 30 s, in its thread."""
     store = await opened(tmp_path / "jobs.db", busy_seconds=30, call_seconds=2)
-    threads = threading.active_count()
     locker = await asyncio.create_subprocess_exec(
         sys.executable, "-c", LOCKER, str(tmp_path / "jobs.db"),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert locker.stdout is not None
     await locker.stdout.readline()
-    began = time.monotonic()
+    began, threads = time.monotonic(), threading.active_count()
 
     answers = await asyncio.gather(
         *(store.create(job(str(number))) for number in range(1500)), return_exceptions=True

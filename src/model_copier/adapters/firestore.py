@@ -257,9 +257,6 @@ class FirestoreJobStore:
         query: AsyncQuery = self._jobs.order_by("__name__")
         return query
 
-    def records_in(self, page: Iterable[_Snapshot]) -> Iterator[str]:
-        return self._records(page)
-
     async def put(self, job: Job) -> None:
         """Store a new job as it is, its version too; the store may be marked.
 

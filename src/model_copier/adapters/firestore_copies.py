@@ -94,10 +94,10 @@ class FirestoreCopies:
         await self._mark.set({"state": "restored", "why": why}, retry=None, timeout=self.seconds)
 
     async def records(self) -> AsyncIterator[bytes]:
-        """Every record that has not expired, by key."""
+        """Every record, by key."""
         async for page in self._pages():
-            for record in self.store.records_in(page):
-                yield record.encode()
+            for document in page:
+                yield document.get("record").encode()
 
     async def begin_import(self, digest: str) -> Import:
         """Take an empty store, or one in which this very import was begun.

@@ -144,7 +144,7 @@ class SqliteJobStore:
             connection = await thread.begin(connect, file, busy_seconds)
             with _outages():
                 identity = Identity.of(file)
-        except UnavailableError:
+        except BaseException:
             thread.end()
             raise
         return cls(connection, file, identity=identity, thread=thread)

@@ -71,7 +71,7 @@ def restore(file: Path, store: Path, *, force: bool) -> tuple[Counts, Path | Non
         return _put_in_place(fill, store, force=force)
 
 
-def fill_new(store: Path, jobs: Iterable[Job]) -> tuple[Counts, Path | None]:
+def fill_new(store: Path, jobs: Iterable[Job]) -> None:
     """Make a store of these jobs as they are, whole or not at all.
 
     Raises:
@@ -92,7 +92,7 @@ def fill_new(store: Path, jobs: Iterable[Job]) -> tuple[Counts, Path | None]:
             copy.execute("COMMIT")
 
     with outages():
-        return _put_in_place(fill, store, force=False)
+        _put_in_place(fill, store, force=False)
 
 
 def mark_restored(store: Path) -> Counts:

@@ -8,7 +8,7 @@ nobody will ever read. What must not break: such a write is never taken for one 
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -31,7 +31,9 @@ def prepare(file: Path) -> None:
     for folder in reversed(file.parent.parents):
         folder.mkdir(mode=0o700, exist_ok=True)
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FOR_US_ALONE))
+    with suppress(FileExistsError):
+        # Never opened if it is there: closing it again would drop this process's SQLite locks.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FOR_US_ALONE))
 
 
 @dataclass(frozen=True, slots=True)
