@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +30,7 @@ from model_copier.errors import UnavailableError
 from model_copier.job import Job
 from model_copier.logs import log
 from model_copier.messages import Contract
-from model_copier.ports import Clock, JobStore
+from model_copier.ports import Clock
 from model_copier.request_data import Defaults
 from model_copier.settings import Settings, TokenChecks
 from model_copier.ticks import Ticks
@@ -44,6 +45,10 @@ from model_copier.web.push import Push
 from model_copier.web.readiness import Readiness, date_of
 from model_copier.web.rest import Rest, health_route
 from model_copier.workflow import Workflow
+
+if TYPE_CHECKING:
+    from model_copier.adapters.firestore import FirestoreJobStore
+    from model_copier.adapters.sqlite import SqliteJobStore
 
 # Longest that one call to the job store may take, and opening it. A slow disk or Firestore
 # answers within a second or two; more than half a lease would leave no time to ask.
@@ -60,8 +65,8 @@ class SystemClock:
         return time.monotonic()
 
 
-async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
-    """Connect everything.
+async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], None]]:
+    """Connect everything; the last is what to do with the store when the process ends.
 
     Raises:
         UnavailableError: the store cannot be opened; the next request may try again.
@@ -76,8 +81,9 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
     )
     request_topic = settings.topic(settings.request_topic)
     clock = SystemClock()
+    store = await _open_store(settings, timing, clock)
     workflow = Workflow(
-        store=await _open_store(settings, timing, clock),
+        store=store,
         models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
         topics=PubsubTopics(
             reply_topic=settings.topic(settings.reply_topic),
@@ -92,10 +98,13 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         on_trouble=_tell_trouble,
     )
     contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
-    return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
+    deliveries = Deliveries(workflow=workflow, contract=contract, restored_at=store.restored_at)
+    return deliveries, Ticks(workflow=workflow), store.leave
 
 
-async def _open_store(settings: Settings, timing: Timing, clock: Clock) -> JobStore:
+async def _open_store(
+    settings: Settings, timing: Timing, clock: Clock
+) -> "SqliteJobStore | FirestoreJobStore":
     """Open the one that STORE names; the other is not even imported."""
     longest = min(STORE_SECONDS, timing.call)  # below the lease
     if settings.store.startswith("firestore:"):
@@ -222,11 +231,10 @@ class Service:
         return self._app
 
     async def _build(self) -> ASGIApp:
-        deliveries, ticks = await connect(self._settings)
-        store = deliveries.workflow.store
-        watch = Watch(store=store)
+        deliveries, ticks, leave = await connect(self._settings)
+        watch = Watch(store=deliveries.workflow.store)
         app = build_app(self._target, deliveries, ticks, self._settings, watch=watch)
-        last = LastOut(app, getattr(store, "leave", lambda: None))
+        last = LastOut(app, leave)
         _on_sigterm(ticks.close, watch.close, last.leave)
         return last
 

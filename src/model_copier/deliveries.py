@@ -4,9 +4,10 @@ A request is stored before it is acknowledged, and what cannot become a job is a
 and kept. Everything here may happen any number of times with the same message.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.copy_request import CopyRequest
@@ -46,12 +47,18 @@ class Accepted:
     reason: str = ""
 
 
+async def _never() -> datetime | None:
+    return None
+
+
 @dataclass(kw_only=True)
 class Deliveries:
     """Takes deliveries in; the workflow moves on what they asked for."""
 
     workflow: Workflow
     contract: Contract
+    # When the store went back in time, if it did: the adapter knows.
+    restored_at: Callable[[], Awaitable[datetime | None]] = _never
 
     async def accept(self, received: Received) -> Accepted:
         """Take one delivery of the request topic; on return it may be acknowledged.
@@ -111,12 +118,22 @@ class Deliveries:
 
     async def _store(self, asked: Asked, received: Received) -> Accepted:
         job = _new_job(asked, received, self.workflow.clock.now())
+        if await self._came_before_restore(received):
+            job = job.after_restore(self.workflow.clock.now())
         told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
         try:
             await self.workflow.take_in(job)
         except JobExistsError:
             return await self._meet_again(asked, received, told)
         return told
+
+    async def _came_before_restore(self, received: Received) -> bool:
+        """Tell whether a request may have been worked on in the time that the store has lost."""
+        restored_at = await self.restored_at()
+        if restored_at is None:
+            return False
+        skew = timedelta(seconds=self.workflow.timing.max_skew)
+        return received.is_older_than(restored_at + skew)
 
     async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:
         """Take a delivery of a request whose job is stored already."""

@@ -135,7 +135,7 @@ async def test_a_store_that_hangs_answers_in_time(tmp_path: Path):
     assert {type(answer) for answer in answers} == {UnavailableError}
     assert sum("calls wait already" in str(answer) for answer in answers) > 0
     assert time.monotonic() - began < 15
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     await locker.communicate(b"\n")
     await _until_it_answers(store)
     # What had begun was done after all, and is seen; what waited behind it was not.

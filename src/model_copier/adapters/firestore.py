@@ -86,6 +86,7 @@ class FirestoreJobStore:
         )
         self.mark = client.collection(place.mark[0]).document(place.mark[1])
         self._settling: asyncio.Task[None] | None = None
+        self._restored_at: datetime | None = None
 
     @classmethod
     def open(cls, place: Place, *, clock: Clock, call_seconds: float) -> Self:
@@ -105,6 +106,9 @@ class FirestoreJobStore:
 
     async def close(self) -> None:
         await self._client._firestore_api.transport.close()  # noqa: SLF001  its own knows HTTP only
+
+    def leave(self) -> None:
+        """The process ends, and leaves nothing to be folded in."""
 
     async def create(self, job: Job) -> Job:
         job = replace(job, version=1)
@@ -252,6 +256,12 @@ class FirestoreJobStore:
         copies = FirestoreCopies(self, seconds=self._call_seconds)
         if settled := await copies.settle(self._clock.now()):
             settled.tell()
+        self._restored_at = await copies.restored_at()
+
+    async def restored_at(self) -> datetime | None:
+        """When this store went back in time last: requests from before may have been done."""
+        async with self._calling():
+            return self._restored_at
 
     def jobs_by_key(self) -> AsyncQuery:
         query: AsyncQuery = self._jobs.order_by("__name__")

@@ -60,7 +60,7 @@ class FirestoreCopies:
             UnavailableError: an import has not ended.
         """
         mark = await self._mark.get(retry=None, timeout=self.seconds)
-        if not mark.exists:
+        if not mark.exists or mark.get("state") == "settled":
             return None
         if mark.get("state") == "importing":
             raise UnavailableError(
@@ -78,8 +78,7 @@ class FirestoreCopies:
             settled_before = [each for each in page if each.update_time <= mark.update_time]
             for _, after in order.changes(_jobs(settled_before)):
                 moved += await self._save(after)
-        if (await self._mark.get(retry=None, timeout=self.seconds)).exists:
-            await self._mark.delete(retry=None, timeout=self.seconds)
+        await self._settled(now)
         return Settled(why=str(mark.get("why")), jobs=jobs, moved=moved)
 
     async def _save(self, job: Job) -> int:
@@ -147,7 +146,16 @@ class FirestoreCopies:
                 ) from error
 
     async def end_import(self) -> None:
-        await self._mark.delete(retry=None, timeout=self.seconds)
+        await self._settled(datetime.now(UTC))
+
+    async def _settled(self, now: datetime) -> None:
+        fields = {"state": "settled", "at": now.isoformat()}
+        await self._mark.set(fields, retry=None, timeout=self.seconds)
+
+    async def restored_at(self) -> datetime | None:
+        """When the store was settled last, if ever."""
+        mark = await self._mark.get(retry=None, timeout=self.seconds)
+        return datetime.fromisoformat(mark.get("at")) if mark.exists else None
 
     async def _pages(self, limit: int = _PAGE) -> AsyncIterator[Sequence[Any]]:
         """All documents of jobs, by key, in pages."""

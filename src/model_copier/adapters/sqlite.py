@@ -38,6 +38,8 @@ CALL_SECONDS = 10.0
 LEAVE_SECONDS = 3.0
 # In ``meta``: this file is a copy, and nobody has opened it as a store yet.
 RESTORED_MARK = "restored"
+# And when it was settled: see ``SqliteJobStore.restored_at``.
+RESTORED_AT = "restored_at"
 
 # `destination` is set while the job holds it: the index is the lock.
 _SCHEMA = """
@@ -248,6 +250,11 @@ class SqliteJobStore:
         await self.next_due_at()
         await self._write(_CHECK, ())
 
+    async def restored_at(self) -> datetime | None:
+        """When this store went back in time last: requests from before may have been done."""
+        found = await self._read("SELECT value FROM meta WHERE name = ?", (RESTORED_AT,))
+        return datetime.fromisoformat(found[0][0]) if found else None
+
     async def _read(self, statement: str, values: _Values) -> list[Any]:
         return (await self._thread.run(self._execute, statement, values))[0]
 
@@ -312,6 +319,11 @@ def connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
     return connection
 
 
+def mark(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Write down something about the file itself."""
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+
 def put(connection: sqlite3.Connection, job: Job) -> None:
     """Store a job as it is, its version too."""
     connection.execute(_INSERT, (*_columns(job), job.key))
@@ -330,9 +342,12 @@ def settle(connection: sqlite3.Connection, file: Path) -> Settled | None:
     why = marks.get(RESTORED_MARK, "")
     if not why and jobs and marks.get("inode") != inode:
         why = "this file was not made here: somebody copied it"
-    moved = _after_restore(connection, datetime.now(UTC)) if why else 0
+    now = datetime.now(UTC)
+    moved = _after_restore(connection, now) if why else 0
     connection.execute("DELETE FROM meta WHERE name = ?", (RESTORED_MARK,))
-    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('inode', ?)", (inode,))
+    mark(connection, "inode", inode)
+    if why:
+        mark(connection, RESTORED_AT, now.isoformat())
     connection.execute("COMMIT")
     return Settled(why=why, jobs=jobs, moved=moved) if why else None
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model_copier.adapters.export_file import new_part, publish
-from model_copier.adapters.sqlite import RESTORED_MARK, connect, put
+from model_copier.adapters.sqlite import RESTORED_AT, RESTORED_MARK, connect, mark, put
 from model_copier.adapters.sqlite_files import beside, outages, prepare, sync, sync_folder
 from model_copier.errors import RejectedError
 from model_copier.job import Job
@@ -42,7 +42,7 @@ def backup(store: Path, file: Path) -> Counts:
             with closing(_plain(part)) as copy:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
-                _mark(copy, f"a backup of {_now()}")
+                mark(copy, RESTORED_MARK, f"a backup of {_now()}")
                 counts = _counts(copy)
             sync(part)
             publish(part, file)
@@ -65,7 +65,7 @@ def restore(file: Path, store: Path, *, force: bool) -> tuple[Counts, Path | Non
             (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
             if found != "ok":
                 raise RejectedError(f"{_shown(file)} is damaged: {found}. Take an older backup")
-            _mark(copy, f"restored from {file.name} on {_now()}")
+            mark(copy, RESTORED_MARK, f"restored from {file.name} on {_now()}")
 
     with outages(), _existing(file) as source:
         return _put_in_place(fill, store, force=force)
@@ -89,6 +89,7 @@ def fill_new(store: Path, jobs: Iterable[Job]) -> None:
                     raise RejectedError(
                         f"job {job.key} has the key or the destination of another one"
                     ) from error
+            mark(copy, RESTORED_AT, datetime.now(UTC).isoformat())
             copy.execute("COMMIT")
 
     with outages():
@@ -103,7 +104,7 @@ def mark_restored(store: Path) -> Counts:
         UnavailableError: the store cannot be written to.
     """
     with outages(), _existing(store) as connection:
-        _mark(connection, f"marked as restored on {_now()}")
+        mark(connection, RESTORED_MARK, f"marked as restored on {_now()}")
         counts = _counts(connection)
     connect(store, _BUSY_SECONDS).close()
     return counts
@@ -215,10 +216,6 @@ def _existing(file: Path) -> Iterator[sqlite3.Connection]:
 
 def _plain(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(file, isolation_level=None)
-
-
-def _mark(connection: sqlite3.Connection, why: str) -> None:
-    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (RESTORED_MARK, why))
 
 
 def _counts(connection: sqlite3.Connection) -> Counts:
