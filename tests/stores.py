@@ -4,8 +4,9 @@ With ``pytest --store=firestore`` it takes the place of SQLite and of the simula
 """
 
 import os
+import resource
 from collections.abc import AsyncIterator, Iterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -137,3 +138,14 @@ class EmulatedJobs(MutableMapping[str, Job]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+@contextmanager
+def files_that_may_not_grow_over(size: int) -> Iterator[None]:
+    """What is already on the disk may be written anew, as on a full one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -49,6 +50,14 @@ from model_copier.web.readiness import Readiness, date_of
 from model_copier.web.rest import Rest, health_route
 from model_copier.workflow import Workflow
 
+if TYPE_CHECKING:
+    from model_copier.adapters.firestore import FirestoreJobStore
+    from model_copier.adapters.sqlite import SqliteJobStore
+
+# Longest that one call to the job store may take, and opening it. A slow disk or Firestore
+# answers within a second or two; more than half a lease would leave no time to ask.
+STORE_SECONDS = 10.0
+
 
 def system_clock(max_skew: float) -> SteadyClock:
     """This machine's clock, as long as nobody sets it by more than ``max_skew`` seconds."""
@@ -62,8 +71,8 @@ def system_clock(max_skew: float) -> SteadyClock:
     )
 
 
-async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
-    """Connect everything.
+async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], None]]:
+    """Connect everything; the last is what to do with the store when the process ends.
 
     Raises:
         UnavailableError: the store cannot be opened; the next request may try again.
@@ -100,7 +109,8 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         defaults=Defaults.of(settings),
         callers={each.account: each for each in settings.callers_file} if checked else None,
     )
-    return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
+    deliveries = Deliveries(workflow=workflow, contract=contract, restored_at=store.restored_at)
+    return deliveries, Ticks(workflow=workflow), store.leave
 
 
 def _models(settings: Settings, timing: Timing, store: JobStore, clock: Clock) -> ModelService:
@@ -117,18 +127,21 @@ def _models(settings: Settings, timing: Timing, store: JobStore, clock: Clock) -
     return SharedReads(guarded, clock=clock, reads_per_minute=reads)
 
 
-async def _open_store(settings: Settings, timing: Timing, clock: Clock) -> JobStore:
+async def _open_store(
+    settings: Settings, timing: Timing, clock: Clock
+) -> "SqliteJobStore | FirestoreJobStore":
     """Open the one that STORE names; the other is not even imported."""
+    longest = min(STORE_SECONDS, timing.call)  # below the lease
     if settings.store.startswith("firestore:"):
         from model_copier.adapters.firestore import FirestoreJobStore  # noqa: PLC0415
         from model_copier.adapters.firestore_documents import Place  # noqa: PLC0415
 
         place = Place.parse(settings.store)
-        return FirestoreJobStore.open(place, clock=clock, call_seconds=timing.call)
+        return FirestoreJobStore.open(place, clock=clock, call_seconds=longest)
     from model_copier.adapters.sqlite import SqliteJobStore  # noqa: PLC0415
 
     file = Path(settings.store.removeprefix("sqlite:///"))
-    return await SqliteJobStore.open(file, busy_seconds=timing.call / 2)
+    return await SqliteJobStore.open(file, busy_seconds=longest / 2, call_seconds=longest)
 
 
 def build_app(
@@ -223,22 +236,67 @@ class Service:
     def __init__(self, target: str, settings: Settings) -> None:
         self._target = target
         self._settings = settings
-        self._building = asyncio.Lock()
+        # Of all who ask at once: a disk that hangs costs one thread, however many ask.
+        self._building: asyncio.Task[ASGIApp] | None = None
         self._app: ASGIApp | None = None
 
     async def app(self) -> ASGIApp:
         """Return the application, or a 503 as long as it cannot be built."""
-        async with self._building:
-            if self._app is None:
-                try:
-                    deliveries, ticks = await connect(self._settings)
-                except UnavailableError as error:
-                    log("unavailable", severity="ERROR", why=str(error))
-                    return without_store()
-                watch = Watch(store=deliveries.workflow.store)
-                self._app = build_app(self._target, deliveries, ticks, self._settings, watch=watch)
-                _on_sigterm(ticks.close, watch.close)
+        if self._app is not None:
             return self._app
+        if self._building is None:
+            self._building = asyncio.create_task(self._build())
+        building = self._building
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                self._app = await asyncio.shield(building)
+        except (UnavailableError, TimeoutError) as error:
+            why = str(error) or f"the job store cannot be opened in {STORE_SECONDS:g} s"
+            log("unavailable", severity="ERROR", why=why)
+            return without_store()
+        finally:
+            if building.done() and self._building is building:
+                self._building = None
+        return self._app
+
+    async def _build(self) -> ASGIApp:
+        deliveries, ticks, leave = await connect(self._settings)
+        watch = Watch(store=deliveries.workflow.store)
+        app = build_app(self._target, deliveries, ticks, self._settings, watch=watch)
+        last = LastOut(app, leave)
+        _on_sigterm(ticks.close, watch.close, last.leave)
+        return last
+
+
+class LastOut:
+    """Before an application: once the process was told to go, the last request closes the store.
+
+    There is no later moment: the server ends with the signal that it was sent, and runs
+    nothing more.
+    """
+
+    def __init__(self, app: ASGIApp, close: Callable[[], None]) -> None:
+        self._app = app
+        self._close = close
+        self._inside = 0
+        self._leaving = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._inside += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._inside -= 1
+            self._close_if_last()
+
+    def leave(self) -> None:
+        self._leaving = True
+        self._close_if_last()
+
+    def _close_if_last(self) -> None:
+        if self._leaving and not self._inside:
+            # It blocks the loop, on purpose: or the server might be gone first.
+            self._close()
 
 
 def _on_sigterm(*leave: Callable[[], None]) -> None:

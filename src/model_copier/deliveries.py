@@ -4,6 +4,7 @@ A request is stored before it is acknowledged, and what cannot become a job is a
 and kept. Everything here may happen any number of times with the same message.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -52,12 +53,18 @@ class Accepted:
     replayed_by: str = ""
 
 
+async def _never() -> datetime | None:
+    return None
+
+
 @dataclass(kw_only=True)
 class Deliveries:
     """Takes deliveries in; the workflow moves on what they asked for."""
 
     workflow: Workflow
     contract: Contract
+    # When the store went back in time, if it did: the adapter knows.
+    restored_at: Callable[[], Awaitable[datetime | None]] = _never
 
     async def accept(self, received: Received) -> Accepted:
         """Take one delivery of the request topic; on return it may be acknowledged.
@@ -133,6 +140,8 @@ class Deliveries:
 
     async def _store(self, asked: Asked, received: Received) -> Accepted:
         job = _new_job(asked, received, self.workflow.clock.now())
+        if await self._came_before_restore(received):
+            job = job.after_restore(self.workflow.clock.now())
         told = _told_of(asked.identity, "accepted")
         if received.outcome_unknown and await self._stored(asked.identity) is None:
             failure = failures.record_is_gone(job.request_id)
@@ -156,6 +165,13 @@ class Deliveries:
         if refusal := self.contract.refusal_for_account(asked):
             return await self.reject(received, failures.beyond_the_caller(refusal))
         return await self._meet_again(asked, received, _told_of(asked.identity, "duplicate"))
+
+    async def _came_before_restore(self, received: Received) -> bool:
+        """Tell whether a request may have been worked on in the time that the store has lost."""
+        restored_at = await self.restored_at()
+        if restored_at is None:
+            return False
+        return received.is_older_than(restored_at + self.workflow.timing.skew)
 
     async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:
         """Take a delivery of a request whose job is stored already."""

@@ -28,6 +28,7 @@ class Happened(StrEnum):
     LETTER_KEPT = "letter_kept"  # in the dead-letter topic
     ANNOUNCED = "announced"  # on the reply topic
     REPLAYED = "replayed"  # a further attempt begins
+    RESTORED = "restored"  # the store went back in time; a further attempt begins by looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

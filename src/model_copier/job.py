@@ -233,6 +233,11 @@ class Job:
         """The CloudEvent id of the present outcome: the same however often it is published."""
         return f"{self.key}-{self.attempt}"
 
+    @property
+    def may_have_copied(self) -> bool:
+        """A call is open, or may have been forgotten."""
+        return self.call is not None or self.restored
+
     def is_due(self, now: datetime, timing: Timing) -> bool:
         if self.due_at is None:
             return False
@@ -437,13 +442,13 @@ class Job:
 
     def failed(self, now: datetime, failure: Failure) -> Self:
         """End without a copy or, while a call is open, without knowing of one."""
-        state = State.UNKNOWN if self.call else State.FAILED
+        state = State.UNKNOWN if self.may_have_copied else State.FAILED
         ended = self._ended(state, now, failure.message, failure.code)
         return replace(ended, failure=failure)
 
     def cancelled(self, now: datetime) -> Self:
         """Nothing was requested, or Vertex AI has confirmed that nothing was made."""
-        assert self.call is None
+        assert not self.may_have_copied
         return self._ended(State.CANCELLED, now)
 
     def _ended(
@@ -526,28 +531,31 @@ class Job:
             expires_at=None,
         )
 
-    def after_restore(self, now: datetime, timing: Timing) -> Self:
+    def after_restore(self, now: datetime) -> Self:
         """Go on from a store that went back in time: later calls may have been forgotten.
 
         What succeeded or was cancelled stays so. Everything else looks at its destination
         before it sends CopyModel: what was there before a recorded call is known, and stays
-        known; without one, whatever is of our source and nobody's claim may be this job's.
+        known; without one, whatever is of our source and nobody's claim may be this job's. The
+        outcome gets another number: the present one may have been told, with other content.
         """
-        call = self.call
-        if call:
-            call = replace(call, visible_at=timing.visible_at(now), missing_since=None)
         if self.state in {State.SUCCEEDED, State.CANCELLED}:
             return self
+        call, late = self.call, timedelta()
+        if call:
+            late = now - call.requested_at
+            call = replace(call, visible_at=call.visible_at + late, missing_since=None)
         if self.state.final:
             return replace(self, call=call, restored=True)
-        budget = timedelta(seconds=self.budget_seconds(timing))
         return replace(
             self,
+            history=self._with(now, Happened.RESTORED, f"attempt {self.attempt + 1}"),
             restored=True,
             call=call,
-            due_at=now,
+            attempt=self.attempt + 1,
             attempt_at=now,
-            deadline_at=now + budget if self.deadline_at else None,
+            due_at=now,
+            deadline_at=self.deadline_at + late if self.deadline_at and call else None,
             watching_since=None,
             looked_at=None,
             retries=0,

@@ -79,11 +79,17 @@ class Received:
     requested_by: str = ""  # whose token came with it; never what the message says of itself
     over_rest: bool = False  # a call, whose source is no claim but the caller's proven identity
     unreadable: str = ""  # what is wrong with the delivery itself; then `data` is all of it
+    published_at: str = ""  # as Pub/Sub wrote it; a message that is delivered again keeps it
 
     @property
     def replay_of(self) -> str:
         """The outcome whose letter was published again, or nothing."""
         return self.attributes.get("replay_of", "")
+
+    def is_older_than(self, moment: datetime) -> bool:
+        """Tell whether the request was made before this, by Pub/Sub's clock or its sender's."""
+        times = (self.published_at, self.attributes.get("ce-time", ""))
+        return any(at <= moment for text in times if (at := _moment(text)))
 
     @property
     def outcome_unknown(self) -> bool:
@@ -98,6 +104,14 @@ class Received:
     @property
     def original(self) -> Original:
         return Original(data=self.data, attributes=self.attributes)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing)
 
 def give_up(job: Job, now: datetime, timing: Timing) -> Job:
     """Answer a request whose time is over, with what is known and no more."""
-    hint = f"look at {job.target} before you request it again" if job.call else ""
+    hint = f"look at {job.target} before you request it again" if job.may_have_copied else ""
     message = f"{_why_over(job, now, timing)}; {_known(job)}"
     return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED, message=message, hint=hint))
 
@@ -132,4 +132,4 @@ def stop(job: Job, error: Exception, now: datetime) -> Job:
 def _known(job: Job) -> str:
     if job.call and job.operation:
         return f"the outcome of operation {job.operation} is unknown"
-    return "whether a copy was made is unknown" if job.call else "nothing was made"
+    return "whether a copy was made is unknown" if job.may_have_copied else "nothing was made"

@@ -90,7 +90,7 @@ def reconcile(job: Job, snapshot: DestinationSnapshot, now: datetime, timing: Ti
         unproven &= made.keys()
     if (
         now <= _visible_at(job, snapshot, timing)
-        or not made.keys() <= shown
+        or not (made.keys() <= shown or job.call.forgotten)  # they may be of long ago
         or unproven
         or isinstance(finding, Undetermined)
     ):

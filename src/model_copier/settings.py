@@ -24,7 +24,7 @@ _ADDRESS = re.compile(rf"[^/\s]+:{_PORT}")
 _ADDRESS_FORM = "HOST:PORT, with a port from 1 to 65535"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "VERTEX_ENDPOINT")
-_STORE = re.compile(
+STORE_FORM = re.compile(
     r"sqlite:///.+"
     r"|firestore://[a-z0-9][a-z0-9.:-]{0,62}/(?:\(default\)|[a-z][a-z0-9-]{2,61}[a-z0-9])"
     r"(?:\?collection=[A-Za-z][A-Za-z0-9_-]{0,99})?"
@@ -110,7 +110,7 @@ class Settings:
     store: str = _setting(
         "where jobs are kept: `sqlite:///FILE` (processes of one machine share it) or"
         " `firestore://PROJECT/DATABASE?collection=PREFIX` (default: model-copier)",
-        _text(_STORE, "sqlite:///FILE or firestore://PROJECT/DATABASE?collection=PREFIX"),
+        _text(STORE_FORM, "sqlite:///FILE or firestore://PROJECT/DATABASE?collection=PREFIX"),
     )
     # The region that most tuned Gemini models live in, and the one the first users named.
     location: str = _setting(

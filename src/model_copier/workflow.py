@@ -195,7 +195,7 @@ class Workflow:
 
     async def _prepare(self, job: Job) -> None:
         """Resolve the source's version, which names the destination, and lock that."""
-        if job.cancel_requested:
+        if job.cancel_requested and not job.restored:
             await self.persist(job.cancelled(self.clock.now()))
             return
         try:
@@ -216,11 +216,11 @@ class Workflow:
     async def _start(self, job: Job, *, may_start: bool) -> None:
         """When it is this job's turn: see what is on the destination, and send CopyModel."""
         now = self.clock.now()
-        if job.cancel_requested:
-            await self.persist(job.cancelled(now))
-            return
         if job.restored:
             await self.save_and_run(job.reconciles_first(now, self.timing))
+            return
+        if job.cancel_requested:
+            await self.persist(job.cancelled(now))
             return
         # A job that watches another copy asks for no turn before it has one to use.
         if not (may_start or job.watching_since or await self.starts.admits(job)):

@@ -252,14 +252,14 @@ class Chaos:
 
     async def _collect(self, topics: Topics, name: str, into: list[Message]) -> None:
         while not self._over.is_set():
-            if pulled := await _pull(topics, name):
+            if pulled := await pull(topics, name):
                 into += pulled
                 self._news.set()
 
     async def _replay(self, topics: Topics) -> None:
         """Publish each first letter again, twice, as an impatient person would."""
         while not self._over.is_set():
-            for letter in await _pull(topics, "chaos-letters"):
+            for letter in await pull(topics, "chaos-letters"):
                 self.seen.letters.append(letter)
                 outcome_id = letter.attributes.get("outcome_id", "")
                 if not outcome_id.endswith("-1") or outcome_id in self.seen.replayed:
@@ -390,7 +390,7 @@ class Chaos:
         return "\n".join(f"{name:36} {value:>8}" for name, value in rows.items())
 
 
-async def _pull(topics: Topics, name: str) -> list[Message]:
+async def pull(topics: Topics, name: str) -> list[Message]:
     """Take what is there, waiting a second for it."""
     try:
         pulled = await topics.subscriber.pull(

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import resource
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +26,14 @@ from model_copier.job import Failure, Job, Original, State
 from model_copier.ports import Wanted
 from model_copier.records import to_record
 from simulators import START, SimulatedStore
-from stores import LATEST, firestore_store, holding, job, overwrite
+from stores import (
+    LATEST,
+    files_that_may_not_grow_over,
+    firestore_store,
+    holding,
+    job,
+    overwrite,
+)
 
 
 @pytest.fixture(params=["simulated", "sqlite", "firestore"])
@@ -624,17 +629,6 @@ async def test_a_full_disk_is_an_outage_and_what_was_stored_stays(tmp_path: Path
     await store.close()
 
 
-@contextmanager
-def files_that_may_not_grow_over(size: int) -> Iterator[None]:
-    """What is already on the disk may be written anew, as on a full one."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 async def test_a_store_that_can_be_read_and_not_written_will_not_do(tmp_path: Path):
     """As often as it is looked at, and only for so long."""
     store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=1)
@@ -669,7 +663,7 @@ async def test_a_file_that_was_deleted_or_replaced_is_an_outage(tmp_path: Path):
     store = await SqliteJobStore.open(file, busy_seconds=1)
 
     file.rename(tmp_path / "moved.db")
-    with pytest.raises(UnavailableError, match="No such file"):
+    with pytest.raises(UnavailableError, match="was removed"):
         await store.check()
     another = await SqliteJobStore.open(file, busy_seconds=1)
     with pytest.raises(UnavailableError, match="no longer the file that was opened"):

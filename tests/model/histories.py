@@ -559,7 +559,7 @@ def half_of(timing: Timing) -> float:
 
 def restored(backup: dict[str, Job], now: datetime) -> dict[str, Job]:
     """What a restored store holds: every unfinished job looks before it calls CopyModel."""
-    return {key: job.after_restore(now, Timing()) for key, job in backup.items()}
+    return {key: job.after_restore(now) for key, job in backup.items()}
 
 
 def random_dialect(rng: Random) -> tuple[str, Dialect]:

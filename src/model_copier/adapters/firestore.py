@@ -36,6 +36,7 @@ from google.cloud.firestore import (
     Query,
 )
 
+from model_copier.adapters.firestore_copies import FirestoreCopies
 from model_copier.adapters.firestore_documents import (
     COLLECTIONS,
     INDEXED,
@@ -86,6 +87,9 @@ class FirestoreJobStore:
         self._jobs, self._destinations, self._queues = (
             client.collection(place.collection(name)) for name in COLLECTIONS
         )
+        self.mark = client.collection(place.mark[0]).document(place.mark[1])
+        self._settling: asyncio.Task[None] | None = None
+        self._restored_at: datetime | None = None
 
     @classmethod
     def open(cls, place: Place, *, clock: Clock, call_seconds: float) -> Self:
@@ -106,24 +110,30 @@ class FirestoreJobStore:
     async def close(self) -> None:
         await self._client._firestore_api.transport.close()  # noqa: SLF001  its own knows HTTP only
 
+    def leave(self) -> None:
+        """The process ends, and leaves nothing to be folded in."""
+
     async def create(self, job: Job) -> Job:
         job = replace(job, version=1)
-        document, left = self._jobs.document(job.key), None
         async with self._calling():
-            for _ in range(_TRIES):
-                batch = self._client.batch()
-                if left is None:
-                    batch.create(document, _without_empty(fields_of(job)))
-                else:  # an expired record that Firestore has not deleted yet
-                    batch.update(document, _changes_to(job), option=self._unchanged(left))
-                if job.destination:
-                    await self._take(batch, job.destination, job.key)
-                if await self._commit(batch):
-                    return job
-                found = await self._look(document)
-                if self._is_there(found):
-                    raise JobExistsError(job.key)
-                left = found if found.exists else None
+            return await self._create(job)
+
+    async def _create(self, job: Job) -> Job:
+        document, left = self._jobs.document(job.key), None
+        for _ in range(_TRIES):
+            batch = self._client.batch()
+            if left is None:
+                batch.create(document, _without_empty(fields_of(job)))
+            else:  # an expired record that Firestore has not deleted yet
+                batch.update(document, _changes_to(job), option=self._unchanged(left))
+            if job.destination:
+                await self._take(batch, job.destination, job.key)
+            if await self._commit(batch):
+                return job
+            found = await self._look(document)
+            if self._is_there(found):
+                raise JobExistsError(job.key)
+            left = found if found.exists else None
         raise UnavailableError(f"job store: {job.key} was written by others {_TRIES} times")
 
     async def get(self, key: str) -> Job | None:
@@ -132,22 +142,24 @@ class FirestoreJobStore:
         return from_record(found.get("record")) if self._is_there(found) else None
 
     async def save(self, job: Job) -> Job:
-        saved = replace(job, version=job.version + 1)
-        document = self._jobs.document(job.key)
         async with self._calling():
-            for _ in range(_TRIES):
-                stored = await self._look(document, "version", "destination", TTL_FIELD)
-                if not self._is_there(stored) or stored.get("version") != job.version:
-                    raise StaleJobError(job.key)
-                held = _field(stored, "destination")
-                batch = self._client.batch()
-                batch.update(document, _changes_to(saved), option=self._unchanged(stored))
-                if held and held != job.destination:
-                    batch.delete(self._lock(held))
-                if job.destination and held != job.destination:
-                    await self._take(batch, job.destination, job.key)
-                if await self._commit(batch):
-                    return saved
+            return await self._save(job, replace(job, version=job.version + 1))
+
+    async def _save(self, job: Job, saved: Job) -> Job:
+        document = self._jobs.document(job.key)
+        for _ in range(_TRIES):
+            stored = await self._look(document, "version", "destination", TTL_FIELD)
+            if not self._is_there(stored) or stored.get("version") != job.version:
+                raise StaleJobError(job.key)
+            held = _field(stored, "destination")
+            batch = self._client.batch()
+            batch.update(document, _changes_to(saved), option=self._unchanged(stored))
+            if held and held != job.destination:
+                batch.delete(self._lock(held))
+            if job.destination and held != job.destination:
+                await self._take(batch, job.destination, job.key)
+            if await self._commit(batch):
+                return saved
         raise UnavailableError(f"job store: {job.key} was written by others {_TRIES} times")
 
     async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
@@ -273,6 +285,51 @@ class FirestoreJobStore:
             for field in ("unfinished", "waits"):
                 await self._ask(field, _between(self._jobs, field, ("none ", "none ~")).limit(1))
 
+    # The store as a whole: see ``firestore_copies.py``.
+
+    async def _settle(self) -> None:
+        """Look once whether the store was restored, and wait until it is settled."""
+        settling = self._settling
+        if settling is None or (settling.done() and _failed(settling)):
+            settling = self._settling = asyncio.create_task(self._settle_it())
+        await asyncio.shield(settling)
+
+    async def _settle_it(self) -> None:
+        copies = FirestoreCopies(self, seconds=self._call_seconds)
+        if settled := await copies.settle(self._clock.now()):
+            settled.tell()
+        self._restored_at = await copies.restored_at()
+
+    async def restored_at(self) -> datetime | None:
+        """When this store went back in time last: requests from before may have been done."""
+        async with self._calling():
+            return self._restored_at
+
+    def jobs_by_key(self) -> AsyncQuery:
+        query: AsyncQuery = self._jobs.order_by("__name__")
+        return query
+
+    async def put(self, job: Job) -> None:
+        """Store a new job as it is, its version too; the store may be marked.
+
+        Raises:
+            JobExistsError: there is such a job.
+            DestinationTakenError: another job holds its destination.
+        """
+        async with self._bounded():
+            await self._create(job)
+
+    async def stored(self, key: str) -> Job | None:
+        """As ``get``; the store may be marked."""
+        async with self._bounded():
+            found = await self._look(self._jobs.document(key))
+        return from_record(found.get("record")) if self._is_there(found) else None
+
+    async def overwrite(self, saved: Job) -> None:
+        """As ``save``, with the next version in ``saved`` already; the store may be marked."""
+        async with self._bounded():
+            await self._save(replace(saved, version=saved.version - 1), saved)
+
     # Destinations
 
     async def _take(self, batch: AsyncWriteBatch, destination: str, key: str) -> None:
@@ -350,6 +407,13 @@ class FirestoreJobStore:
 
     @asynccontextmanager
     async def _calling(self) -> AsyncIterator[None]:
+        """Call a store that is settled."""
+        async with self._bounded():
+            await self._settle()
+            yield
+
+    @asynccontextmanager
+    async def _bounded(self) -> AsyncIterator[None]:
         """Bound what one method does, and tell an outage from what somebody must mend."""
         try:
             async with asyncio.timeout(self._call_seconds):
@@ -368,6 +432,10 @@ class FirestoreJobStore:
         ) as error:
             why = str(error) or "no answer in time"
             raise UnavailableError(f"job store: {why}") from error
+
+
+def _failed(settling: "asyncio.Task[None]") -> bool:
+    return settling.cancelled() or settling.exception() is not None
 
 
 def _changes_to(job: Job) -> dict[str, Any]:

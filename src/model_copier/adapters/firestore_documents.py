@@ -47,6 +47,11 @@ class Place:
         (prefix,) = parse_qs(parts.query).get("collection", ["model-copier"])
         return cls(project=parts.netloc, database=parts.path.strip("/"), prefix=prefix)
 
+    @property
+    def mark(self) -> tuple[str, str]:
+        """The document that says that the store went back in time; mostly it is not there."""
+        return f"{self.prefix}-meta", "restored"
+
     def collection(self, name: str) -> str:
         assert name in COLLECTIONS
         return f"{self.prefix}-{name}"

@@ -7,19 +7,21 @@ makes a job that was stored survive the power plug too. Not for Cloud Run, where
 is the memory of one instance.
 """
 
-import asyncio
 import json
 import sqlite3
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
+from model_copier.adapters.one_thread import OneThread
 from model_copier.adapters.reading import readable
+from model_copier.adapters.restored import Order, Settled
+from model_copier.adapters.sqlite_files import Identity, fold_in, prepare
+from model_copier.adapters.sqlite_files import outages as _outages
 from model_copier.errors import (
     DestinationTakenError,
     JobExistsError,
@@ -30,6 +32,15 @@ from model_copier.job import Job
 from model_copier.ports import Wanted
 from model_copier.rate_limit import SlidingWindow
 from model_copier.records import from_record, to_record
+
+# How long one method may take where nothing else is said; below every lease of the defaults.
+CALL_SECONDS = 10.0
+# Cloud Run and systemd give a process that is told to go more than that.
+LEAVE_SECONDS = 3.0
+# In ``meta``: this file is a copy, and nobody has opened it as a store yet.
+RESTORED_MARK = "restored"
+# And when it was settled: see ``SqliteJobStore.restored_at``.
+RESTORED_AT = "restored_at"
 
 # `destination` is set while the job holds it: the index is the lock. `sender` is the
 # `request_source` of a job that is unfinished, `turn` is 0 where a job has none.
@@ -73,6 +84,7 @@ CREATE TABLE IF NOT EXISTS queues (
     taken TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS checks (id INTEGER PRIMARY KEY, filling BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _INSERT = """
 INSERT INTO jobs (version, due_at, destination, trace, operation, expires_at, record,
@@ -133,26 +145,50 @@ _Values = tuple[object, ...] | Mapping[str, object]
 class SqliteJobStore:
     """See ``ports.JobStore`` for the promises."""
 
-    def __init__(self, connection: sqlite3.Connection, file: Path) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, file: Path, *, identity: Identity, thread: OneThread
+    ) -> None:
         self._connection = connection
         self._file = file
-        self._identity = _identity(file)  # not given to another file while it is open here
-        self._turn = threading.Lock()  # one connection, one statement at a time
+        self._identity = identity
+        self._thread = thread
 
     @classmethod
-    async def open(cls, file: Path, *, busy_seconds: float) -> Self:
+    async def open(
+        cls, file: Path, *, busy_seconds: float, call_seconds: float = CALL_SECONDS
+    ) -> Self:
         """Open the file, and make it and its folder where they are missing.
 
-        ``busy_seconds``: how long to wait for another process's write; keep it below the
-        lease of a job.
+        A file that was restored from a backup, or copied by hand, is settled first. On a disk
+        that hangs this takes as long as that: the caller has a limit of its own.
+
+        ``busy_seconds``: how long to wait for another process's write. ``call_seconds``: how
+        long one of the methods may take. Keep both below the lease of a job.
 
         Raises:
             UnavailableError: the file cannot be opened, or is no job store.
         """
-        return cls(await asyncio.to_thread(_connect, file, busy_seconds), file)
+        thread = OneThread("job store", seconds=call_seconds)
+        try:
+            connection = await thread.begin(connect, file, busy_seconds)
+            with _outages():
+                identity = Identity.of(file)
+        except BaseException:
+            thread.end()
+            raise
+        return cls(connection, file, identity=identity, thread=thread)
 
     async def close(self) -> None:
-        await asyncio.to_thread(self._connection.close)
+        """Leave one whole file behind, if nobody else has it open."""
+        await self._thread.run(self.leave)
+
+    def leave(self, seconds: float = LEAVE_SECONDS) -> None:
+        """Do the same without a loop, as the process ends. What does not end in time is left:
+        whoever opens the file next folds the rest in.
+        """
+        with suppress(UnavailableError):
+            self._thread.run_and_wait(self._fold_and_close, seconds=seconds)
+        self._thread.end()
 
     async def create(self, job: Job) -> Job:
         job = replace(job, version=1)
@@ -181,7 +217,7 @@ class SqliteJobStore:
             (_DUE, (now.timestamp(),)),
             (_DUE_BY_A_BROKEN_CLOCK, (latest.timestamp(),)),
         ]
-        return await asyncio.to_thread(self._first, questions, limit)
+        return await self._thread.run(self._first, questions, limit)
 
     async def next_due_at(self) -> datetime | None:
         found = await self._read("SELECT min(due_at) FROM jobs WHERE due_at IS NOT NULL", ())
@@ -189,7 +225,7 @@ class SqliteJobStore:
         return None if earliest is None else datetime.fromtimestamp(earliest, UTC)
 
     async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
-        return await asyncio.to_thread(self._first, [(_AWAITING, (destination,))], limit)
+        return await self._thread.run(self._first, [(_AWAITING, (destination,))], limit)
 
     async def with_traces(self, names: Collection[str]) -> Sequence[Job]:
         wanted = ", ".join("?" * len(names))
@@ -237,7 +273,7 @@ class SqliteJobStore:
         return max(last[0][0] or 0.0, reached[0][0] if reached else 0.0) + cost
 
     async def queued(self, queue: str, limit: int) -> Sequence[Job]:
-        return await asyncio.to_thread(self._first, [(_QUEUED, (queue,))], limit)
+        return await self._thread.run(self._first, [(_QUEUED, (queue,))], limit)
 
     async def queues(self) -> Sequence[str]:
         return [row[0] for row in await self._read(_QUEUES, ())]
@@ -245,31 +281,32 @@ class SqliteJobStore:
     async def take_starts(
         self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
     ) -> int:
-        return await asyncio.to_thread(self._take, queue, turns, now, per_minute)
+        return await self._thread.run(self._take, queue, turns, now, per_minute)
 
     async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
-        return await asyncio.to_thread(self._take, name, [0.0] * wanted, now, per_minute)
+        return await self._thread.run(self._take, name, [0.0] * wanted, now, per_minute)
 
     async def delete_expired(self, now: datetime) -> int:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
 
     async def check(self) -> None:
-        if await asyncio.to_thread(_identity, self._file) != self._identity:
-            raise UnavailableError(
-                f"job store: {self._file} is no longer the file that was opened; restart"
-            )
         await self.next_due_at()
         await self._write(_CHECK, ())
 
+    async def restored_at(self) -> datetime | None:
+        """When this store went back in time last: requests from before may have been done."""
+        found = await self._read("SELECT value FROM meta WHERE name = ?", (RESTORED_AT,))
+        return datetime.fromisoformat(found[0][0]) if found else None
+
     async def _read(self, statement: str, values: _Values) -> list[Any]:
-        return (await asyncio.to_thread(self._execute, statement, values))[0]
+        return (await self._thread.run(self._execute, statement, values))[0]
 
     async def _write(self, statement: str, values: _Values) -> int:
-        return (await asyncio.to_thread(self._execute, statement, values))[1]
+        return (await self._thread.run(self._execute, statement, values))[1]
 
     def _first(self, questions: Sequence[tuple[str, _Values]], limit: int) -> list[Job]:
         """Read on past what cannot be read, or a newer service's jobs would hide ours."""
-        with self._turn, _outages():
+        with self._surely_ours():
             cursors = [self._connection.execute(*question) for question in questions]
             jobs = list(islice(readable(row[0] for row in chain(*cursors)), limit))
             for cursor in cursors:
@@ -278,7 +315,7 @@ class SqliteJobStore:
 
     def _take(self, name: str, turns: Sequence[float], now: datetime, per_minute: int) -> int:
         """Read and write a queue in one transaction that holds the write lock from its begin."""
-        with self._turn, _outages(), _transaction(self._connection):
+        with self._surely_ours(), _transaction(self._connection):
             found = self._connection.execute(
                 "SELECT virtual_time, taken FROM queues WHERE name = ?", (name,)
             ).fetchall()
@@ -290,14 +327,34 @@ class SqliteJobStore:
             return granted
 
     def _execute(self, statement: str, values: _Values) -> tuple[list[Any], int]:
-        with self._turn, _outages():
+        with self._surely_ours():
             cursor = self._connection.execute(statement, values)
             return cursor.fetchall(), cursor.rowcount
 
+    @contextmanager
+    def _surely_ours(self) -> Iterator[None]:
+        """Look at the files before and after: what went to others was not done."""
+        with _outages():
+            self._identity.check(self._file)
+            yield
+            self._identity.check(self._file)
 
-def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
+    def _fold_and_close(self) -> None:
+        with _outages():
+            # Closing what is no longer ours would fold an orphan's pages into another's file.
+            self._identity.check(self._file)
+            fold_in(self._connection)
+            self._connection.close()
+
+
+def connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Open a job store, and settle it if it was restored.
+
+    Raises:
+        UnavailableError: the file cannot be opened, or is no job store.
+    """
     with _outages():
-        file.parent.mkdir(parents=True, exist_ok=True)
+        prepare(file)
         connection = sqlite3.connect(
             file,
             timeout=busy_seconds,
@@ -308,16 +365,18 @@ def _connect(file: Path, busy_seconds: float) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_SCHEMA)
-        except sqlite3.Error:
+            settled = settle(connection, file)
+        except (sqlite3.Error, OSError):
             connection.close()
             raise
-        return connection
+    if settled:
+        settled.tell()
+    return connection
 
 
-def _identity(file: Path) -> tuple[int, int]:
-    with _outages():
-        found = file.stat()
-    return found.st_dev, found.st_ino
+def mark(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Write down something about the file itself."""
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
 
 
 @contextmanager
@@ -332,15 +391,50 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _outages() -> Iterator[None]:
-    """Tell an outage from a broken promise: ``IntegrityError`` is the statement's own answer."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except (sqlite3.Error, OSError) as error:
-        raise UnavailableError(f"job store: {error}") from error
+def put(connection: sqlite3.Connection, job: Job) -> None:
+    """Store a job as it is, its version too."""
+    connection.execute(_INSERT, (*_columns(job), job.key))
+
+
+def settle(connection: sqlite3.Connection, file: Path) -> Settled | None:
+    """Have every job of a restored file look before it asks; None: the file was not restored.
+
+    One transaction, mark included: a crash leaves the file as it was, and the next one who
+    opens it settles it.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    inode = str(file.stat().st_ino)
+    marks = dict(connection.execute("SELECT name, value FROM meta"))
+    (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+    why = marks.get(RESTORED_MARK, "")
+    if not why and jobs and marks.get("inode") != inode:
+        why = "this file was not made here: somebody copied it"
+    now = datetime.now(UTC)
+    moved = _after_restore(connection, now) if why else 0
+    connection.execute("DELETE FROM meta WHERE name = ?", (RESTORED_MARK,))
+    mark(connection, "inode", inode)
+    if why:
+        mark(connection, RESTORED_AT, now.isoformat())
+    connection.execute("COMMIT")
+    return Settled(why=why, jobs=jobs, moved=moved) if why else None
+
+
+def _after_restore(connection: sqlite3.Connection, now: datetime) -> int:
+    order, moved = Order.of(_not_succeeded(connection), now), 0
+    for job, after in order.changes(_not_succeeded(connection)):
+        connection.execute(_UPDATE, (*_columns(after), job.key, job.version))
+        moved += 1
+    return moved
+
+
+def _not_succeeded(connection: sqlite3.Connection) -> Iterator[Job]:
+    """One by one: what is being read must not be written to."""
+    names = connection.execute(
+        "SELECT key FROM jobs WHERE state NOT IN ('SUCCEEDED', 'CANCELLED')"
+    ).fetchall()
+    for key in names:
+        found = connection.execute("SELECT record FROM jobs WHERE key = ?", key).fetchall()
+        yield from readable(row[0] for row in found)
 
 
 def _columns(job: Job) -> tuple[object, ...]:

@@ -46,6 +46,7 @@ def open_envelope(body: bytes) -> Received:
         attributes=attributes,
         message_id=message_id,
         delivery_attempt=_count(envelope.get("deliveryAttempt")),
+        published_at=_or_empty(message.get("publishTime") or message.get("publish_time")),
     )
 
 
@@ -59,6 +60,10 @@ def _unreadable(
 def _or_if_null(value: Any, default: Any) -> Any:
     """JSON of a protobuf may write a field that is not there as null."""
     return default if value is None else value
+
+
+def _or_empty(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _are_attributes(found: object) -> TypeGuard[dict[str, str]]:

@@ -1,0 +1,342 @@
+"""``model-copier-store``: back up, restore, export and import the job store.
+
+For a person at a terminal, and for scripts (``--output json``). What must not break: nothing is
+overwritten unless that was asked for, and whatever is brought back looks before it asks
+Vertex AI for a copy.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_copier.adapters import sqlite_copies
+from model_copier.adapters.export_file import Sum, read_export, write_export
+from model_copier.adapters.restored import Order
+from model_copier.errors import (
+    CopierError,
+    RejectedError,
+    UnavailableError,
+    UnreadableRecordError,
+)
+from model_copier.job import Job
+from model_copier.records import from_record, to_record
+from model_copier.settings import STORE_FORM
+
+if TYPE_CHECKING:
+    from model_copier.adapters.firestore_copies import FirestoreCopies
+
+_ABOUT = """\
+Back up, restore, export and import the job store of the model copier.
+
+STORE is what the setting STORE holds:
+  sqlite:///FILE                                  sqlite:////var/lib/model-copier/jobs.db
+  firestore://PROJECT/DATABASE?collection=PREFIX  firestore://serving/jobs
+
+A store that is restored goes back in time: Vertex AI may have been asked for copies since. So
+every request that was open then looks for its copy first, and asks only if there is none.
+"""
+_EXAMPLES = """\
+examples:
+  Back up while the worker runs, once an hour:
+    model-copier-store backup sqlite:////var/lib/model-copier/jobs.db /backup/jobs-$(date +%H).db
+  Put that back (stop worker and api first):
+    model-copier-store restore /backup/jobs-09.db sqlite:////var/lib/model-copier/jobs.db --force
+  Move to Firestore (stop worker and api first, start them with the other STORE after):
+    model-copier-store export sqlite:////var/lib/model-copier/jobs.db jobs.jsonl
+    model-copier-store import jobs.jsonl firestore://serving/jobs
+  After Google's tools brought a Firestore database back, before the worker starts:
+    model-copier-store mark-restored firestore://serving/jobs
+
+exit codes: 0 done; 1 not done, try again later; 2 wrong usage; 3 refused: what was asked for
+would overwrite something, or the file is not what it should be. Nothing was changed then.
+"""
+_CALL_SECONDS = 30.0
+# Of an import: written together.
+_TOGETHER = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What was done, in a sentence and for a script."""
+
+    sentence: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit code."""
+    asked = _parser().parse_args(arguments)
+    try:
+        done: Done = asyncio.run(asked.run(asked))
+    except FileExistsError as error:
+        return _not_done(asked, 3, f"{_shown(error.args[0])} is there already; name a new file")
+    except RejectedError as error:
+        return _not_done(asked, 3, str(error))
+    except (CopierError, OSError) as error:
+        return _not_done(asked, 1, str(error))
+    facts = {"command": asked.command, **done.facts}
+    print(json.dumps(facts) if asked.output == "json" else done.sentence)  # noqa: T201
+    return 0
+
+
+def _not_done(asked: argparse.Namespace, code: int, why: str) -> int:
+    if asked.output == "json":
+        print(json.dumps({"command": asked.command, "error": why}))  # noqa: T201
+    print(f"model-copier-store {asked.command}: {_shown(why)}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="model-copier-store",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, about: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.add_argument("--output", choices=["text", "json"], default="text")
+        added.set_defaults(run=run)
+        return added
+
+    backup = command(
+        "backup", _backup, "Copy a SQLite store into a new file, while workers go on (mode 0600)."
+    )
+    backup.add_argument("store", type=_store, metavar="STORE")
+    backup.add_argument("file", type=Path, metavar="FILE", help="new file; never overwritten")
+    restore = command(
+        "restore", _restore, "Put a backup in the place of a SQLite store; workers are stopped."
+    )
+    restore.add_argument("file", type=Path, metavar="FILE", help="a backup")
+    restore.add_argument("store", type=_store, metavar="STORE")
+    restore.add_argument(
+        "--force",
+        action="store_true",
+        help="replace a store that has jobs; it is kept beside, as FILE.before-TIME",
+    )
+    export = command(
+        "export", _export, "Write every job of a store into a new file, as JSON Lines (mode 0600)."
+    )
+    export.add_argument("store", type=_store, metavar="STORE")
+    export.add_argument("file", type=Path, metavar="FILE", help="new file; never overwritten")
+    imported = command(
+        "import",
+        _import,
+        "Fill an empty store from an export; workers are stopped. If it is cut off, run it again.",
+    )
+    imported.add_argument("file", type=Path, metavar="FILE", help="an export")
+    imported.add_argument("store", type=_store, metavar="STORE")
+    marked = command(
+        "mark-restored",
+        _mark_restored,
+        "Say that a store went back in time: it was imported by Google's tools, recovered to a"
+        " point in time, or its file was copied by hand.",
+    )
+    marked.add_argument("store", type=_store, metavar="STORE")
+    return parser
+
+
+def _store(text: str) -> str:
+    if not STORE_FORM.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{_shown(text)} should be sqlite:///FILE or"
+            " firestore://PROJECT/DATABASE?collection=PREFIX"
+        )
+    return text
+
+
+def _file_of(asked: argparse.Namespace) -> Path:
+    """The file of a command that is for SQLite alone."""
+    if (file := _sqlite_file(asked.store)) is None:
+        raise RejectedError(
+            f"{asked.command} is for SQLite. For Firestore use `gcloud firestore export` or a"
+            " backup schedule, and `model-copier-store mark-restored` after you brought it back;"
+            " or `model-copier-store export`"
+        )
+    return file
+
+
+def _sqlite_file(store: str) -> Path | None:
+    return Path(store.removeprefix("sqlite:///")) if store.startswith("sqlite:") else None
+
+
+# The commands
+
+
+async def _backup(asked: argparse.Namespace) -> Done:
+    counts = sqlite_copies.backup(_file_of(asked), asked.file)
+    return Done(
+        sentence=f"{counts.jobs} jobs, {counts.unfinished} of them unfinished, are in"
+        f" {_shown(asked.file)}.",
+        facts={"file": str(asked.file), "jobs": counts.jobs, "unfinished": counts.unfinished},
+    )
+
+
+async def _restore(asked: argparse.Namespace) -> Done:
+    counts, old = sqlite_copies.restore(asked.file, _file_of(asked), force=asked.force)
+    kept = f" The store that was there is kept as {_shown(old)}." if old else ""
+    return Done(
+        sentence=f"{counts.jobs} jobs are restored; {counts.unfinished} unfinished ones look for"
+        f" their copy before they ask. Start worker and api.{kept}",
+        facts={
+            "jobs": counts.jobs,
+            "unfinished": counts.unfinished,
+            "kept": str(old) if old else None,
+        },
+    )
+
+
+async def _export(asked: argparse.Namespace) -> Done:
+    total = await write_export(asked.file, _records(asked.store), datetime.now(UTC))
+    return Done(
+        sentence=f"{total.jobs} jobs are in {_shown(asked.file)}; sha256 {total.digest}.",
+        facts={"file": str(asked.file), "jobs": total.jobs, "sha256": total.digest},
+    )
+
+
+async def _import(asked: argparse.Namespace) -> Done:
+    read = Sum()
+    for record in read_export(asked.file):  # all of it, before anything is written
+        read.add(record)
+        try:
+            from_record(record)
+        except UnreadableRecordError as error:
+            raise RejectedError(f"record {read.jobs}: {error}; import it with that one") from error
+    file = _sqlite_file(asked.store)
+    if file is not None:
+        order = Order.of(_jobs_of(asked.file), datetime.now(UTC))
+        sqlite_copies.fill_new(file, _settled(asked.file, order))
+        jobs = await _verify(asked.store, _settled(asked.file, order))
+    else:
+        jobs = await _into_firestore(asked, read.digest)
+    left = f" {read.jobs - jobs} that had expired were left out." if read.jobs > jobs else ""
+    return Done(
+        sentence=f"{jobs} jobs are imported and were read back.{left} Start worker and api with"
+        " the new STORE; unfinished requests look for their copy before they ask.",
+        facts={"jobs": jobs, "expired": read.jobs - jobs, "sha256": read.digest},
+    )
+
+
+async def _into_firestore(asked: argparse.Namespace, digest: str) -> int:
+    async with _firestore(asked.store) as copies:
+        began = await copies.begin_import(digest)
+        order = Order.of(_jobs_of(asked.file), began.began_at)
+        together: list[Job] = []
+        for job in _settled(asked.file, order):
+            together.append(job)
+            if len(together) == _TOGETHER:
+                await copies.add(together)
+                together.clear()
+        await copies.add(together)
+        jobs = await _verify(asked.store, _settled(asked.file, order))
+        await copies.end_import()
+        return jobs
+
+
+async def _mark_restored(asked: argparse.Namespace) -> Done:
+    if (file := _sqlite_file(asked.store)) is not None:
+        counts = sqlite_copies.mark_restored(file)
+        jobs = counts.jobs
+    else:
+        async with _firestore(asked.store) as copies:
+            await copies.mark_restored(f"marked as restored on {datetime.now(UTC):%Y-%m-%d %H:%M}")
+            settled = await copies.settle(datetime.now(UTC))
+            jobs = settled.jobs if settled else 0
+    return Done(
+        sentence=f"{jobs} jobs are there; unfinished ones look for their copy before they ask.",
+        facts={"jobs": jobs},
+    )
+
+
+# Records
+
+
+def _records(store: str) -> AsyncIterator[bytes]:
+    file = _sqlite_file(store)
+    return _of_firestore(store) if file is None else _of_sqlite(file)
+
+
+async def _of_sqlite(file: Path) -> AsyncIterator[bytes]:
+    for record in sqlite_copies.records_of(file):
+        yield record
+
+
+async def _of_firestore(store: str) -> AsyncIterator[bytes]:
+    async with _firestore(store) as copies:
+        async for record in copies.records():
+            yield record
+
+
+def _jobs_of(file: Path) -> Iterator[Job]:
+    return map(from_record, read_export(file))
+
+
+def _settled(file: Path, order: Order) -> Iterator[Job]:
+    for job in _jobs_of(file):
+        if job.expires_at is None or job.expires_at > order.now:
+            yield order.settled(job)
+
+
+async def _verify(store: str, jobs: Iterator[Job]) -> int:
+    """Read everything back, and return how many there are.
+
+    Raises:
+        UnavailableError: it is not what was written.
+    """
+    written, found = Sum(), Sum()
+    for job in jobs:
+        written.add(to_record(job))
+    async for record in _records(store):
+        found.add(record)
+    if (found.jobs, found.digest) != (written.jobs, written.digest):
+        raise UnavailableError(
+            f"{found.jobs} jobs were read back, and {written.jobs} written, or they differ:"
+            " somebody else wrote to the store meanwhile. Do not start the worker on it"
+        )
+    return found.jobs
+
+
+@asynccontextmanager
+async def _firestore(store: str) -> AsyncIterator["FirestoreCopies"]:
+    """A store to be dealt with as a whole; Google's client is imported only here."""
+    from google.api_core.exceptions import GoogleAPICallError  # noqa: PLC0415
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
+
+    from model_copier.adapters.firestore import FirestoreJobStore  # noqa: PLC0415
+    from model_copier.adapters.firestore_copies import FirestoreCopies  # noqa: PLC0415
+    from model_copier.adapters.firestore_documents import Place  # noqa: PLC0415
+
+    place = Place.parse(store)
+    opened = FirestoreJobStore.open(place, clock=_Now(), call_seconds=_CALL_SECONDS)
+    try:
+        yield FirestoreCopies(opened, seconds=_CALL_SECONDS)
+    except (GoogleAPICallError, GoogleAuthError) as error:
+        raise UnavailableError(f"job store: {error}") from error
+    finally:
+        await opened.close()
+
+
+class _Now:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return self.now().timestamp()
+
+
+def _shown(text: object) -> str:
+    """What others wrote steers no terminal."""
+    return ascii(str(text))[1:-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
