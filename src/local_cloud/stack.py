@@ -32,7 +32,15 @@ from local_cloud.vertex import Vertex
 SOURCE_PROJECT = "gemini-fine-tuning-source"
 TARGET_PROJECT = PROJECT  # one project holds topics, subscriptions and worker
 LOCATION = "us-central1"
+# Tuned Gemini 3 models are served in the multi-regions alone; others where they were tuned.
+LOCATIONS = ("us-central1", "europe-west4", "us", "eu")
 SOURCE_MODEL = "7704127342733426688"
+# One in each of the first three: docs/tuned-gemini.md.
+MODELS = {
+    LOCATION: (SOURCE_MODEL, "gemini-tuned"),
+    "europe-west4": ("5309481215774326784", "gemini-tuned-in-europe"),
+    "us": ("3821945067100209152", "gemini-3-flash-tuned"),
+}
 AUDIENCE = "https://model-copier.example"
 PUSH_ACCOUNT = f"pusher@{PROJECT}.iam.gserviceaccount.com"
 CALLER = "pipeline@ec2-pipelines.iam.gserviceaccount.com"
@@ -52,6 +60,7 @@ class Stack:
 
     folder: Path  # the jobs, and the logs of the processes
     ports: Ports = field(default_factory=Ports)
+    location: str = LOCATION  # where requests that name none find source and target
     copy_seconds: float = 5.0
     vertex_knobs: Mapping[str, Any] = field(default_factory=dict)  # see vertex_knobs.Knobs
     tick_seconds: float = 60.0  # Cloud Scheduler's shortest is a minute
@@ -68,11 +77,14 @@ class Stack:
     callers: Sequence[str] = (CALLER,)  # who may call the api, where tokens are checked
 
     def __post_init__(self) -> None:
-        self.vertex = Vertex(**{"copy_seconds": self.copy_seconds, **self.vertex_knobs})
-        self.vertex.add_model(
-            f"projects/{SOURCE_PROJECT}/locations/{LOCATION}/models/{SOURCE_MODEL}",
-            display_name="gemini-tuned",
+        self.vertex = Vertex(
+            locations=LOCATIONS, **{"copy_seconds": self.copy_seconds, **self.vertex_knobs}
         )
+        for location, (model, display_name) in MODELS.items():
+            self.vertex.add_model(
+                f"projects/{SOURCE_PROJECT}/locations/{location}/models/{model}",
+                display_name=display_name,
+            )
         self.cloud = LocalCloud(pubsub=self.pubsub, vertex=self.vertex, ports=self.ports)
         self.worker = self._process("worker", self.ports.worker)
         self.api = self._process("api", self.ports.api)
@@ -129,10 +141,10 @@ class Stack:
         """The settings of the copier's processes."""
         return {
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
-            "VERTEX_ENDPOINT": f"http://{self.vertex.address}",
+            "VERTEX_ENDPOINT": self.vertex.endpoint,
             "SOURCE_PROJECT": SOURCE_PROJECT,
             "TARGET_PROJECT": TARGET_PROJECT,
-            "LOCATION": LOCATION,
+            "LOCATION": self.location,
             "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
             **self._tokens(),
             **self.settings,

@@ -21,7 +21,8 @@ from starlette.routing import BaseRoute, Route
 
 from local_cloud import rest_json
 from local_cloud.rest_server import RestServer
-from local_cloud.vertex_methods import REQUEST_CLASSES
+from local_cloud.vertex_hosts import check_served, location_of_host
+from local_cloud.vertex_methods import REQUEST_CLASSES, resource_of
 from local_cloud.vertex_records import Code, VertexError
 from local_cloud.vertex_service import Service
 
@@ -54,6 +55,7 @@ def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
     async def answer(request: Request) -> Response:
         method, fields = _match(request)
         message = _message(method, fields | await json_object(request))
+        check_served(resource_of(message), served=location_of_host(request.headers.get("host", "")))
         call = service.call(method, message, face="rest")
         answer = await rest_json.while_listening(request, call)
         return _in_version(request, rest_json.message_response(request, answer))

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from model_copier.copy_request import CopyRequest, IfExists
 from model_copier.errors import RejectedError
+from model_copier.locations import LOCATIONS, explain_unknown_location
 from model_copier.resource_names import (
     CHOSEN_ID,
     LOCATION,
@@ -203,6 +204,7 @@ class Defaults:
     source_projects: frozenset[str]
     target_projects: frozenset[str]
     service_accounts: frozenset[str]
+    locations: frozenset[str] = LOCATIONS
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -213,6 +215,7 @@ class Defaults:
             source_projects=settings.source_projects,
             target_projects=settings.target_projects,
             service_accounts=settings.allowed_service_accounts,
+            locations=settings.allowed_locations,
         )
 
 
@@ -230,6 +233,7 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
         *_wrong_together(asked),
         *_wrong_place(asked, target_project, target_location),
         *_not_allowed(asked, source, target_project, defaults),
+        *_unknown_locations(asked, source, target_location, defaults),
     ]:
         raise RejectedError("; ".join(wrong))
     parent = asked.destination_parent_model
@@ -341,6 +345,15 @@ def _not_allowed(
         if given is not None and given not in allowed:
             listed = ", ".join(sorted(allowed)) or "none"
             yield f"{field}: {_shown(given)} is not allowed; allowed are {listed}"
+
+
+def _unknown_locations(
+    asked: CopyData, source: ModelName, target_location: str, defaults: Defaults
+) -> Iterator[str]:
+    field = "source_model_id" if "/" in asked.source_model_id else "source_location"
+    for name, location in ((field, source.location), ("target_location", target_location)):
+        if bad := explain_unknown_location(location, defaults.locations):
+            yield f"{name}: {bad}"
 
 
 _EXPECTED = {

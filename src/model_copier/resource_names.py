@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
+from model_copier.locations import nearest
+
 # A model id that Google generated is a number; one that a caller chose follows MODEL_ID_RULE.
 MODEL_NAME = re.compile(
     r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,62})"
@@ -95,13 +97,16 @@ def explain_bad_model_id(text: str) -> str | None:
 
 
 def explain_bad_location(text: str) -> str | None:
-    """Say what is wrong with a location, or None when nothing is.
+    """Say what is wrong with the form of a location, or None when nothing is.
 
-    Whoever calls Vertex AI makes a host name of it, so it must hold nothing else.
+    Whether it is one of Vertex AI's, ``locations`` knows.
     """
     if LOCATION.fullmatch(text):
         return None
-    return f"{_shown(text)} is no region such as us-central1"
+    near = nearest(text)
+    return f"{_shown(text)} is no region such as us-central1" + (
+        f"; did you mean {near}?" if near else ""
+    )
 
 
 def _shown(text: str) -> str:

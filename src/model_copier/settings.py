@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any, Self
 
 from model_copier.callers import Caller, read_callers
+from model_copier.locations import LOCATIONS, explain_no_location, explain_unknown_location, nearest
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
-_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
 _TOPIC = re.compile(r"(?:projects/[^/\s]+/topics/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _TOPIC_NAME = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter first, and not goog"
@@ -21,6 +21,7 @@ _TOPIC_NAME = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter fir
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9._%+:-]+@(?:[a-z0-9.-]+\.)?gserviceaccount\.com")
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _ADDRESS = re.compile(rf"[^/\s]+:{_PORT}")
+_HTTP_ADDRESS = rf"http://[^/\s,=]+:{_PORT}"
 _ADDRESS_FORM = "HOST:PORT, with a port from 1 to 65535"
 _STORE = re.compile(
     r"sqlite:///.+"
@@ -61,6 +62,23 @@ def _names(pattern: re.Pattern[str], expected: str) -> Callable[[str], frozenset
         return frozenset(names)
 
     return read
+
+
+def _location(value: str) -> str:
+    if explain_no_location(value):
+        near = nearest(value)
+        raise ValueError(
+            "should be a region such as us-central1, or us, eu, global"
+            + (f"; did you mean {near}?" if near else "")
+        )
+    return value
+
+
+def _locations(value: str) -> frozenset[str]:
+    names = [part.strip() for part in value.split(",") if part.strip()]
+    if wrong := [bad for name in names if (bad := explain_no_location(name))]:
+        raise ValueError(f"should be locations of Vertex AI, by comma; {'; '.join(wrong)}")
+    return frozenset(names)
 
 
 def _token_checks(value: str) -> TokenChecks:
@@ -113,8 +131,15 @@ class Settings:
     # The region that most tuned Gemini models live in, and the one the first users named.
     location: str = _setting(
         "region of source and target, unless a request says otherwise",
-        _text(_LOCATION, "a region such as us-central1"),
+        _location,
         "us-central1",
+    )
+    # A copier that takes any name for a location makes a client for each, and waits for hosts
+    # that do not exist. An operator may add one that is newer than this version.
+    locations: frozenset[str] = _setting(
+        "locations that a request may name, by comma; empty: all that this version knows",
+        _locations,
+        frozenset(),
     )
     # Empty: only SOURCE_PROJECT. A copier that copies from anywhere would lend its rights out.
     allowed_source_projects: frozenset[str] = _setting(
@@ -220,8 +245,12 @@ class Settings:
         "set by Cloud Run, not by you: the service's name", _text(re.compile(r"\S+"), "a name"), ""
     )
     vertex_endpoint: str = _setting(
-        "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC); for tests and the local run",
-        _text(re.compile(f"http://{_ADDRESS.pattern}"), f"http://{_ADDRESS_FORM}"),
+        "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC), and `,LOCATION=http://HOST:PORT`"
+        " for each location with a port of its own; for tests and the local run",
+        _text(
+            re.compile(rf"{_HTTP_ADDRESS}(?:,[a-z][a-z0-9-]{{0,30}}={_HTTP_ADDRESS})*"),
+            f"http://{_ADDRESS_FORM}",
+        ),
         "",
     )
     pubsub_emulator_host: str = _setting(
@@ -262,6 +291,9 @@ class Settings:
                 " of one instance, and jobs would be lost with it; set"
                 " STORE=firestore://PROJECT/DATABASE"
             )
+        locations = values.get("locations") or LOCATIONS
+        if bad := explain_unknown_location(values.get("location", "us-central1"), locations):
+            wrong.append(f"LOCATIONS leaves out LOCATION: {bad}")
         for kind in ("source", "target"):
             allowed = values.get(f"allowed_{kind}_projects")
             default = values.get(f"{kind}_project")
@@ -281,6 +313,10 @@ class Settings:
     @property
     def target_projects(self) -> frozenset[str]:
         return self.allowed_target_projects or frozenset({self.target_project})
+
+    @property
+    def allowed_locations(self) -> frozenset[str]:
+        return self.locations or LOCATIONS
 
     def topic(self, name: str) -> str:
         """Return the full name of one of the topics above."""

@@ -6,7 +6,8 @@ client or of gRPC, since a second send may make a second model.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -28,10 +29,12 @@ from model_copier.errors import (
     outcome_of_copy_call,
     outcome_of_read,
 )
+from model_copier.locations import host_of
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
 
 _T = TypeVar("_T")
+_BELOW_LOCATION = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)(?:/|$)")
 _CHANNEL_OPTIONS = [
     # gRPC would send a call again by itself when it believes that the server did not see it.
     ("grpc.enable_retries", 0),
@@ -45,9 +48,11 @@ class VertexModelService:
     """See ``ports.ModelService`` for the promises."""
 
     def __init__(self, *, call_seconds: float, endpoint: str = "") -> None:
-        """``endpoint``: ``http://HOST:PORT`` of a Vertex AI without TLS; "" is Google's."""
+        """``endpoint``: ``http://HOST:PORT`` of a Vertex AI without TLS, which ``,LOCATION=http://
+        HOST:PORT`` may follow for locations with a port of their own; "" is Google's.
+        """
         self._call_seconds = call_seconds
-        self._endpoint = endpoint.removeprefix("http://")
+        self._endpoints = endpoints_of(endpoint)
         self._clients: dict[str, ModelServiceAsyncClient] = {}
 
     async def close(self) -> None:
@@ -135,22 +140,34 @@ class VertexModelService:
 
     def _client(self, location: str) -> ModelServiceAsyncClient:
         if location not in self._clients:
-            self._clients[location] = ModelServiceAsyncClient(transport=self._transport(location))
+            try:
+                transport = self._transport(location)
+            except ValueError as error:  # of a record that was stored when anything passed
+                raise RefusedError(Code.INVALID_ARGUMENT, str(error)) from error
+            self._clients[location] = ModelServiceAsyncClient(transport=transport)
         return self._clients[location]
 
     def _transport(self, location: str) -> ModelServiceGrpcAsyncIOTransport:
-        if self._endpoint:
-            channel = grpc.aio.insecure_channel(self._endpoint, options=_CHANNEL_OPTIONS)
+        host = host_of(location)
+        if elsewhere := self._endpoints.get(location) or self._endpoints.get(""):
+            channel = grpc.aio.insecure_channel(elsewhere, options=_CHANNEL_OPTIONS)
             return ModelServiceGrpcAsyncIOTransport(channel=channel)
 
         def connect(host: str, **how: Any) -> grpc.aio.Channel:
             options = [*how.pop("options", ()), *_CHANNEL_OPTIONS]
             return ModelServiceGrpcAsyncIOTransport.create_channel(host, **how, options=options)
 
-        # Always the host of the destination's region: CopyModel runs where the copy lands.
-        return ModelServiceGrpcAsyncIOTransport(
-            host=f"{location}-aiplatform.googleapis.com", channel=connect
-        )
+        # Always the host of the destination's location: CopyModel runs where the copy lands.
+        return ModelServiceGrpcAsyncIOTransport(host=host, channel=connect)
+
+
+def endpoints_of(endpoint: str) -> Mapping[str, str]:
+    """Read where each location answers instead of Google's host; "" stands for all others."""
+    found: dict[str, str] = {}
+    for part in filter(None, endpoint.split(",")):
+        location, _, url = part.rpartition("=")
+        found[location] = url.removeprefix("http://")
+    return found
 
 
 async def _get_model(
@@ -248,5 +265,12 @@ def _message(error: GoogleAPICallError) -> str:
 
 
 def _location(name: str) -> str:
-    """Return L of ``projects/P/locations/L[/...]``."""
-    return name.split("/")[3]
+    """Return L of ``projects/P/locations/L[/...]``.
+
+    Raises:
+        UnavailableError: Vertex AI named an operation otherwise; nothing can be said of it.
+    """
+    found = _BELOW_LOCATION.match(name)
+    if found is None:
+        raise UnavailableError(f"{name[:200]!r} names no location that could be asked")
+    return found["location"]
