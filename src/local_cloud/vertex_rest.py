@@ -55,7 +55,12 @@ def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
     async def answer(request: Request) -> Response:
         method, fields = _match(request)
         message = _message(method, fields | await json_object(request))
-        check_served(resource_of(message), served=location_of_host(request.headers.get("host", "")))
+        host = request.headers.get("host", "")
+        try:
+            check_served(resource_of(message), served=location_of_host(host))
+        except VertexError:
+            page = "<title>Error 404 (Not Found)!!1</title>"
+            return Response(page, status_code=404, media_type="text/html")
         call = service.call(method, message, face="rest")
         answer = await rest_json.while_listening(request, call)
         return _in_version(request, rest_json.message_response(request, answer))

@@ -58,10 +58,10 @@ async def test_wrong_port_serves_no_such_name(vertex: Vertex):
     ("host", "status"),
     [
         ("aiplatform.us.rep.googleapis.com", 200),
-        ("us-aiplatform.googleapis.com", 501),
-        ("us-central1-aiplatform.googleapis.com", 501),
-        ("aiplatform.eu.rep.googleapis.com", 501),
-        ("aiplatform.googleapis.com", 501),
+        ("us-aiplatform.googleapis.com", 404),
+        ("us-central1-aiplatform.googleapis.com", 404),
+        ("aiplatform.eu.rep.googleapis.com", 404),
+        ("aiplatform.googleapis.com", 404),
         ("localhost", 200),
     ],
 )
@@ -74,7 +74,7 @@ async def test_host_header_decides_over_rest(vertex: Vertex, host: str, status: 
 async def test_zone_is_served_nowhere(vertex: Vertex):
     request = f"{vertex.rest_url}/v1/projects/src/locations/us-central1-a/models"
 
-    assert await asyncio.to_thread(_status, request) == 501
+    assert await asyncio.to_thread(_status, request) == 404
 
 
 def _status(request: urllib.request.Request | str) -> int:

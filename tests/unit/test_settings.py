@@ -51,8 +51,10 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
         ),
         "  - TARGET_PROJECT='Serving' should be a project id",
         f"  - STORE='redis://here' should be {STORES}",
-        "  - LOCATION='us central1' should be a region such as us-central1, or us, eu, global;"
-        " did you mean us-central1?",
+        (
+            "  - LOCATION='us central1' should be a region such as us-central1, or us, eu, global;"
+            " did you mean us-central1?"
+        ),
         f"  - REPLY_TOPIC='a/b' should be {TOPIC}",
         "  - FOLLOW_SECONDS='long' should be a number of seconds from 0 to 540",
         "  - COPY_DEADLINE_SECONDS='0' should be a number of seconds from 1 to 604800",
