@@ -58,9 +58,8 @@ def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
         host = request.headers.get("host", "")
         try:
             check_served(resource_of(message), served=location_of_host(host))
-        except VertexError:
-            page = "<title>Error 404 (Not Found)!!1</title>"
-            return Response(page, status_code=404, media_type="text/html")
+        except VertexError as error:  # Google's is a page of HTML
+            return rest_json.error_response(Code.NOT_FOUND.name, error.message)
         call = service.call(method, message, face="rest")
         answer = await rest_json.while_listening(request, call)
         return _in_version(request, rest_json.message_response(request, answer))
