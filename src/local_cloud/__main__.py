@@ -323,7 +323,8 @@ async def _read_back(stack: "Stack", name: str) -> int:
     found = json.loads(out)
     click.echo(f"read back   {found['resource_name']}  version {found['version']}")
     click.echo(f"copied from {found['copied_from']}")
-    return 0 if found["resource_name"] == name else 1
+    # By number, where the name that was read is by id.
+    return 0 if found["resource_name"].endswith(name.partition("/locations/")[2]) else 1
 
 
 def _run(work: Coroutine[Any, Any, int]) -> None:

@@ -31,6 +31,8 @@ from local_cloud.vertex import Vertex
 
 SOURCE_PROJECT = "gemini-fine-tuning-source"
 TARGET_PROJECT = PROJECT  # one project holds topics, subscriptions and worker
+# Vertex AI names projects by number, and so does the local one here.
+PROJECT_NUMBERS = {SOURCE_PROJECT: "110495173025", TARGET_PROJECT: "123456789012"}
 LOCATION = "us-central1"
 # Tuned Gemini 3 models are served in the multi-regions alone; others where they were tuned.
 LOCATIONS = ("us-central1", "europe-west4", "us", "eu")
@@ -44,6 +46,10 @@ MODELS = {
 AUDIENCE = "https://model-copier.example"
 PUSH_ACCOUNT = f"pusher@{PROJECT}.iam.gserviceaccount.com"
 CALLER = "pipeline@ec2-pipelines.iam.gserviceaccount.com"
+
+
+def _with_number(project: str) -> str:
+    return f"{project}={PROJECT_NUMBERS[project]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +83,11 @@ class Stack:
     callers: Sequence[str] = (CALLER,)  # who may call the api, where tokens are checked
 
     def __post_init__(self) -> None:
+        knobs = {"copy_seconds": self.copy_seconds, "dialect": "names-by-number"}
         self.vertex = Vertex(
-            locations=LOCATIONS, **{"copy_seconds": self.copy_seconds, **self.vertex_knobs}
+            locations=LOCATIONS,
+            project_numbers=PROJECT_NUMBERS,
+            **{**knobs, **self.vertex_knobs},
         )
         for location, (model, display_name) in MODELS.items():
             self.vertex.add_model(
@@ -144,6 +153,8 @@ class Stack:
             "VERTEX_ENDPOINT": self.vertex.endpoint,
             "SOURCE_PROJECT": SOURCE_PROJECT,
             "TARGET_PROJECT": TARGET_PROJECT,
+            "ALLOWED_SOURCE_PROJECTS": _with_number(SOURCE_PROJECT),
+            "ALLOWED_TARGET_PROJECTS": _with_number(TARGET_PROJECT),
             "LOCATION": self.location,
             "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
             **self._tokens(),

@@ -31,6 +31,7 @@ from model_copier.logs import log
 from model_copier.messages import Contract
 from model_copier.ports import Clock, JobStore
 from model_copier.request_data import Defaults
+from model_copier.resource_names import ProjectNumbers
 from model_copier.settings import Settings, TokenChecks
 from model_copier.ticks import Ticks
 from model_copier.timing import Timing
@@ -72,9 +73,12 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
     )
     request_topic = settings.topic(settings.request_topic)
     clock = SystemClock()
+    numbers = ProjectNumbers(settings.project_ids)  # of which Vertex AI tells more
     workflow = Workflow(
         store=await _open_store(settings, timing, clock),
-        models=VertexModelService(call_seconds=timing.call, endpoint=settings.vertex_endpoint),
+        models=VertexModelService(
+            call_seconds=timing.call, endpoint=settings.vertex_endpoint, numbers=numbers
+        ),
         topics=PubsubTopics(
             reply_topic=settings.topic(settings.reply_topic),
             dead_letter_topic=settings.topic(settings.dead_letter_topic),
@@ -87,7 +91,7 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         timing=timing,
         on_trouble=_tell_trouble,
     )
-    contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
+    contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings, numbers))
     return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
 
 

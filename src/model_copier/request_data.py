@@ -5,6 +5,7 @@ every field that is wrong, what was found and what would be right. The types are
 contract: ``docs/schemas`` is written from them, with as much as JSON Schema can say.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from model_copier.resource_names import (
     LOCATION,
     MODEL_NAME,
     ModelName,
+    ProjectNumbers,
     explain_bad_location,
     explain_bad_model_id,
 )
@@ -205,10 +207,13 @@ class Defaults:
     target_projects: frozenset[str]
     service_accounts: frozenset[str]
     locations: frozenset[str] = LOCATIONS
+    numbers: ProjectNumbers = dataclasses.field(default_factory=ProjectNumbers)
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, numbers: ProjectNumbers | None = None) -> Self:
+        """``numbers``: shared with whoever learns more of them from Vertex AI."""
         return cls(
+            numbers=numbers or ProjectNumbers(settings.project_ids),
             source_project=settings.source_project,
             target_project=settings.target_project,
             location=settings.location,
@@ -227,11 +232,13 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
     """
     asked = _parsed(CopyData, data)
     source = _source(asked, defaults)
-    target_project = _given(asked.target_project, defaults.target_project)
+    # One spelling, before anything is compared, stored or locked.
+    spelled = defaults.numbers.spelled
+    target_project = spelled(_given(asked.target_project, defaults.target_project))
     target_location = _given(asked.target_location, defaults.location)
     if wrong := [
-        *_wrong_together(asked),
-        *_wrong_place(asked, target_project, target_location),
+        *_wrong_together(asked, defaults),
+        *_wrong_place(asked, target_project, target_location, defaults),
         *_not_allowed(asked, source, target_project, defaults),
         *_unknown_locations(asked, source, target_location, defaults),
     ]:
@@ -276,10 +283,10 @@ def _parsed(form: type[_Form], data: object) -> _Form:
 def _source(asked: CopyData, defaults: Defaults) -> ModelName:
     text = asked.source_model_id
     if "/" in text:
-        return ModelName.parse(text)
+        return defaults.numbers.name(ModelName.parse(text))
     model, _, version = text.partition("@")
     return ModelName(
-        project=_given(asked.source_project, defaults.source_project),
+        project=defaults.numbers.spelled(_given(asked.source_project, defaults.source_project)),
         location=_given(asked.source_location, defaults.location),
         model=model,
         version=version or None,
@@ -294,7 +301,7 @@ def _parent_id(parent: str) -> str:
     return ModelName.parse(parent).model if "/" in parent else parent
 
 
-def _wrong_together(asked: CopyData) -> Iterator[str]:
+def _wrong_together(asked: CopyData, defaults: Defaults) -> Iterator[str]:
     """Fields that are right by themselves and contradict each other."""
     if asked.destination_model_id is not None and asked.destination_parent_model is not None:
         yield "destination_model_id and destination_parent_model: give one of them, not both"
@@ -306,18 +313,19 @@ def _wrong_together(asked: CopyData) -> Iterator[str]:
             ("source_project", asked.source_project, name.project),
             ("source_location", asked.source_location, name.location),
         ):
-            if given is not None and given != named:
+            spelled = defaults.numbers.spelled
+            if given is not None and spelled(given) != spelled(named):
                 yield f"{field}: {_shown(given)}, but source_model_id names {named!r}"
 
 
-def _wrong_place(asked: CopyData, project: str, location: str) -> Iterator[str]:
+def _wrong_place(asked: CopyData, project: str, location: str, defaults: Defaults) -> Iterator[str]:
     """A parent and a key must be where the copy goes.
 
     For keys see https://docs.cloud.google.com/vertex-ai/docs/general/cmek
     """
     parent = asked.destination_parent_model
     if parent and "/" in parent:
-        name = ModelName.parse(parent)
+        name = defaults.numbers.name(ModelName.parse(parent))
         if name.version:
             yield "destination_parent_model: name the model, without a version"
         if (name.project, name.location) != (project, location):
@@ -344,7 +352,10 @@ def _not_allowed(
     ):
         if given is not None and given not in allowed:
             listed = ", ".join(sorted(allowed)) or "none"
-            yield f"{field}: {_shown(given)} is not allowed; allowed are {listed}"
+            told = f"{field}: {_shown(given)} is not allowed; allowed are {listed}"
+            if given.isdigit():
+                told += "; it is a project's number: name the id, or list it as ID=NUMBER"
+            yield told
 
 
 def _unknown_locations(

@@ -5,6 +5,7 @@ the thing exists, only Vertex AI can tell.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -74,6 +75,33 @@ class ModelName:
         ) and (
             self.project == other.project or self.project.isdigit() is not other.project.isdigit()
         )
+
+
+class ProjectNumbers:
+    """Which number is which project's, so that each project has one spelling here: its id.
+
+    Vertex AI writes either into the names that it answers. Two spellings of one project would
+    be two locks on one model. Numbers come from the operator's settings, and from answers.
+    """
+
+    def __init__(self, ids: Mapping[str, str] | None = None) -> None:
+        """``ids``: the id of each number that is known from the start."""
+        self._ids = dict(ids or {})
+
+    def spelled(self, project: str) -> str:
+        """Return the project's id, where its number is known; else what was given."""
+        return self._ids.get(project, project)
+
+    def name(self, name: ModelName) -> ModelName:
+        return replace(name, project=self.spelled(name.project))
+
+    def learn(self, *, asked: str, answered: str) -> None:
+        """Note what Vertex AI calls a project that it was asked about.
+
+        Never the other way round: a project that is used by its number alone keeps that name.
+        """
+        if answered.isdigit() and not asked.isdigit():
+            self._ids.setdefault(answered, asked)
 
 
 def explain_bad_model_id(text: str) -> str | None:

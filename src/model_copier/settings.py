@@ -5,8 +5,8 @@ settings at start, and start-up time is a feature.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from model_copier.callers import Caller, read_callers
 from model_copier.locations import LOCATIONS, explain_no_location, explain_unknown_location, nearest
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
+_LISTED_PROJECT = re.compile(r"[a-z][a-z0-9.:-]{0,62}(?:=[0-9]{1,19})?|[0-9]{1,19}")
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
 _TOPIC = re.compile(r"(?:projects/[^/\s]+/topics/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _TOPIC_NAME = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter first, and not goog"
@@ -62,6 +63,17 @@ def _names(pattern: re.Pattern[str], expected: str) -> Callable[[str], frozenset
         return frozenset(names)
 
     return read
+
+
+def _projects(value: str) -> frozenset[str]:
+    """Read ids, numbers, and ID=NUMBER where the number of an id is known."""
+    names = [part.strip() for part in value.split(",") if part.strip()]
+    if wrong := [name for name in names if not _LISTED_PROJECT.fullmatch(name)]:
+        raise ValueError(
+            "should be ids of projects, or ID=NUMBER so that both name the project, by comma;"
+            f" not so: {', '.join(wrong)}"
+        )
+    return frozenset(names)
 
 
 def _location(value: str) -> str:
@@ -143,13 +155,15 @@ class Settings:
     )
     # Empty: only SOURCE_PROJECT. A copier that copies from anywhere would lend its rights out.
     allowed_source_projects: frozenset[str] = _setting(
-        "projects that a request may copy from, by comma; empty: only SOURCE_PROJECT",
-        _names(_PROJECT, "ids or numbers of projects"),
+        "projects that a request may copy from, by comma, each as `ID=NUMBER` or by its id; empty:"
+        " only SOURCE_PROJECT",
+        _projects,
         frozenset(),
     )
     allowed_target_projects: frozenset[str] = _setting(
-        "projects that a request may copy to, by comma; empty: only TARGET_PROJECT",
-        _names(_PROJECT, "ids or numbers of projects"),
+        "projects that a request may copy to, by comma, each as `ID=NUMBER` or by its id; empty:"
+        " only TARGET_PROJECT",
+        _projects,
         frozenset(),
     )
     allowed_service_accounts: frozenset[str] = _setting(
@@ -284,6 +298,8 @@ class Settings:
                 values[setting.name] = setting.metadata["read"](text)
             except ValueError as error:
                 wrong.append(f"{variable}={text!r} {error}")
+        wrong += _wrong_with_numbers(values)
+        _spell_by_id(values)
         wrong += _wrong_with_callers(values, env)
         if "K_SERVICE" in env and str(values.get("store", "")).startswith("sqlite:"):
             wrong.append(
@@ -295,7 +311,7 @@ class Settings:
         if bad := explain_unknown_location(values.get("location", "us-central1"), locations):
             wrong.append(f"LOCATIONS leaves out LOCATION: {bad}")
         for kind in ("source", "target"):
-            allowed = values.get(f"allowed_{kind}_projects")
+            allowed = _ids_of(values, kind)
             default = values.get(f"{kind}_project")
             if allowed and default and default not in allowed:
                 wrong.append(
@@ -308,11 +324,18 @@ class Settings:
 
     @property
     def source_projects(self) -> frozenset[str]:
-        return self.allowed_source_projects or frozenset({self.source_project})
+        listed = _spelled(self.allowed_source_projects, self.project_ids)
+        return listed or frozenset({self.source_project})
 
     @property
     def target_projects(self) -> frozenset[str]:
-        return self.allowed_target_projects or frozenset({self.target_project})
+        listed = _spelled(self.allowed_target_projects, self.project_ids)
+        return listed or frozenset({self.target_project})
+
+    @property
+    def project_ids(self) -> Mapping[str, str]:
+        """The id of each number that the operator wrote beside one."""
+        return _pairs(self.allowed_source_projects | self.allowed_target_projects)
 
     @property
     def allowed_locations(self) -> frozenset[str]:
@@ -322,6 +345,64 @@ class Settings:
         """Return the full name of one of the topics above."""
         project = self.pubsub_project or self.target_project
         return name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
+
+
+def _pairs(entries: Iterable[str]) -> dict[str, str]:
+    """The id of each number, from entries that are ID=NUMBER."""
+    pairs = (entry.partition("=") for entry in sorted(entries) if "=" in entry)
+    return {number: project for project, _, number in pairs}
+
+
+def _spelled(entries: Iterable[str], ids: Mapping[str, str]) -> frozenset[str]:
+    """Name each listed project once, by its id where that is known."""
+    names = (entry.partition("=")[0] for entry in entries)
+    return frozenset(ids.get(name, name) for name in names)
+
+
+def _listed(values: Mapping[str, Any]) -> frozenset[str]:
+    none: frozenset[str] = frozenset()
+    found: frozenset[str] = values.get("allowed_source_projects", none)
+    return found | values.get("allowed_target_projects", none)
+
+
+def _ids_of(values: Mapping[str, Any], kind: str) -> frozenset[str]:
+    return _spelled(values.get(f"allowed_{kind}_projects", ()), _pairs(_listed(values)))
+
+
+def _spell_by_id(values: dict[str, Any]) -> None:
+    """Name the projects of the other settings as the lists do."""
+    ids = _pairs(_listed(values))
+    for name in ("source_project", "target_project"):
+        if name in values:
+            values[name] = ids.get(values[name], values[name])
+    values["callers_file"] = tuple(
+        replace(
+            caller,
+            source_projects=caller.source_projects and _spelled(caller.source_projects, ids),
+            target_projects=caller.target_projects and _spelled(caller.target_projects, ids),
+        )
+        for caller in values.get("callers_file", ())
+    )
+
+
+def _wrong_with_numbers(values: Mapping[str, Any]) -> Iterator[str]:
+    """A project that can be named in two ways would have two locks on each of its models."""
+    pairs = {entry for entry in _listed(values) if "=" in entry}
+    for position, what in ((0, "id"), (2, "number")):
+        sides = [pair.partition("=")[position] for pair in sorted(pairs)]
+        for twice in sorted({side for side in sides if sides.count(side) > 1}):
+            told = ", ".join(p for p in sorted(pairs) if p.partition("=")[position] == twice)
+            yield f"ALLOWED_*_PROJECTS: {what} {twice!r} stands in several pairs: {told}"
+    for kind in ("source", "target"):
+        names = _ids_of(values, kind)
+        numbers = sorted(name for name in names if name.isdigit())
+        if numbers and len(numbers) < len(names):
+            yield (
+                f"ALLOWED_{kind.upper()}_PROJECTS: {', '.join(numbers)} stands beside ids of"
+                f" projects without its own; write ID={numbers[0]} (`gcloud projects describe"
+                f" {numbers[0]} --format='value(projectId)'` tells the id): a project that can be"
+                " named in two ways would have two locks on each of its models"
+            )
 
 
 def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
@@ -336,7 +417,7 @@ def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> It
         )
     for caller in values.get("callers_file", ()):
         for kind in ("source", "target"):
-            known = values.get(f"allowed_{kind}_projects") or {values.get(f"{kind}_project")}
+            known = _ids_of(values, kind) or {values.get(f"{kind}_project")}
             named = getattr(caller, f"{kind}_projects") or frozenset()
             for project in sorted(named - known):
                 yield (

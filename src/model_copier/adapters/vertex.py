@@ -8,6 +8,7 @@ client or of gRPC, since a second send may make a second model.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from model_copier.errors import (
 )
 from model_copier.locations import host_of
 from model_copier.registry import CopyCall, Model, Operation
-from model_copier.resource_names import ModelName
+from model_copier.resource_names import ModelName, ProjectNumbers
 
 _T = TypeVar("_T")
 _BELOW_LOCATION = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)(?:/|$)")
@@ -47,12 +48,16 @@ _CHANNEL_OPTIONS = [
 class VertexModelService:
     """See ``ports.ModelService`` for the promises."""
 
-    def __init__(self, *, call_seconds: float, endpoint: str = "") -> None:
+    def __init__(
+        self, *, call_seconds: float, endpoint: str = "", numbers: ProjectNumbers | None = None
+    ) -> None:
         """``endpoint``: ``http://HOST:PORT`` of a Vertex AI without TLS, which ``,LOCATION=http://
         HOST:PORT`` may follow for locations with a port of their own; "" is Google's.
+        ``numbers``: by which projects are spelled, and which learns from Vertex AI's answers.
         """
         self._call_seconds = call_seconds
         self._endpoints = endpoints_of(endpoint)
+        self._numbers = numbers or ProjectNumbers()
         self._clients: dict[str, ModelServiceAsyncClient] = {}
 
     async def close(self) -> None:
@@ -62,23 +67,27 @@ class VertexModelService:
 
     async def get_model(self, name: ModelName) -> Model:
         request = types.GetModelRequest(name=str(name))
-        return await self._read(name.location, lambda client, how: _get_model(client, request, how))
+        found = await self._read(
+            name.location, lambda client, how: _get_model(client, request, how)
+        )
+        return self._spelled(found, asked=name)
 
     async def list_versions(self, name: ModelName) -> Sequence[Model]:
         request = types.ListModelVersionsRequest(name=str(name.at(None)), page_size=100)
         try:
-            return await self._read(
+            found = await self._read(
                 name.location, lambda client, how: _list_versions(client, request, how)
             )
         except RefusedError as error:
             if error.code is Code.NOT_FOUND:
                 return ()
             raise
+        return [self._spelled(model, asked=name) for model in found]
 
     async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
         request = operations_pb2.ListOperationsRequest(name=str(name.at(None)), page_size=100)
         try:
-            return await self._read(
+            found = await self._read(
                 name.location, lambda client, how: _list_operations(client, request, how)
             )
         except RefusedError as error:
@@ -87,6 +96,7 @@ class VertexModelService:
             if error.code is Code.NOT_FOUND:
                 return ()
             raise
+        return [self._told(operation) for operation in found]
 
     async def copy_model(self, call: CopyCall) -> Operation:
         request = types.CopyModelRequest(parent=call.target_location, source_model=str(call.source))
@@ -109,13 +119,16 @@ class VertexModelService:
             raise UnavailableError(f"credentials: {error}") from error
         except (TimeoutError, OSError, grpc.RpcError) as error:
             raise OutcomeUnknownError(f"CopyModel: {error!r}") from error
-        return _operation(started.operation)
+        parent, answered = call.target_location.split("/"), started.operation.name.split("/")
+        self._numbers.learn(asked=parent[1], answered=answered[1] if len(answered) > 1 else "")
+        return self._told(_operation(started.operation))
 
     async def get_operation(self, name: str) -> Operation:
         request = operations_pb2.GetOperationRequest(name=name)
-        return await self._read(
+        found = await self._read(
             _location(name), lambda client, how: _get_operation(client, request, how)
         )
+        return self._told(found)
 
     async def cancel_operation(self, name: str) -> None:
         request = operations_pb2.CancelOperationRequest(name=name)
@@ -137,6 +150,15 @@ class VertexModelService:
             raise outcome_of_read(_code(error), _message(error)) from error
         except (GoogleAuthError, TimeoutError, OSError, grpc.RpcError) as error:
             raise UnavailableError(f"Vertex AI: {error!r}") from error
+
+    def _spelled(self, found: Model, *, asked: ModelName) -> Model:
+        """Name projects as they were asked for, where Vertex AI names them by number."""
+        self._numbers.learn(asked=asked.project, answered=found.name.project)
+        copy_of = found.copy_of and self._numbers.name(found.copy_of)
+        return replace(found, name=self._numbers.name(found.name), copy_of=copy_of)
+
+    def _told(self, found: Operation) -> Operation:
+        return replace(found, model=found.model and self._numbers.name(found.model))
 
     def _client(self, location: str) -> ModelServiceAsyncClient:
         if location not in self._clients:
