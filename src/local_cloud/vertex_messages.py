@@ -22,6 +22,7 @@ from google.rpc import status_pb2
 
 from local_cloud.vertex_records import CopyOperation, CopyState, ModelVersion
 
+_NEW_KIND = 42
 Spelled = Callable[[str], str]
 
 
@@ -42,7 +43,9 @@ def model_message(record: ModelVersion, *, spelled: Spelled) -> Any:
             version_update_time=record.updated_at,
             etag=f"{record.name.version}-{record.updated_at.timestamp():.6f}",
             model_source_info=model.ModelSourceInfo(
-                source_type=model.ModelSourceInfo.ModelSourceType[record.kind],
+                source_type=_NEW_KIND
+                if record.kind == "NEW"
+                else model.ModelSourceInfo.ModelSourceType[record.kind],
                 copy=record.copied_from is not None,
             ),
             container_spec=model.ModelContainerSpec(image_uri=record.container_image)

@@ -23,6 +23,8 @@ KINDS = (
     "MODEL_GARDEN",
     "CUSTOM_TEXT_EMBEDDING",
     "MARKETPLACE",
+    # A value that Google adds one day: no client of today has a name for it.
+    "NEW",
 )
 
 
@@ -148,6 +150,10 @@ class Dialect:
     ] = 0.0
     # Not in Google's list of what a copy loses, and not said to be kept.
     keeps_labels: Annotated[bool, "a copy keeps display name, description and labels"] = True
+    # The enum has grown before: https://github.com/googleapis/python-monitoring/issues/523
+    copies_are_new_kind: Annotated[
+        bool, "a copy's `model_source_info.source_type` is a value that no client knows yet"
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)

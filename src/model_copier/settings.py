@@ -361,8 +361,9 @@ def _spelled(entries: Iterable[str], ids: Mapping[str, str]) -> frozenset[str]:
 
 def _listed(values: Mapping[str, Any]) -> frozenset[str]:
     none: frozenset[str] = frozenset()
-    found: frozenset[str] = values.get("allowed_source_projects", none)
-    return found | values.get("allowed_target_projects", none)
+    sources: frozenset[str] = values.get("allowed_source_projects", none)
+    targets: frozenset[str] = values.get("allowed_target_projects", none)
+    return sources | targets
 
 
 def _ids_of(values: Mapping[str, Any], kind: str) -> frozenset[str]:

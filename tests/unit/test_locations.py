@@ -1,10 +1,12 @@
 """Locations: which host serves each, held to Google's package, and what a wrong one is told."""
 
+from typing import Any
+
 import pytest
 from google.cloud import aiplatform
 from google.cloud.aiplatform import initializer
 from google.cloud.aiplatform.constants import base
-from google.cloud.aiplatform_v1.services.model_service.transports import (
+from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio import (
     ModelServiceGrpcAsyncIOTransport,
 )
 
@@ -49,7 +51,7 @@ async def test_client_dials_the_host_of_its_location(
     dialled = []
     create = ModelServiceGrpcAsyncIOTransport.create_channel
 
-    def connect(host: str, **how: object) -> object:
+    def connect(host: str, **how: Any) -> Any:
         dialled.append(host)
         return create(host, **{**how, "credentials": None})
 

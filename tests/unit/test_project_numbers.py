@@ -1,11 +1,13 @@
 """A project's number and its id are one project: in settings, requests, locks and answers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local_cloud.vertex import Vertex
 from model_copier.adapters.vertex import VertexModelService
+from model_copier.copy_request import CopyRequest
 from model_copier.errors import RejectedError
 from model_copier.request_data import Defaults, read_copy_data
 from model_copier.resource_names import ModelName, ProjectNumbers
@@ -26,7 +28,7 @@ def settings(**env: str) -> Settings:
     return Settings.from_env(ENV | env)
 
 
-def asked(defaults: Defaults | None = None, **data: object):
+def asked(defaults: Defaults | None = None, **data: Any) -> CopyRequest:
     return read_copy_data({"source_model_id": "7", **data}, defaults or Defaults.of(settings()))
 
 
@@ -59,9 +61,7 @@ def test_settings_know_each_project_by_its_id():
         ),
     ],
 )
-def test_both_spellings_make_the_same_request(
-    by_number: dict[str, object], by_id: dict[str, object]
-):
+def test_both_spellings_make_the_same_request(by_number: dict[str, Any], by_id: dict[str, Any]):
     """The lock on the destination is made of this request, and so is every comparison."""
     assert asked(**by_number) == asked(**by_id)
     assert "110495173025" not in str(asked(**by_number))
@@ -121,8 +121,8 @@ def test_callers_projects_are_spelled_by_id(tmp_path: Path):
         CALLERS_FILE=str(file), TOKEN_CHECKS="verify", AUDIENCE="https://copier.example"
     )
 
-    assert read.callers_file[0].source_projects == {"tuning"}
-    assert read.callers_file[0].target_projects == {"serving"}
+    assert read.callers_file[0].source_projects == frozenset({"tuning"})
+    assert read.callers_file[0].target_projects == frozenset({"serving"})
 
 
 def test_number_is_never_learned_for_a_number():

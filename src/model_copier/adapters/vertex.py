@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import grpc
@@ -21,6 +21,7 @@ from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio i
     ModelServiceGrpcAsyncIOTransport,
 )
 from google.longrunning import operations_pb2
+from google.protobuf.message import DecodeError
 
 from model_copier.errors import (
     Code,
@@ -35,6 +36,7 @@ from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName, ProjectNumbers
 
 _T = TypeVar("_T")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 _BELOW_LOCATION = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)(?:/|$)")
 _CHANNEL_OPTIONS = [
     # gRPC would send a call again by itself when it believes that the server did not see it.
@@ -121,7 +123,7 @@ class VertexModelService:
             raise OutcomeUnknownError(f"CopyModel: {error!r}") from error
         parent, answered = call.target_location.split("/"), started.operation.name.split("/")
         self._numbers.learn(asked=parent[1], answered=answered[1] if len(answered) > 1 else "")
-        return self._told(_operation(started.operation))
+        return self._told(read_operation(started.operation))
 
     async def get_operation(self, name: str) -> Operation:
         request = operations_pb2.GetOperationRequest(name=name)
@@ -195,14 +197,16 @@ def endpoints_of(endpoint: str) -> Mapping[str, str]:
 async def _get_model(
     client: ModelServiceAsyncClient, request: types.GetModelRequest, how: dict[str, Any]
 ) -> Model:
-    return _model(await client.get_model(request=request, **how))
+    found = await client.get_model(request=request, **how)
+    return read_model(found, asked=ModelName.parse(request.name))
 
 
 async def _list_versions(
     client: ModelServiceAsyncClient, request: types.ListModelVersionsRequest, how: dict[str, Any]
 ) -> Sequence[Model]:
     pages = await client.list_model_versions(request=request, **how)
-    return [_model(model) async for model in pages]
+    asked = ModelName.parse(request.name)
+    return [read_model(model, asked=asked) async for model in pages]
 
 
 async def _list_operations(
@@ -213,7 +217,7 @@ async def _list_operations(
     found: list[Operation] = []
     while True:
         page = await client.list_operations(request=request, **how)
-        found += [_operation(operation) for operation in page.operations]
+        found += [read_operation(operation) for operation in page.operations]
         if not page.next_page_token:
             return found
         request.page_token = page.next_page_token
@@ -224,40 +228,62 @@ async def _get_operation(
     request: operations_pb2.GetOperationRequest,
     how: dict[str, Any],
 ) -> Operation:
-    return _operation(await client.get_operation(request=request, **how))
+    return read_operation(await client.get_operation(request=request, **how))
 
 
-def _model(found: types.Model) -> Model:
-    original = found.original_model_info.model
-    name = ModelName.parse(found.name)
+# What follows reads what Vertex AI wrote. It may know values that this client does not, so
+# nothing here may raise: what cannot be read is unknown, and never a bug.
+
+
+def read_model(found: types.Model, *, asked: ModelName) -> Model:
+    """Read one version of the model that was ``asked`` for."""
+    name = _parsed(found.name) or asked
+    number = found.version_id if _VERSION.fullmatch(found.version_id) else name.version
     return Model(
-        name=name.at(found.version_id or name.version),
-        copy_of=_parsed(original) if original else None,
-        kind=found.model_source_info.source_type.name,
+        name=name.at(number),
+        copy_of=_parsed(found.original_model_info.model),
+        kind=_kind(types.Model.pb(found).model_source_info.source_type),
         container_image=found.container_spec.image_uri,
     )
 
 
-def _operation(found: operations_pb2.Operation) -> Operation:
-    metadata = types.CopyModelOperationMetadata()
-    found.metadata.Unpack(types.CopyModelOperationMetadata.pb(metadata))
-    generic = metadata.generic_metadata
+def read_operation(found: operations_pb2.Operation) -> Operation:
+    """Read a CopyModel operation."""
+    generic = _unpacked(found.metadata, types.CopyModelOperationMetadata).generic_metadata
     failed = found.done and found.HasField("error")
     made = None
     if found.done and found.HasField("response"):
-        response = types.CopyModelResponse()
-        if found.response.Unpack(types.CopyModelResponse.pb(response)):
-            name = _parsed(response.model)
-            made = name.at(response.model_version_id or name.version) if name else None
+        response = _unpacked(found.response, types.CopyModelResponse)
+        if name := _parsed(response.model):
+            number = response.model_version_id
+            made = name.at(number if _VERSION.fullmatch(number) else name.version)
     return Operation(
         name=found.name,
         done=found.done,
         model=made,
         code=_canonical(found.error.code) if failed else None,
         message=found.error.message if failed else "",
-        started_at=_time(generic.create_time),
-        updated_at=_time(generic.update_time),
+        started_at=_time(generic, "create_time"),
+        updated_at=_time(generic, "update_time"),
     )
+
+
+def _unpacked(packed: Any, kind: Any) -> Any:
+    """Read what an ``Any`` holds; a message without fields where it holds something else."""
+    message = kind()
+    try:
+        packed.Unpack(kind.pb(message))
+    except DecodeError:
+        return kind()
+    return message
+
+
+def _kind(number: int) -> str:
+    """Name a kind of source; of one that is newer than this client only the number is known."""
+    try:
+        return types.ModelSourceInfo.ModelSourceType(number).name
+    except ValueError:
+        return f"unknown ({number})"
 
 
 def _parsed(name: str) -> ModelName | None:
@@ -268,18 +294,25 @@ def _parsed(name: str) -> ModelName | None:
         return None
 
 
-def _time(at: Any) -> datetime | None:
-    return datetime.fromtimestamp(at.timestamp(), at.tzinfo) if at else None
+def _time(message: Any, field: str) -> datetime | None:
+    """Read a time; one outside the calendar says nothing."""
+    try:
+        at = getattr(message, field)
+        return datetime.fromtimestamp(at.timestamp(), UTC) if at else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _code(error: GoogleAPICallError) -> Code:
     status = error.grpc_status_code
-    return Code(status.name) if status is not None else Code.UNKNOWN
+    return _canonical(status.value[0]) if status is not None else Code.UNKNOWN
 
 
 def _canonical(number: int) -> Code:
+    """Name a code; OK is none of an error's, and others may come."""
     names = {status.value[0]: status.name for status in grpc.StatusCode}
-    return Code(names.get(number, "UNKNOWN"))
+    name = names.get(number, "")
+    return Code(name) if name in Code.__members__ else Code.UNKNOWN
 
 
 def _message(error: GoogleAPICallError) -> str:
