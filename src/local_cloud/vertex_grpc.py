@@ -12,6 +12,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from local_cloud.vertex_hosts import check_served
+from local_cloud.vertex_messages import status_message
 from local_cloud.vertex_methods import SERVICES, resource_of
 from local_cloud.vertex_records import VertexError
 from local_cloud.vertex_service import Service
@@ -48,7 +49,12 @@ class GrpcFace(grpc.GenericRpcHandler):
                 check_served(resource_of(request), served=self._location)
                 return await self._service.call(method, request, face="grpc")
             except VertexError as error:
-                await context.abort(grpc.StatusCode[error.code.name], error.message)
+                details = (("grpc-status-details-bin", status_message(error).SerializeToString()),)
+                await context.abort(
+                    grpc.StatusCode[error.code.name],
+                    error.message,
+                    trailing_metadata=details if error.why else (),
+                )
 
         return answer
 

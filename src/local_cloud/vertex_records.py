@@ -49,13 +49,24 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """The details of an error of Google's: its ErrorInfo, and the types of violations."""
+
+    reason: str = ""
+    domain: str = "googleapis.com"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[str, ...] = ()
+
+
 class VertexError(Exception):
     """A call was refused, or a copy ended badly, with this code and message."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, why: "Why | None" = None) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
+        self.why = why
 
 
 def code_named(name: object) -> Code:

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from local_cloud import rest_json
 from local_cloud.rest_server import RestServer
 from local_cloud.vertex_hosts import check_served, location_of_host
+from local_cloud.vertex_messages import status_message
 from local_cloud.vertex_methods import REQUEST_CLASSES, resource_of
 from local_cloud.vertex_records import Code, VertexError
 from local_cloud.vertex_service import Service
@@ -117,7 +118,8 @@ def _in_version(request: Request, response: JSONResponse) -> Response:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, VertexError)
-    return rest_json.error_response(error.code.name, error.message)
+    details = json_format.MessageToDict(status_message(error)).get("details", ())
+    return rest_json.error_response(error.code.name, error.message, details)
 
 
 async def _not_served(request: Request, _: Exception) -> JSONResponse:

@@ -39,8 +39,11 @@ MAX_DEPTH = 32
 
 _VERSIONED_ID = re.compile(r"(?P<model>[A-Za-z0-9_-]{1,63})(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?")
 _EXISTING_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
+# Google's own alphabet, so that the name is one word in whatever command it is put into:
+# https://cloud.google.com/kms/docs/resource-hierarchy
 _KMS_KEY = re.compile(
-    r"projects/[^/]+/locations/(?P<location>[^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+"
+    r"projects/[a-z0-9][a-z0-9.:-]{0,62}/locations/(?P<location>[a-z][a-z0-9-]{0,30})"
+    r"/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
 )
 
 

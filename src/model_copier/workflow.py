@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.errors import (
+    Cause,
     Code,
     DestinationTakenError,
     OutcomeUnknownError,
@@ -186,7 +187,7 @@ class Workflow:
             versions = await self.models.list_versions(job.target)
         except RefusedError as error:
             message = f"{job.target} cannot be read: {error.message}"
-            await self._fail(job, error.code, message)
+            await self._fail(job, error.code, message, error.cause)
             return
         match plan(job.request, job.source, versions):
             case Failure() as failure:
@@ -220,7 +221,9 @@ class Workflow:
         try:
             source = job.source or await self.looks.source(job.request.source)
         except RefusedError as error:
-            failure = failures.source_failure(error.code, error.message, job.request)
+            failure = failures.source_failure(
+                error.code, error.message, job.request, cause=error.cause
+            )
             await self.keep(job.failed(self.clock.now(), failure))
             return
         job = job.with_source(source)
@@ -259,7 +262,7 @@ class Workflow:
             operation = await self.models.copy_model(call)
         except RefusedError as error:
             refused = job.not_asked(self.clock.now(), error.message, error.code)
-            await self._fail(refused, error.code, error.message)
+            await self._fail(refused, error.code, error.message, error.cause)
             return
         except UnavailableError as error:
             now, wait = self.clock.now(), self.timing.backoff(job.tries, self.jitter())
@@ -379,6 +382,6 @@ class Workflow:
         except UnavailableError as error:
             await self._put_off(job, error)
 
-    async def _fail(self, job: Job, code: Code, message: str) -> None:
-        failure = failures.failure(code, message, job.request, job.source)
+    async def _fail(self, job: Job, code: Code, message: str, cause: Cause) -> None:
+        failure = failures.failure(code, message, job.request, job.source, cause=cause)
         await self.keep(job.failed(self.clock.now(), failure))

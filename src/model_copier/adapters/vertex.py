@@ -7,7 +7,8 @@ client or of gRPC, since a second send may make a second model.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -22,14 +23,18 @@ from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio i
 )
 from google.longrunning import operations_pb2
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
 
 from model_copier.errors import (
+    NO_CAUSE,
+    Cause,
     Code,
     OutcomeUnknownError,
     RefusedError,
     UnavailableError,
     outcome_of_copy_call,
     outcome_of_read,
+    passes,
 )
 from model_copier.locations import host_of
 from model_copier.registry import CopyCall, Model, Operation
@@ -37,6 +42,8 @@ from model_copier.resource_names import ModelName, ProjectNumbers
 
 _T = TypeVar("_T")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+# What Google's client raises of an answer, or of an error's details, that it cannot read.
+_UNREADABLE = (DecodeError, ValueError)
 _BELOW_LOCATION = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)(?:/|$)")
 _CHANNEL_OPTIONS = [
     # gRPC would send a call again by itself when it believes that the server did not see it.
@@ -116,10 +123,10 @@ class VertexModelService:
                 request=request, retry=None, timeout=self._call_seconds
             )
         except GoogleAPICallError as error:
-            raise outcome_of_copy_call(_code(error), _message(error)) from error
+            raise outcome_of_copy_call(_code(error), _message(error), _cause(error)) from error
         except GoogleAuthError as error:  # no token: nothing was sent
             raise UnavailableError(f"credentials: {error}") from error
-        except (TimeoutError, OSError, grpc.RpcError) as error:
+        except (TimeoutError, OSError, grpc.RpcError, *_UNREADABLE) as error:
             raise OutcomeUnknownError(f"CopyModel: {error!r}") from error
         parent, answered = call.target_location.split("/"), started.operation.name.split("/")
         self._numbers.learn(asked=parent[1], answered=answered[1] if len(answered) > 1 else "")
@@ -149,8 +156,8 @@ class VertexModelService:
             async with asyncio.timeout(self._call_seconds):
                 return await read(self._client(location), how)
         except GoogleAPICallError as error:
-            raise outcome_of_read(_code(error), _message(error)) from error
-        except (GoogleAuthError, TimeoutError, OSError, grpc.RpcError) as error:
+            raise outcome_of_read(_code(error), _message(error), _cause(error)) from error
+        except (GoogleAuthError, TimeoutError, OSError, grpc.RpcError, *_UNREADABLE) as error:
             raise UnavailableError(f"Vertex AI: {error!r}") from error
 
     def _spelled(self, found: Model, *, asked: ModelName) -> Model:
@@ -257,12 +264,16 @@ def read_operation(found: operations_pb2.Operation) -> Operation:
         if name := _parsed(response.model):
             number = response.model_version_id
             made = name.at(number if _VERSION.fullmatch(number) else name.version)
+    code = _canonical(found.error.code) if failed else None
+    if code and passes(code, found.error.message):
+        code = Code.UNAVAILABLE  # as of an outage: another attempt is worth it
     return Operation(
         name=found.name,
         done=found.done,
         model=made,
-        code=_canonical(found.error.code) if failed else None,
+        code=code,
         message=found.error.message if failed else "",
+        cause=_cause_of(found.error.details) if failed else NO_CAUSE,
         started_at=_time(generic, "create_time"),
         updated_at=_time(generic, "update_time"),
     )
@@ -313,6 +324,45 @@ def _canonical(number: int) -> Code:
     names = {status.value[0]: status.name for status in grpc.StatusCode}
     name = names.get(number, "")
     return Code(name) if name in Code.__members__ else Code.UNKNOWN
+
+
+def _cause(error: GoogleAPICallError) -> Cause:
+    """Read what Google's client found among the details of an error."""
+    return _cause_in(error.details)
+
+
+def _cause_of(details: Iterable[Any]) -> Cause:
+    """Read the details of an operation's error, of which we know three kinds."""
+    read: list[Any] = []
+    for packed in details:
+        for kind in (
+            error_details_pb2.ErrorInfo,
+            error_details_pb2.PreconditionFailure,
+            error_details_pb2.QuotaFailure,
+        ):
+            message = kind()
+            with suppress(DecodeError):
+                if packed.Unpack(message):
+                    read.append(message)
+    return _cause_in(read)
+
+
+def _cause_in(details: Iterable[Any]) -> Cause:
+    info = error_details_pb2.ErrorInfo()
+    violations: list[str] = []
+    for detail in details:
+        if isinstance(detail, error_details_pb2.ErrorInfo):
+            info = detail
+        elif isinstance(detail, error_details_pb2.PreconditionFailure):
+            violations += [each.type or each.subject for each in detail.violations]
+        elif isinstance(detail, error_details_pb2.QuotaFailure):
+            violations += [each.subject for each in detail.violations]
+    return Cause(
+        reason=info.reason,
+        domain=info.domain,
+        metadata=dict(info.metadata),
+        violations=tuple(violations),
+    )
 
 
 def _message(error: GoogleAPICallError) -> str:
