@@ -23,8 +23,8 @@ help: ## list the targets
 
 setup: .venv/installed ## make .venv from the hashed locks
 
-demo: .venv/installed ## one copy, end to end, on this machine (FAULT=copy-fails shows the other road)
-	@$(BIN)/python -m local_cloud demo --copy-seconds $(or $(COPY_SECONDS),5) $(if $(FAULT),--fault $(FAULT))
+demo: .venv/installed ## one copy, end to end, on this machine (FAULT=copy-fails shows the other road, LOCATION=us another place)
+	@$(BIN)/python -m local_cloud demo --copy-seconds $(or $(COPY_SECONDS),5) --location $(or $(LOCATION),us-central1) $(if $(FAULT),--fault $(FAULT))
 
 up: .venv/installed ## keep everything running until Ctrl-C; prints what to export
 	@exec $(BIN)/python -m local_cloud up $(if $(CHECK_TOKENS),--check-tokens)

@@ -139,6 +139,13 @@ patiently() {
   done
 }
 
+# ID=NUMBER of each: Vertex AI names projects by either, and requests may too.
+with_numbers() {
+  local project pairs=()
+  for project in ${1//,/ }; do pairs+=("$project=$(number_of "$project")"); done
+  (IFS=, && echo "${pairs[*]}")
+}
+
 number_of() { ask 000000000000 projects describe "$1" --format='value(projectNumber)'; }
 
 grant_topic() { patiently google pubsub topics add-iam-policy-binding "$NAME-$1" --member="$2" --role="$3"; }
@@ -275,7 +282,7 @@ deploy() { # target, ingress, account, more
   fi
   local settings=(
     "FUNCTION_TARGET=$target" "SOURCE_PROJECT=${SOURCES%%,*}" "TARGET_PROJECT=${TARGETS%%,*}"
-    "ALLOWED_SOURCE_PROJECTS=$SOURCES" "ALLOWED_TARGET_PROJECTS=$TARGETS" "LOCATION=$REGION"
+    "ALLOWED_SOURCE_PROJECTS=$(with_numbers "$SOURCES")" "ALLOWED_TARGET_PROJECTS=$(with_numbers "$TARGETS")" "LOCATION=$REGION"
     "PUBSUB_PROJECT=$PROJECT" "REQUEST_TOPIC=$NAME-requests" "REPLY_TOPIC=$NAME-replies"
     "DEAD_LETTER_TOPIC=$NAME-dead-letters" "TICK_TOPIC=$NAME-ticks" "STORE=firestore://$PROJECT/$NAME?collection=$NAME"
     "AUDIENCE=$AUDIENCE" "PUSH_ACCOUNT=$(account push)" "TOKEN_CHECKS=trust-cloud-run"

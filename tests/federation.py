@@ -41,6 +41,8 @@ class Federation:
 
     folder: Path
     bound: bool = True
+    instance_says: tuple[int, str] | None = None  # to whoever asks for the role's name
+    impersonation_says: tuple[int, str] | None = None
     asked: list[str] = field(default_factory=list)  # METHOD path
     connects: list[str] = field(default_factory=list)  # hosts, of the proxy
     signed_by: list[str] = field(default_factory=list)  # access keys
@@ -108,6 +110,8 @@ class Federation:
         return self._metadata(name.removeprefix("meta-data/"))
 
     def _metadata(self, name: str) -> tuple[int, str]:
+        if name == "iam/security-credentials" and self.instance_says:
+            return self.instance_says
         answers = {
             "placement/availability-zone": f"{REGION}b",
             "iam/security-credentials": ROLE,
@@ -131,6 +135,8 @@ class Federation:
         )
 
     def _impersonate(self, authorization: str | None) -> tuple[int, str]:
+        if self.impersonation_says:
+            return self.impersonation_says
         if authorization != "Bearer federated-token":
             return 401, "who?"
         if not self.bound:

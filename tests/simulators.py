@@ -13,8 +13,11 @@ from typing import TypeVar
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import CopyOperation, CopyState, ModelVersion, VertexError
+from local_cloud.vertex_refusals import worded
 from local_cloud.vertex_view import View
 from model_copier.errors import (
+    NO_CAUSE,
+    Cause,
     Code,
     DestinationTakenError,
     JobExistsError,
@@ -250,10 +253,15 @@ class SimulatedModels:
                 shows_after=hidden,
             )
         except VertexError as error:
-            raise outcome_of_copy_call(Code[error.code.name], error.message) from error
+            raise outcome_of_copy_call(
+                Code[error.code.name], error.message, _cause(error)
+            ) from error
         if self.dooms:
             doom = self.dooms.pop(0)
-            self.registry.doom(started, VertexError(VertexCode[doom.name], f"{doom} in the end"))
+            # As Google does, which names the reason of a refusal.
+            reason = "IAM_PERMISSION_DENIED" if doom is Code.PERMISSION_DENIED else ""
+            end = worded(VertexCode[doom.name], f"{doom} in the end", reason=reason)
+            self.registry.doom(started, end)
         if self.lost_answers:
             self.lost_answers -= 1
             raise OutcomeUnknownError("UNAVAILABLE: taken, but the answer is lost")
@@ -274,7 +282,7 @@ class SimulatedModels:
             self.view.serve(method)
             return read()
         except VertexError as error:
-            raise outcome_of_read(Code[error.code.name], error.message) from error
+            raise outcome_of_read(Code[error.code.name], error.message, _cause(error)) from error
 
     def _model(self, version: ModelVersion) -> Model:
         origin = version.copied_from
@@ -294,12 +302,22 @@ class SimulatedModels:
             model=self._named(found.destination.at(found.version)) if made else None,
             code=Code[failed.code.name] if failed else None,
             message=failed.message if failed else "",
+            cause=_cause(failed) if failed else NO_CAUSE,
             started_at=found.created_at,
             updated_at=found.ends_at if found.done else found.created_at,
         )
 
     def _named(self, name: object) -> ModelName:
         return ModelName.parse(self.registry.spelled(str(name)))
+
+
+def _cause(error: VertexError) -> Cause:
+    why = error.why
+    if why is None:
+        return NO_CAUSE
+    return Cause(
+        reason=why.reason, domain=why.domain, metadata=why.metadata, violations=why.violations
+    )
 
 
 @dataclass

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import textwrap
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,19 @@ REQUIRED = {
 # What Google gives that matters here; anything else is a word of its own. As gcloud.sh prints them.
 NUMBER = "000000000000"
 SINK = "serviceAccount:SINK"
+
+
+def with_numbers(env: Mapping[str, str]) -> dict[str, str]:
+    """Give each project a number of its own, where a run without Google has one for all."""
+
+    def own(pair: re.Match[str]) -> str:
+        return f"{pair['id']}={zlib.crc32(pair['id'].encode())}"
+
+    return {
+        name: re.sub(rf"(?P<id>[a-z0-9-]+)={NUMBER}", own, value) for name, value in env.items()
+    }
+
+
 _POOL = f"projects/{NUMBER}/locations/global/workloadIdentityPools/{{workload_identity_pool_id}}"
 _ACCOUNT = "{account_id}@{project}.iam.gserviceaccount.com"
 _GIVEN = {

@@ -13,6 +13,11 @@ data "google_project" "target" {
   depends_on = [google_project_service.target]
 }
 
+data "google_project" "source" {
+  for_each   = toset(var.source_projects)
+  project_id = each.value
+}
+
 locals {
   audience = var.audience != "" ? var.audience : "https://${var.name}.${var.project}.example"
 
@@ -27,11 +32,12 @@ locals {
   service_emails = { worker = google_service_account.worker.email, api = google_service_account.api.email }
 
   settings = merge(var.settings, {
-    SOURCE_PROJECT          = var.source_projects[0]
-    TARGET_PROJECT          = var.target_projects[0]
-    ALLOWED_SOURCE_PROJECTS = join(",", var.source_projects)
-    ALLOWED_TARGET_PROJECTS = join(",", var.target_projects)
-    LOCATION                = var.region
+    SOURCE_PROJECT = var.source_projects[0]
+    TARGET_PROJECT = var.target_projects[0]
+    # With their numbers: Vertex AI names projects by either, and requests may too.
+    ALLOWED_SOURCE_PROJECTS = join(",", [for project in var.source_projects : "${project}=${data.google_project.source[project].number}"])
+    ALLOWED_TARGET_PROJECTS = join(",", [for project in var.target_projects : "${project}=${data.google_project.target[project].number}"])
+    LOCATION                = var.model_location != "" ? var.model_location : var.region
     PUBSUB_PROJECT          = var.project
     REQUEST_TOPIC           = google_pubsub_topic.requests.name
     REPLY_TOPIC             = google_pubsub_topic.replies.name

@@ -21,6 +21,17 @@ variable "region" {
   }
 }
 
+variable "model_location" {
+  description = "Where models are unless a request says otherwise: a region, or us or eu for tuned Gemini 3; empty: region."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([a-z]+-[a-z]+[0-9]+|us|eu|global)?$", var.model_location))
+    error_message = "model_location should be a region such as us-central1, or us, eu or global, not a zone."
+  }
+}
+
 variable "name" {
   description = "What the name of everything begins with. A second copier in a project, for another trust domain, needs another."
   type        = string
@@ -206,11 +217,11 @@ variable "settings" {
   validation {
     condition = alltrue([
       for name in keys(var.settings) : contains([
-        "CALL_TIMEOUT_SECONDS", "COPY_DEADLINE_SECONDS", "FOLLOW_SECONDS", "MAX_SKEW_SECONDS",
+        "CALL_TIMEOUT_SECONDS", "COPY_DEADLINE_SECONDS", "FOLLOW_SECONDS", "LOCATIONS", "MAX_SKEW_SECONDS",
         "POLL_SECONDS", "SHOWN_WITHIN_SECONDS", "STARTS_PER_MINUTE", "WAIT_SECONDS",
       ], name)
     ])
-    error_message = "settings may name CALL_TIMEOUT_SECONDS, COPY_DEADLINE_SECONDS, FOLLOW_SECONDS, MAX_SKEW_SECONDS, POLL_SECONDS, SHOWN_WITHIN_SECONDS, STARTS_PER_MINUTE and WAIT_SECONDS; the others are set here."
+    error_message = "settings may name CALL_TIMEOUT_SECONDS, COPY_DEADLINE_SECONDS, FOLLOW_SECONDS, LOCATIONS, MAX_SKEW_SECONDS, POLL_SECONDS, SHOWN_WITHIN_SECONDS, STARTS_PER_MINUTE and WAIT_SECONDS; the others are set here."
   }
 }
 

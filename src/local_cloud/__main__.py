@@ -95,17 +95,23 @@ def cli() -> None:
 @cli.command()
 @_copy_seconds(5.0)
 @click.option(
+    "--location",
+    default="us-central1",
+    show_default=True,
+    help="Where the model is, and is copied to: us-central1, europe-west4 or us.",
+)
+@click.option(
     "--fault",
     type=click.Choice(sorted(FAULTS)),
     help="What goes wrong. " + " ".join(f"{name}: {about}." for name, about in FAULTS.items()),
 )
-def demo(copy_seconds: float, fault: str | None) -> None:
+def demo(copy_seconds: float, location: str, fault: str | None) -> None:
     """Copy one model from end to end, and read it back. Everything is stopped afterwards.
 
     Exit code 0: the copy was read back by another process. 1: it failed.
     """
     with tempfile.TemporaryDirectory(prefix="model-copier-demo-") as folder:
-        _run(_demo(Path(folder), copy_seconds, fault))
+        _run(_demo(Path(folder), copy_seconds, location, fault))
 
 
 @cli.command()
@@ -245,16 +251,24 @@ async def _up(stack: "Stack") -> int:
     return 0
 
 
-async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
+async def _demo(folder: Path, copy_seconds: float, location: str, fault: str | None) -> int:
     from local_cloud.stack import (  # noqa: PLC0415  see the top
-        LOCATION,
-        SOURCE_MODEL,
+        MODELS,
         SOURCE_PROJECT,
         TARGET_PROJECT,
         Stack,
     )
 
-    stack = Stack(folder=folder, copy_seconds=copy_seconds, tick_seconds=5, settings=_ONE_MACHINE)
+    if location not in MODELS:
+        raise click.UsageError(f"--location: {location!r} has no model; {', '.join(MODELS)} have.")
+    model, _ = MODELS[location]
+    stack = Stack(
+        folder=folder,
+        location=location,
+        copy_seconds=copy_seconds,
+        tick_seconds=5,
+        settings=_ONE_MACHINE,
+    )
     if fault == "copy-fails":
         stack.vertex.faults.copy_fails()
     elif fault == "lost-answer":
@@ -263,11 +277,11 @@ async def _demo(folder: Path, copy_seconds: float, fault: str | None) -> int:
         click.echo(f"Pub/Sub     {stack.pubsub.address}  (local)")
         click.echo(f"Vertex AI   {stack.vertex.address}  (local; a copy takes {copy_seconds:g} s)")
         click.echo(f"worker      {stack.worker.url}  (functions-framework --target worker)")
-        click.echo(f"from        {SOURCE_PROJECT}  to  {TARGET_PROJECT}, {LOCATION}")
+        click.echo(f"from        {SOURCE_PROJECT}  to  {TARGET_PROJECT}, {location}")
         if fault:
             click.echo(f"fault       {fault}: {FAULTS[fault]}")
-        published = await _as_ec2(stack, ["publish", SOURCE_MODEL, DESTINATION, "--wait"])
-        name = f"projects/{TARGET_PROJECT}/locations/{LOCATION}/models/{DESTINATION}"
+        published = await _as_ec2(stack, ["publish", model, DESTINATION, "--wait"])
+        name = f"projects/{TARGET_PROJECT}/locations/{location}/models/{DESTINATION}"
         code = await (_read_back(stack, name) if published == 0 else _show_letters(stack))
     click.echo("stopped     everything that was started here")
     return code
@@ -310,7 +324,8 @@ async def _read_back(stack: "Stack", name: str) -> int:
     found = json.loads(out)
     click.echo(f"read back   {found['resource_name']}  version {found['version']}")
     click.echo(f"copied from {found['copied_from']}")
-    return 0 if found["resource_name"] == name else 1
+    # By number, where the name that was read is by id.
+    return 0 if found["resource_name"].endswith(name.partition("/locations/")[2]) else 1
 
 
 def _run(work: Coroutine[Any, Any, int]) -> None:

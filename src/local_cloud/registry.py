@@ -362,7 +362,7 @@ class Registry:
                 display_name=source.display_name if keeps else operation.destination.model,
                 description=source.description if keeps else "",
                 labels=source.labels if keeps else {},
-                kind=source.kind,
+                kind="NEW" if self.dialect.copies_are_new_kind else source.kind,
                 container_image=source.container_image,
                 model_created_at=at,
                 created_at=at,

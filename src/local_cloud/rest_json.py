@@ -10,7 +10,7 @@ answers, is the business of each face.
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -86,11 +86,12 @@ def message_response(request: Request, message: Any) -> JSONResponse:
     return JSONResponse(body, headers={"date": formatdate(usegmt=True)})
 
 
-def error_response(code: str, message: str) -> JSONResponse:
+def error_response(code: str, message: str, details: Sequence[Any] = ()) -> JSONResponse:
     """``code`` is the name of a canonical code, such as NOT_FOUND."""
     status = HTTP_STATUS[code]
+    error = {"code": status, "message": message, "status": code}
     return JSONResponse(
-        {"error": {"code": status, "message": message, "status": code}},
+        {"error": {**error, "details": list(details)} if details else error},
         status_code=status,
         headers={"date": formatdate(usegmt=True)},
     )

@@ -32,11 +32,25 @@ from local_cloud.vertex import Vertex
 
 SOURCE_PROJECT = "gemini-fine-tuning-source"
 TARGET_PROJECT = PROJECT  # one project holds topics, subscriptions and worker
+# Vertex AI names projects by number, and so does the local one here.
+PROJECT_NUMBERS = {SOURCE_PROJECT: "110495173025", TARGET_PROJECT: "123456789012"}
 LOCATION = "us-central1"
+# Tuned Gemini 3 models are served in the multi-regions alone; others where they were tuned.
+LOCATIONS = ("us-central1", "europe-west4", "us", "eu")
 SOURCE_MODEL = "7704127342733426688"
+# One in each of the first three: docs/tuned-gemini.md.
+MODELS = {
+    LOCATION: (SOURCE_MODEL, "gemini-tuned"),
+    "europe-west4": ("5309481215774326784", "gemini-tuned-in-europe"),
+    "us": ("3821945067100209152", "gemini-3-flash-tuned"),
+}
 AUDIENCE = "https://model-copier.example"
 PUSH_ACCOUNT = f"pusher@{PROJECT}.iam.gserviceaccount.com"
 CALLER = "pipeline@ec2-pipelines.iam.gserviceaccount.com"
+
+
+def _with_number(project: str) -> str:
+    return f"{project}={PROJECT_NUMBERS[project]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +67,7 @@ class Stack:
 
     folder: Path  # the jobs, and the logs of the processes
     ports: Ports = field(default_factory=Ports)
+    location: str = LOCATION  # where requests that name none find source and target
     copy_seconds: float = 5.0
     vertex_knobs: Mapping[str, Any] = field(default_factory=dict)  # see vertex_knobs.Knobs
     tick_seconds: float = 60.0  # Cloud Scheduler's shortest is a minute
@@ -69,11 +84,17 @@ class Stack:
     callers: Sequence[str] = (CALLER,)  # who may call the api, where tokens are checked
 
     def __post_init__(self) -> None:
-        self.vertex = Vertex(**{"copy_seconds": self.copy_seconds, **self.vertex_knobs})
-        self.vertex.add_model(
-            f"projects/{SOURCE_PROJECT}/locations/{LOCATION}/models/{SOURCE_MODEL}",
-            display_name="gemini-tuned",
+        knobs = {"copy_seconds": self.copy_seconds, "dialect": "names-by-number"}
+        self.vertex = Vertex(
+            locations=LOCATIONS,
+            project_numbers=PROJECT_NUMBERS,
+            **{**knobs, **self.vertex_knobs},
         )
+        for location, (model, display_name) in MODELS.items():
+            self.vertex.add_model(
+                f"projects/{SOURCE_PROJECT}/locations/{location}/models/{model}",
+                display_name=display_name,
+            )
         self.cloud = LocalCloud(pubsub=self.pubsub, vertex=self.vertex, ports=self.ports)
         self.worker = self._process("worker", self.ports.worker)
         self.api = self._process("api", self.ports.api)
@@ -130,10 +151,12 @@ class Stack:
         """The settings of the copier's processes."""
         return {
             "PUBSUB_EMULATOR_HOST": self.pubsub.address,
-            "VERTEX_ENDPOINT": f"http://{self.vertex.address}",
+            "VERTEX_ENDPOINT": self.vertex.endpoint,
             "SOURCE_PROJECT": SOURCE_PROJECT,
             "TARGET_PROJECT": TARGET_PROJECT,
-            "LOCATION": LOCATION,
+            "ALLOWED_SOURCE_PROJECTS": _with_number(SOURCE_PROJECT),
+            "ALLOWED_TARGET_PROJECTS": _with_number(TARGET_PROJECT),
+            "LOCATION": self.location,
             "STORE": f"sqlite:///{self.folder / 'jobs.db'}",
             **self._tokens(),
             **self.settings,

@@ -71,6 +71,7 @@ class Vertex:
         faults: Faults | None = None,
         clock: Callable[[], datetime] | None = None,
         project_numbers: Mapping[str, str] | None = None,
+        locations: Iterable[str] = (),
         **knobs: Any,
     ) -> None:
         """Make one that is not yet serving; models can be added at once.
@@ -80,6 +81,8 @@ class Vertex:
             clock: an aware time that never goes back. Whoever moves it by hand calls
                 ``wake`` afterwards, for the callers of WaitOperation.
             project_numbers: project id to number; other projects get one of their own.
+            locations: those that get a gRPC port of their own, which serves nothing else, as
+                Google's hosts do: ``address_of("us")``. ``address`` serves every location.
             knobs: fields of ``vertex_knobs.Knobs``, such as ``copy_seconds=0.5``.
 
         Raises:
@@ -87,6 +90,7 @@ class Vertex:
         """
         self.faults = faults or Faults()
         self.address = ""
+        self._addresses = dict.fromkeys(locations, "")
         self.rest_url = ""
         # Numbered from the time, so that names of a former run never come back.
         self._registry = Registry(project_numbers=project_numbers, first_number=time.time_ns())
@@ -97,6 +101,7 @@ class Vertex:
             knobs=Knobs(**knobs),
         )
         self._grpc: grpc.aio.Server | None = None
+        self._grpc_of: list[grpc.aio.Server] = []  # of each location
         self._rest: RestServer | None = None
 
     # What is in it
@@ -175,6 +180,16 @@ class Vertex:
 
     # Serving
 
+    def address_of(self, location: str) -> str:
+        """Where a location answers that got a port of its own."""
+        return self._addresses[location]
+
+    @property
+    def endpoint(self) -> str:
+        """What the copier's VERTEX_ENDPOINT takes: all locations, and those with a port."""
+        own = (f"{location}=http://{address}" for location, address in self._addresses.items())
+        return ",".join([f"http://{self.address}", *own])
+
     async def start(self, *, host: str = "127.0.0.1", port: int = 0, rest_port: int = 0) -> None:
         """Serve until ``stop``; port 0 takes a free one. A second start is a bug.
 
@@ -197,8 +212,9 @@ class Vertex:
         self._service.close()
         if self._rest:
             await self._rest.stop(grace_seconds=STOP_SECONDS)
-        if self._grpc:
-            await self._grpc.stop(STOP_SECONDS)
+        for server in (self._grpc, *self._grpc_of):
+            if server:
+                await server.stop(STOP_SECONDS)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -213,11 +229,20 @@ class Vertex:
         await self.stop()
 
     async def _start(self, *, host: str, port: int, rest_port: int) -> None:
-        # Without this, Linux lets a second server share the port and take half the calls.
-        self._grpc = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        self._grpc.add_generic_rpc_handlers((GrpcFace(self._service),))
+        self._grpc = self._grpc_server()
         self._rest = RestServer(rest_app(self._service, extra_routes=control_routes(self._service)))
         self.address = f"{host}:{self._grpc.add_insecure_port(f'{host}:{port}')}"
         self.rest_url = f"http://{host}:{self._rest.bind(host, rest_port)}"
         await self._grpc.start()
         await self._rest.start()
+        for location in self._addresses:
+            server = self._grpc_server(location)
+            self._addresses[location] = f"{host}:{server.add_insecure_port(f'{host}:0')}"
+            self._grpc_of.append(server)
+            await server.start()
+
+    def _grpc_server(self, location: str = "") -> grpc.aio.Server:
+        # Without the option, Linux lets a second server share the port and take half the calls.
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((GrpcFace(self._service, location=location),))
+        return server

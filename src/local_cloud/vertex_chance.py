@@ -45,7 +45,9 @@ class Chance:
             else (knobs.copy_seconds, knobs.copy_seconds)
         )
         return Fate(
-            refusal=worded(refusal.code, refusal.message) if refusal else None,
+            refusal=worded(refusal.code, refusal.message, reason=refusal.reason)
+            if refusal
+            else None,
             failure=failure,
             lost_answer=worded(Code.UNAVAILABLE) if lost < knobs.lost_answers else None,
             copy_seconds=shortest + (longest - shortest) * length,

@@ -26,6 +26,7 @@ WORST = Dialect(
     shows_after_seconds=20.0,
     refuses_in_operation=True,
     keeps_labels=False,
+    copies_are_new_kind=True,
 )
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -53,5 +54,6 @@ DIALECTS: Mapping[str, Dialect] = {
     "operation-late": Dialect(operation_after_seconds=30.0),
     "shows-late": Dialect(shows_after_seconds=30.0),
     "labels-lost": Dialect(keeps_labels=False),
+    "copies-of-new-kind": Dialect(copies_are_new_kind=True),
     "worst": WORST,
 }

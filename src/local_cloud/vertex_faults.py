@@ -10,6 +10,8 @@ taken, and answered with an error.
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -17,14 +19,16 @@ from local_cloud.vertex_methods import MethodName, known_method
 from local_cloud.vertex_records import Code, CodeName, Seconds, VertexError
 from local_cloud.vertex_refusals import worded
 
+_Why = Mapping[str, Any]
+
 
 class Faults:
     """The faults that are armed now."""
 
     def __init__(self) -> None:
-        self._refusals: deque[tuple[str, Code, str]] = deque()
-        self._failures: deque[tuple[Code, str]] = deque()
-        self._lasting_failure: tuple[Code, str] | None = None
+        self._refusals: deque[tuple[str, Code, str, _Why]] = deque()
+        self._failures: deque[tuple[Code, str, _Why]] = deque()
+        self._lasting_failure: tuple[Code, str, _Why] | None = None
         self._lost_answers: deque[Code] = deque()
         self._holds: deque[float | None] = deque()
         self._released = asyncio.Event()
@@ -34,17 +38,30 @@ class Faults:
     # For those who arm them
 
     def copy_fails(
-        self, code: Code = Code.PERMISSION_DENIED, message: str = "", *, times: int | None = None
+        self,
+        code: Code = Code.PERMISSION_DENIED,
+        message: str = "",
+        *,
+        times: int | None = None,
+        **why: Any,
     ) -> None:
-        """Let copies be taken and end with ``code``: the next ``times``, or all from now on."""
-        if times is None:
-            self._lasting_failure = (code, message)
-        else:
-            self._failures.extend([(code, message)] * times)
+        """Let copies be taken and end with ``code``: the next ``times``, or all from now on.
 
-    def refuse(self, method: str, code: Code, message: str = "", *, times: int = 1) -> None:
-        """Answer the next ``times`` calls of ``method`` ("CopyModel", ...) with ``code`` only."""
-        self._refusals.extend([(known_method(method), code, message)] * times)
+        ``why`` are ``reason``, ``metadata`` and ``violations`` of the error's details.
+        """
+        if times is None:
+            self._lasting_failure = (code, message, why)
+        else:
+            self._failures.extend([(code, message, why)] * times)
+
+    def refuse(
+        self, method: str, code: Code, message: str = "", *, times: int = 1, **why: Any
+    ) -> None:
+        """Answer the next ``times`` calls of ``method`` ("CopyModel", ...) with ``code`` only.
+
+        ``why`` is as in ``copy_fails``.
+        """
+        self._refusals.extend([(known_method(method), code, message, why)] * times)
 
     def take_then_fail(self, code: Code = Code.UNAVAILABLE, *, times: int = 1) -> None:
         """Take the next ``times`` copies and answer ``code``: they run, the caller cannot know."""
@@ -81,13 +98,13 @@ class Faults:
         for armed in self._refusals:
             if armed[0] == method:
                 self._refusals.remove(armed)
-                return worded(*armed[1:])
+                return worded(*armed[1:3], **armed[3])
         return None
 
     def copy_failure(self, source_model: str) -> VertexError | None:
         """Take the end that awaits the copy just taken, if it is to fail."""
         armed = self._failures.popleft() if self._failures else self._lasting_failure
-        return worded(*armed, model=source_model) if armed else None
+        return worded(*armed[:2], model=source_model, **armed[2]) if armed else None
 
     def lost_answer(self) -> VertexError | None:
         """Take the error that hides the copy just taken, if there is one."""
@@ -113,13 +130,20 @@ class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _CopyFails(_Order):
+class _Refusal(_Order):
+    # Of the error's details: ErrorInfo, and the types of a PreconditionFailure's violations.
+    reason: str = ""
+    metadata: dict[str, str] = {}
+    violations: tuple[str, ...] = ()
+
+
+class _CopyFails(_Refusal):
     code: CodeName = Code.PERMISSION_DENIED
     message: str = ""
     times: PositiveInt | None = None
 
 
-class _Refuse(_Order):
+class _Refuse(_Refusal):
     method: MethodName
     code: CodeName
     message: str = ""

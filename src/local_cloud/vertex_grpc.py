@@ -11,7 +11,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from local_cloud.vertex_methods import SERVICES
+from local_cloud.vertex_hosts import check_served
+from local_cloud.vertex_messages import status_message
+from local_cloud.vertex_methods import SERVICES, resource_of
 from local_cloud.vertex_records import VertexError
 from local_cloud.vertex_service import Service
 
@@ -19,8 +21,10 @@ from local_cloud.vertex_service import Service
 class GrpcFace(grpc.GenericRpcHandler):
     """Routes gRPC calls to the service, and says no to every method that it lacks."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, location: str = "") -> None:
+        """``location``: the only one that is served; "" serves all."""
         self._service = service
+        self._location = location
 
     def service(self, call: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         name, _, method = call.method.removeprefix("/").rpartition("/")
@@ -42,9 +46,15 @@ class GrpcFace(grpc.GenericRpcHandler):
                     grpc.StatusCode.INVALID_ARGUMENT, f"The bytes are no request of {method}."
                 )
             try:
+                check_served(resource_of(request), served=self._location)
                 return await self._service.call(method, request, face="grpc")
             except VertexError as error:
-                await context.abort(grpc.StatusCode[error.code.name], error.message)
+                details = (("grpc-status-details-bin", status_message(error).SerializeToString()),)
+                await context.abort(
+                    grpc.StatusCode[error.code.name],
+                    error.message,
+                    trailing_metadata=details if error.why else (),
+                )
 
         return answer
 

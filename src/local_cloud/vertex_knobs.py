@@ -49,6 +49,7 @@ class Refusals(_Values):
     code: CodeName = Code.UNAVAILABLE
     share: Share
     message: str = ""
+    reason: str = ""  # of its ErrorInfo
 
 
 class Failures(_Values):
@@ -93,7 +94,8 @@ class Knobs(_Values):
     ] = 0.0
     refusals: Annotated[
         tuple[Refusals, ...],
-        "calls answered with an error, and not taken: `method`, `code`, `share`, `message`",
+        "calls answered with an error, and not taken: `method`, `code`, `share`, `message`,"
+        " `reason`",
     ] = ()
     failures: Annotated[
         tuple[Failures, ...], "copies that fail in their operation: `code`, `share`, `message`"

@@ -18,10 +18,11 @@ from google.cloud.aiplatform_v1.types import (
     operation,
 )
 from google.longrunning import operations_pb2
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
-from local_cloud.vertex_records import CopyOperation, CopyState, ModelVersion
+from local_cloud.vertex_records import CopyOperation, CopyState, ModelVersion, VertexError
 
+_NEW_KIND = 42
 Spelled = Callable[[str], str]
 
 
@@ -42,7 +43,9 @@ def model_message(record: ModelVersion, *, spelled: Spelled) -> Any:
             version_update_time=record.updated_at,
             etag=f"{record.name.version}-{record.updated_at.timestamp():.6f}",
             model_source_info=model.ModelSourceInfo(
-                source_type=model.ModelSourceInfo.ModelSourceType[record.kind],
+                source_type=_NEW_KIND
+                if record.kind == "NEW"
+                else model.ModelSourceInfo.ModelSourceType[record.kind],
                 copy=record.copied_from is not None,
             ),
             container_spec=model.ModelContainerSpec(image_uri=record.container_image)
@@ -106,10 +109,23 @@ def operation_message(record: CopyOperation, *, spelled: Spelled) -> operations_
         )
         message.response.Pack(_raw(response))
     elif record.done and record.error:
-        message.error.CopyFrom(
-            status_pb2.Status(code=record.error.code, message=record.error.message)
-        )
+        message.error.CopyFrom(status_message(record.error))
     return message
+
+
+def status_message(error: VertexError) -> status_pb2.Status:
+    """Show an error with its details, as they come in gRPC's trailers and in operations."""
+    status = status_pb2.Status(code=error.code, message=error.message)
+    if why := error.why:
+        info = error_details_pb2.ErrorInfo(reason=why.reason, domain=why.domain)
+        info.metadata.update(why.metadata)
+        status.details.add().Pack(info)
+        if why.violations:
+            failure = error_details_pb2.PreconditionFailure()
+            for kind in why.violations:
+                failure.violations.add(type=kind)
+            status.details.add().Pack(failure)
+    return status
 
 
 def operations_page(

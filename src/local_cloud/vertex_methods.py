@@ -29,6 +29,12 @@ SERVICES: dict[str, dict[str, Any]] = {
 REQUEST_CLASSES = {method: known for each in SERVICES.values() for method, known in each.items()}
 
 
+def resource_of(request: Any) -> str:
+    """Return the name that a request is about, which says where it is served."""
+    name: str = request.parent if hasattr(request, "parent") else request.name
+    return name
+
+
 def known_method(name: str) -> str:
     """Let the name of a method pass.
 

@@ -23,6 +23,8 @@ KINDS = (
     "MODEL_GARDEN",
     "CUSTOM_TEXT_EMBEDDING",
     "MARKETPLACE",
+    # A value that Google adds one day: no client of today has a name for it.
+    "NEW",
 )
 
 
@@ -47,13 +49,24 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """The details of an error of Google's: its ErrorInfo, and the types of violations."""
+
+    reason: str = ""
+    domain: str = "googleapis.com"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[str, ...] = ()
+
+
 class VertexError(Exception):
     """A call was refused, or a copy ended badly, with this code and message."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, why: "Why | None" = None) -> None:
         super().__init__(f"{code.name}: {message}")
         self.code = code
         self.message = message
+        self.why = why
 
 
 def code_named(name: object) -> Code:
@@ -154,6 +167,10 @@ class Dialect:
     ] = 0.0
     # Not in Google's list of what a copy loses, and not said to be kept.
     keeps_labels: Annotated[bool, "a copy keeps display name, description and labels"] = True
+    # The enum has grown before: https://github.com/googleapis/python-monitoring/issues/523
+    copies_are_new_kind: Annotated[
+        bool, "a copy's `model_source_info.source_type` is a value that no client knows yet"
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ are the likeliest. Each sentence names the field that it is about, and what woul
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from local_cloud.vertex_projects import Projects
-from local_cloud.vertex_records import Code, ModelName, ModelVersion, VertexError
+from local_cloud.vertex_records import Code, ModelName, ModelVersion, VertexError, Why
 
 # In Google's words as far as they are known; {model} is the source as the caller named it.
 _WORDS = {
@@ -26,10 +27,56 @@ _KEY = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)/keyRings/[^/]+/
 _ACCOUNT = re.compile(r"[^@/\s]+@(?P<project>[^@/\s]+)\.iam\.gserviceaccount\.com")
 
 
-def worded(code: Code, message: str = "", *, model: str = "(no name)") -> VertexError:
-    """An error in ``message``, or else in Google's usual words for such a code."""
-    words = message or _WORDS.get(code, code.name)
-    return VertexError(code, words.replace("{model}", model))
+# What Google says, by the reason in its ErrorInfo; {model}, and the metadata by name.
+# googleapis/google/api/error_reason.proto, and reports of those who met them.
+_API = {"service": "aiplatform.googleapis.com", "consumer": "projects/123456789012"}
+_REASONS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    "SERVICE_DISABLED": (
+        "Vertex AI API has not been used in project 123456789012 before or it is disabled.",
+        "googleapis.com",
+        _API,
+    ),
+    "BILLING_DISABLED": (
+        "This API method requires billing to be enabled on project #123456789012.",
+        "googleapis.com",
+        _API,
+    ),
+    "SECURITY_POLICY_VIOLATED": (
+        "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: abc-1",
+        "googleapis.com",
+        {"uid": "abc-1", "service": "aiplatform.googleapis.com"},
+    ),
+    "IAM_PERMISSION_DENIED": (
+        "Permission '{permission}' denied on resource '{resource}' (or it may not exist).",
+        "iam.googleapis.com",
+        {
+            "permission": "aiplatform.models.export",
+            "resource": "//aiplatform.googleapis.com/{model}",
+        },
+    ),
+}
+
+
+def worded(
+    code: Code,
+    message: str = "",
+    *,
+    model: str = "(no name)",
+    reason: str = "",
+    metadata: Mapping[str, str] | None = None,
+    violations: tuple[str, ...] = (),
+) -> VertexError:
+    """An error in ``message``, or else in Google's usual words for such a reason or code."""
+    words, domain, known = _REASONS.get(reason, (_WORDS.get(code, code.name), "googleapis.com", {}))
+    told = {
+        name: value.replace("{model}", model)
+        for name, value in {**known, **(metadata or {})}.items()
+    }
+    words = (message or words).replace("{model}", model)
+    for name, value in told.items():
+        words = words.replace(f"{{{name}}}", value)
+    why = Why(reason=reason, domain=domain, metadata=told, violations=violations)
+    return VertexError(code, words, why if reason or violations else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +131,11 @@ class Transfer:
         here, there = self.source.project, self.destination.project
         reader = self.custom_service_account or there
         if here != there and grants is not None and f"{reader}->{here}" not in grants:
-            denied = worded(Code.PERMISSION_DENIED, model=str(self.source)).message
-            return VertexError(Code.PERMISSION_DENIED, f"{denied} {self._mend(projects)}")
+            denied = worded(
+                Code.PERMISSION_DENIED, model=str(self.source), reason="IAM_PERMISSION_DENIED"
+            )
+            message = f"{denied.message} {self._mend(projects)}"
+            return VertexError(Code.PERMISSION_DENIED, message, denied.why)
         if found is None:
             # With nothing more to say: GoogleCloudPlatform/magic-modules#12074
             return VertexError(Code.NOT_FOUND, "NOT_FOUND")

@@ -21,7 +21,9 @@ from starlette.routing import BaseRoute, Route
 
 from local_cloud import rest_json
 from local_cloud.rest_server import RestServer
-from local_cloud.vertex_methods import REQUEST_CLASSES
+from local_cloud.vertex_hosts import check_served, location_of_host
+from local_cloud.vertex_messages import status_message
+from local_cloud.vertex_methods import REQUEST_CLASSES, resource_of
 from local_cloud.vertex_records import Code, VertexError
 from local_cloud.vertex_service import Service
 
@@ -54,6 +56,11 @@ def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
     async def answer(request: Request) -> Response:
         method, fields = _match(request)
         message = _message(method, fields | await json_object(request))
+        host = request.headers.get("host", "")
+        try:
+            check_served(resource_of(message), served=location_of_host(host))
+        except VertexError as error:  # Google's is a page of HTML
+            return rest_json.error_response(Code.NOT_FOUND.name, error.message)
         call = service.call(method, message, face="rest")
         answer = await rest_json.while_listening(request, call)
         return _in_version(request, rest_json.message_response(request, answer))
@@ -111,7 +118,8 @@ def _in_version(request: Request, response: JSONResponse) -> Response:
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, VertexError)
-    return rest_json.error_response(error.code.name, error.message)
+    details = json_format.MessageToDict(status_message(error)).get("details", ())
+    return rest_json.error_response(error.code.name, error.message, details)
 
 
 async def _not_served(request: Request, _: Exception) -> JSONResponse:

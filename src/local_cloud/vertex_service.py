@@ -30,6 +30,7 @@ from local_cloud.vertex_messages import (
     operations_page,
     versions_page,
 )
+from local_cloud.vertex_methods import resource_of
 from local_cloud.vertex_quotas import Quotas
 from local_cloud.vertex_records import LOCATION_NAME, Code, VertexError
 from local_cloud.vertex_refusals import worded
@@ -157,8 +158,7 @@ class Service:
     def _spend_quota(self, method: str, request: Any) -> None:
         submits = method == "CopyModel"
         limit = self.knobs.submissions_per_minute if submits else self.knobs.reads_per_minute
-        where = request.parent if hasattr(request, "parent") else request.name
-        place = LOCATION_NAME.match(where)
+        place = LOCATION_NAME.match(resource_of(request))
         if limit and place:
             self._quotas.spend(
                 limit,

@@ -34,6 +34,7 @@ from model_copier.logs import log
 from model_copier.messages import Contract
 from model_copier.ports import Clock, JobStore, ModelService
 from model_copier.request_data import Defaults
+from model_copier.resource_names import ProjectNumbers
 from model_copier.settings import Settings, TokenChecks
 from model_copier.steady_clock import SteadyClock
 from model_copier.ticks import Ticks
@@ -88,9 +89,10 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], N
     request_topic = settings.topic(settings.request_topic)
     clock = system_clock(timing.max_skew)
     store = await _open_store(settings, timing, clock)
+    numbers = ProjectNumbers(settings.project_ids)  # of which Vertex AI tells more
     workflow = Workflow(
         store=store,
-        models=_models(settings, timing, store, clock),
+        models=_models(settings, timing, store, clock, numbers),
         topics=PubsubTopics(
             reply_topic=settings.topic(settings.reply_topic),
             dead_letter_topic=settings.topic(settings.dead_letter_topic),
@@ -106,20 +108,23 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], N
     checked = settings.token_checks is not TokenChecks.NONE
     contract = Contract(
         request_topic=request_topic,
-        defaults=Defaults.of(settings),
+        defaults=Defaults.of(settings, numbers),
         callers={each.account: each for each in settings.callers_file} if checked else None,
     )
     deliveries = Deliveries(workflow=workflow, contract=contract, restored_at=store.restored_at)
     return deliveries, Ticks(workflow=workflow), store.leave
 
 
-def _models(settings: Settings, timing: Timing, store: JobStore, clock: Clock) -> ModelService:
+def _models(
+    settings: Settings, timing: Timing, store: JobStore, clock: Clock, numbers: ProjectNumbers
+) -> ModelService:
     """Vertex AI behind its guards: what is shared, what is budgeted, what is asked."""
     reads = int(settings.reads_per_minute)
     vertex = VertexModelService(
         call_seconds=timing.call,
         read_seconds=settings.read_timeout_seconds,
         endpoint=settings.vertex_endpoint,
+        numbers=numbers,
     )
     guarded = GuardedModelService(
         vertex, store=store, clock=clock, call_seconds=timing.call, reads_per_minute=reads

@@ -337,7 +337,7 @@ class Deliveries:
             source = await self.workflow.reader.source(request.source)
             versions = await self.workflow.models.list_versions(request.target(source.name))
         except RefusedError as error:
-            found = failures.source_failure(error.code, error.message, request)
+            found = failures.source_failure(error.code, error.message, request, cause=error.cause)
             raise RejectedError(found.message, code=found.code, hint=found.hint) from error
         planned = plan(request, source, versions)
         if isinstance(planned, Failure):

@@ -18,6 +18,9 @@ CopierError
     └── DestinationTakenError   try again: another unfinished job holds the destination
 """
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -68,6 +71,22 @@ RETRYABLE_OPERATION = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why Google says that it refused: ErrorInfo, and the types of violations, of its error.
+
+    https://google.aip.dev/193 and googleapis/api/error_reason.proto.
+    """
+
+    reason: str = ""  # SERVICE_DISABLED, IAM_PERMISSION_DENIED, ...
+    domain: str = ""  # googleapis.com, iam.googleapis.com, ...
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    violations: tuple[str, ...] = ()  # VPC_SERVICE_CONTROLS, constraints/..., ...
+
+
+NO_CAUSE = Cause()
+
+
 class CopierError(Exception):
     """Whatever the copier itself raises; anything else is a bug."""
 
@@ -84,10 +103,19 @@ class RejectedError(CopierError):
 class RefusedError(CopierError):
     """Google refused the call for good."""
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, cause: Cause = NO_CAUSE) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+        self.cause = cause
+
+    @property
+    def reason(self) -> str:
+        return self.cause.reason
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.cause.metadata
 
 
 class UnavailableError(CopierError):
@@ -183,24 +211,36 @@ class DestinationTakenError(StoreError):
     """Another unfinished job holds the destination."""
 
 
-def outcome_of_copy_call(code: Code, message: str) -> CopierError:
+# Google makes a project's service agents on first use, and refuses as if for good meanwhile:
+# https://github.com/GoogleCloudPlatform/generative-ai/issues/1308
+_PROVISIONING = re.compile(r"service agents? (?:are|is) being provisioned", re.IGNORECASE)
+
+
+def passes(code: Code, message: str) -> bool:
+    """Tell whether a refusal that reads as permanent is over in some minutes."""
+    return code is Code.FAILED_PRECONDITION and bool(_PROVISIONING.search(message))
+
+
+def outcome_of_copy_call(code: Code, message: str, cause: Cause = NO_CAUSE) -> CopierError:
     """Sort the answer to a CopyModel call by what it tells about the copy.
 
     ALREADY_EXISTS and ABORTED are *unknown* on purpose: both may be the echo of an earlier
     call of ours that worked. UNAVAILABLE too: gRPC answers it both when nothing was sent
     and when the server took the call and died.
     """
+    if passes(code, message):
+        return UnavailableError(f"{code}: {message}")
     if code in PERMANENT:
-        return RefusedError(code, message)
+        return RefusedError(code, message, cause)
     if code is Code.RESOURCE_EXHAUSTED:
         return ExhaustedError(f"{code}: {message}")
     return OutcomeUnknownError(f"{code}: {message}")
 
 
-def outcome_of_read(code: Code, message: str) -> CopierError:
+def outcome_of_read(code: Code, message: str, cause: Cause = NO_CAUSE) -> CopierError:
     """Sort the answer to a call that changes nothing: refused, or worth another try."""
-    if code in PERMANENT:
-        return RefusedError(code, message)
+    if code in PERMANENT and not passes(code, message):
+        return RefusedError(code, message, cause)
     if code is Code.RESOURCE_EXHAUSTED:
         return ExhaustedError(f"{code}: {message}")
     return UnavailableError(f"{code}: {message}", told=f"Vertex AI does not answer now ({code})")

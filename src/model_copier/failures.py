@@ -1,47 +1,46 @@
 """Failures in words that a person can act on: what went wrong, and what would mend it.
 
 Google reports most of these in a few words, and documents none of them for CopyModel. So
-the sentences name what is known to be the cause for such a code and such a source, with
-the project and the command; they never claim more than that.
+the sentences name what is known, with the project and the command (``hints``); they never
+claim more than that.
 """
 
-import re
+import shlex
 
 from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code
+from model_copier.errors import NO_CAUSE, Cause, Code
+from model_copier.hints import hint_of
 from model_copier.job import Failure, Job
-
-# Google's own serving images; https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers
-_GOOGLE_IMAGES = ("-docker.pkg.dev/vertex-ai/", "gcr.io/cloud-aiplatform/", "gcr.io/deeplearning-")
-# What CopyModel may answer to a model that it does not take.
-_REFUSALS = frozenset({Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED})
-_KEY_WORDS = re.compile(r"crypto\s?key|kms|cmek", re.IGNORECASE)
-_COPY_DOC = "https://cloud.google.com/vertex-ai/docs/model-registry/copy-model"
 
 
 def failure(
-    code: Code, message: str, request: CopyRequest, source: Source | None = None
+    code: Code,
+    message: str,
+    request: CopyRequest,
+    source: Source | None = None,
+    *,
+    cause: Cause = NO_CAUSE,
 ) -> Failure:
-    """Say what failed, with the hint that fits."""
-    return Failure(code=code, message=message, hint=_hint(code, message, request, source))
+    """Say what failed, with the hint that fits its cause."""
+    hint = hint_of(code, message, request, source, cause=cause)
+    return Failure(code=code, message=message, hint=hint)
 
 
-def source_failure(code: Code, message: str, request: CopyRequest) -> Failure:
+def source_failure(
+    code: Code, message: str, request: CopyRequest, *, cause: Cause = NO_CAUSE
+) -> Failure:
     """The source could not be read."""
     name = request.source
-    where = f"--project={name.project} --region={name.location}"
+    where = f"--project={shlex.quote(name.project)} --region={shlex.quote(name.location)}"
     if code is not Code.NOT_FOUND:
         return Failure(
             code=code,
             message=f"source_model_id: {name} cannot be read: {message}",
-            hint=(
-                f"grant roles/aiplatform.viewer on project {name.project} to the copier's own"
-                f" service account: gcloud projects add-iam-policy-binding {name.project}"
-                " --member=serviceAccount:COPIER --role=roles/aiplatform.viewer"
-            ),
+            hint=hint_of(code, message, request, cause=cause, of_source=True),
         )
     if name.version:
-        hint = f"see its versions and aliases: gcloud ai models list-version {name.model} {where}"
+        model = shlex.quote(name.model)
+        hint = f"see its versions and aliases: gcloud ai models list-version {model} {where}"
     else:
         hint = f"see what is there: gcloud ai models list {where}"
     return Failure(code=code, message=f"source_model_id: {name} does not exist", hint=hint)
@@ -123,81 +122,3 @@ def bug(error: Exception) -> Failure:
         message=f"the copier met a bug: {type(error).__name__}",
         hint="the worker's log has the details; replay the dead letter once it is mended",
     )
-
-
-def _hint(code: Code, message: str, request: CopyRequest, source: Source | None) -> str:
-    kind = _cannot_be_copied(source, request) if source and code in _REFUSALS else ""
-    if kind:
-        return f"{kind}; see {_COPY_DOC}"
-    if _KEY_WORDS.search(message):
-        return _about_key(request)
-    place = f"--project={request.target_project} --region={request.target_location}"
-    return {
-        Code.PERMISSION_DENIED: _about_grants(request),
-        Code.UNAUTHENTICATED: _about_grants(request),
-        Code.ALREADY_EXISTS: (
-            "choose another destination_model_id, or say if_exists: skip or new_version;"
-            f" see what is there: gcloud ai models list {place}"
-        ),
-        Code.RESOURCE_EXHAUSTED: (
-            f"project {request.target_project} has used up a quota in {request.target_location};"
-            " replay the dead letter later, or raise it:"
-            f" https://console.cloud.google.com/iam-admin/quotas?project={request.target_project}"
-        ),
-        Code.NOT_FOUND: (
-            f"source or destination is gone: gcloud ai models describe {request.source.model}"
-            f" --project={request.source.project} --region={request.source.location}"
-        ),
-    }.get(code, "")
-
-
-def _cannot_be_copied(source: Source, request: CopyRequest) -> str:
-    """Google's list of what CopyModel does not take."""
-    if source.kind == "BQML":
-        return "BigQuery ML models cannot be copied; export the model and upload it to the target"
-    image = source.container_image
-    if image and request.source.project != request.target_project and not _is_googles(image):
-        return (
-            f"a custom model with a third-party container ({image}) cannot be copied to another"
-            f" project; upload it to {request.target_project} instead"
-        )
-    return ""
-
-
-def _is_googles(image: str) -> bool:
-    return any(part in image for part in _GOOGLE_IMAGES)
-
-
-def _about_key(request: CopyRequest) -> str:
-    if not request.kms_key_name:
-        return "the target may demand a key: name one of its region as kms_key_name"
-    return (
-        f"the Vertex AI service agent of {request.target_project} must be able to use the key:"
-        f" gcloud kms keys add-iam-policy-binding {request.kms_key_name}"
-        f" --member={_service_agent(request.target_project)}"
-        " --role=roles/cloudkms.cryptoKeyEncrypterDecrypter"
-    )
-
-
-def _about_grants(request: CopyRequest) -> str:
-    source, target = request.source.project, request.target_project
-    account = request.custom_service_account
-    if account:
-        return (
-            f"let {account} read the source: gcloud projects add-iam-policy-binding {source}"
-            f" --member=serviceAccount:{account} --role=roles/aiplatform.user; and let the"
-            f" Vertex AI service agent of {target} act for it: gcloud iam service-accounts"
-            f" add-iam-policy-binding {account} --member={_service_agent(target)}"
-            " --role=roles/iam.serviceAccountTokenCreator"
-        )
-    return (
-        f"let the Vertex AI service agent of {target} read the source:"
-        f" gcloud projects add-iam-policy-binding {source} --member={_service_agent(target)}"
-        " --role=roles/aiplatform.serviceAgent; and see that the copier's own account has"
-        f" roles/aiplatform.user on {target}"
-    )
-
-
-def _service_agent(project: str) -> str:
-    number = f"$(gcloud projects describe {project} --format='value(projectNumber)')"
-    return f"serviceAccount:service-{number}@gcp-sa-aiplatform.iam.gserviceaccount.com"

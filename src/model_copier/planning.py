@@ -95,7 +95,9 @@ def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing)
         message = f"cancelled: the copy did not end in {job.budget_seconds(timing):g} s"
         return ended.failed(now, Failure(code=Code.DEADLINE_EXCEEDED, message=message))
     message = f"Vertex AI gave up the copy: {operation.message or operation.code}"
-    return ended.failed(now, failure(operation.code, message, job.request, job.source))
+    return ended.failed(
+        now, failure(operation.code, message, job.request, job.source, cause=operation.cause)
+    )
 
 
 def give_up(job: Job, now: datetime, timing: Timing) -> Job:

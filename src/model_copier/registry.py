@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from model_copier.errors import Code
+from model_copier.errors import NO_CAUSE, Cause, Code
 from model_copier.resource_names import ModelName
 
 
@@ -27,6 +27,7 @@ class Operation:
     model: ModelName | None = None  # the copy, with its version: done, and it worked
     code: Code | None = None  # done, and it failed
     message: str = ""
+    cause: Cause = NO_CAUSE  # of the failure
     started_at: datetime | None = None
     updated_at: datetime | None = None  # when done: the end
 

@@ -5,6 +5,7 @@ every field that is wrong, what was found and what would be right. The types are
 contract: ``docs/schemas`` is written from them, with as much as JSON Schema can say.
 """
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -16,11 +17,13 @@ from pydantic_core import ErrorDetails
 
 from model_copier.copy_request import CopyRequest, IfExists
 from model_copier.errors import RejectedError
+from model_copier.locations import LOCATIONS, explain_unknown_location
 from model_copier.resource_names import (
     CHOSEN_ID,
     LOCATION,
     MODEL_NAME,
     ModelName,
+    ProjectNumbers,
     explain_bad_location,
     explain_bad_model_id,
 )
@@ -36,8 +39,11 @@ MAX_DEPTH = 32
 
 _VERSIONED_ID = re.compile(r"(?P<model>[A-Za-z0-9_-]{1,63})(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?")
 _EXISTING_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
+# Google's own alphabet, so that the name is one word in whatever command it is put into:
+# https://cloud.google.com/kms/docs/resource-hierarchy
 _KMS_KEY = re.compile(
-    r"projects/[^/]+/locations/(?P<location>[^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+"
+    r"projects/[a-z0-9][a-z0-9.:-]{0,62}/locations/(?P<location>[a-z][a-z0-9-]{0,30})"
+    r"/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
 )
 
 
@@ -203,16 +209,21 @@ class Defaults:
     source_projects: frozenset[str]
     target_projects: frozenset[str]
     service_accounts: frozenset[str]
+    locations: frozenset[str] = LOCATIONS
+    numbers: ProjectNumbers = dataclasses.field(default_factory=ProjectNumbers)
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, numbers: ProjectNumbers | None = None) -> Self:
+        """``numbers``: shared with whoever learns more of them from Vertex AI."""
         return cls(
+            numbers=numbers or ProjectNumbers(settings.project_ids),
             source_project=settings.source_project,
             target_project=settings.target_project,
             location=settings.location,
             source_projects=settings.source_projects,
             target_projects=settings.target_projects,
             service_accounts=settings.allowed_service_accounts,
+            locations=settings.allowed_locations,
         )
 
 
@@ -224,12 +235,15 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
     """
     asked = _parsed(CopyData, data)
     source = _source(asked, defaults)
-    target_project = _given(asked.target_project, defaults.target_project)
+    # One spelling, before anything is compared, stored or locked.
+    spelled = defaults.numbers.spelled
+    target_project = spelled(_given(asked.target_project, defaults.target_project))
     target_location = _given(asked.target_location, defaults.location)
     if wrong := [
-        *_wrong_together(asked),
-        *_wrong_place(asked, target_project, target_location),
+        *_wrong_together(asked, defaults),
+        *_wrong_place(asked, target_project, target_location, defaults),
         *_not_allowed(asked, source, target_project, defaults),
+        *_unknown_locations(asked, source, target_location, defaults),
     ]:
         raise RejectedError("; ".join(wrong))
     parent = asked.destination_parent_model
@@ -272,10 +286,10 @@ def _parsed(form: type[_Form], data: object) -> _Form:
 def _source(asked: CopyData, defaults: Defaults) -> ModelName:
     text = asked.source_model_id
     if "/" in text:
-        return ModelName.parse(text)
+        return defaults.numbers.name(ModelName.parse(text))
     model, _, version = text.partition("@")
     return ModelName(
-        project=_given(asked.source_project, defaults.source_project),
+        project=defaults.numbers.spelled(_given(asked.source_project, defaults.source_project)),
         location=_given(asked.source_location, defaults.location),
         model=model,
         version=version or None,
@@ -290,7 +304,7 @@ def _parent_id(parent: str) -> str:
     return ModelName.parse(parent).model if "/" in parent else parent
 
 
-def _wrong_together(asked: CopyData) -> Iterator[str]:
+def _wrong_together(asked: CopyData, defaults: Defaults) -> Iterator[str]:
     """Fields that are right by themselves and contradict each other."""
     if asked.destination_model_id is not None and asked.destination_parent_model is not None:
         yield "destination_model_id and destination_parent_model: give one of them, not both"
@@ -302,18 +316,19 @@ def _wrong_together(asked: CopyData) -> Iterator[str]:
             ("source_project", asked.source_project, name.project),
             ("source_location", asked.source_location, name.location),
         ):
-            if given is not None and given != named:
+            spelled = defaults.numbers.spelled
+            if given is not None and spelled(given) != spelled(named):
                 yield f"{field}: {_shown(given)}, but source_model_id names {named!r}"
 
 
-def _wrong_place(asked: CopyData, project: str, location: str) -> Iterator[str]:
+def _wrong_place(asked: CopyData, project: str, location: str, defaults: Defaults) -> Iterator[str]:
     """A parent and a key must be where the copy goes.
 
     For keys see https://docs.cloud.google.com/vertex-ai/docs/general/cmek
     """
     parent = asked.destination_parent_model
     if parent and "/" in parent:
-        name = ModelName.parse(parent)
+        name = defaults.numbers.name(ModelName.parse(parent))
         if name.version:
             yield "destination_parent_model: name the model, without a version"
         if (name.project, name.location) != (project, location):
@@ -340,7 +355,19 @@ def _not_allowed(
     ):
         if given is not None and given not in allowed:
             listed = ", ".join(sorted(allowed)) or "none"
-            yield f"{field}: {_shown(given)} is not allowed; allowed are {listed}"
+            told = f"{field}: {_shown(given)} is not allowed; allowed are {listed}"
+            if given.isdigit():
+                told += "; it is a project's number: name the id, or list it as ID=NUMBER"
+            yield told
+
+
+def _unknown_locations(
+    asked: CopyData, source: ModelName, target_location: str, defaults: Defaults
+) -> Iterator[str]:
+    field = "source_model_id" if "/" in asked.source_model_id else "source_location"
+    for name, location in ((field, source.location), ("target_location", target_location)):
+        if bad := explain_unknown_location(location, defaults.locations):
+            yield f"{name}: {bad}"
 
 
 _EXPECTED = {

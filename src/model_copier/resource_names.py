@@ -5,8 +5,11 @@ the thing exists, only Vertex AI can tell.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
+
+from model_copier.locations import nearest
 
 # A model id that Google generated is a number; one that a caller chose follows MODEL_ID_RULE.
 MODEL_NAME = re.compile(
@@ -74,6 +77,33 @@ class ModelName:
         )
 
 
+class ProjectNumbers:
+    """Which number is which project's, so that each project has one spelling here: its id.
+
+    Vertex AI writes either into the names that it answers. Two spellings of one project would
+    be two locks on one model. Numbers come from the operator's settings, and from answers.
+    """
+
+    def __init__(self, ids: Mapping[str, str] | None = None) -> None:
+        """``ids``: the id of each number that is known from the start."""
+        self._ids = dict(ids or {})
+
+    def spelled(self, project: str) -> str:
+        """Return the project's id, where its number is known; else what was given."""
+        return self._ids.get(project, project)
+
+    def name(self, name: ModelName) -> ModelName:
+        return replace(name, project=self.spelled(name.project))
+
+    def learn(self, *, asked: str, answered: str) -> None:
+        """Note what Vertex AI calls a project that it was asked about.
+
+        Never the other way round: a project that is used by its number alone keeps that name.
+        """
+        if answered.isdigit() and not asked.isdigit():
+            self._ids.setdefault(answered, asked)
+
+
 def explain_bad_model_id(text: str) -> str | None:
     """Say what is wrong with an id that a caller chose, or None when nothing is.
 
@@ -95,13 +125,16 @@ def explain_bad_model_id(text: str) -> str | None:
 
 
 def explain_bad_location(text: str) -> str | None:
-    """Say what is wrong with a location, or None when nothing is.
+    """Say what is wrong with the form of a location, or None when nothing is.
 
-    Whoever calls Vertex AI makes a host name of it, so it must hold nothing else.
+    Whether it is one of Vertex AI's, ``locations`` knows.
     """
     if LOCATION.fullmatch(text):
         return None
-    return f"{_shown(text)} is no region such as us-central1"
+    near = nearest(text)
+    return f"{_shown(text)} is no region such as us-central1" + (
+        f"; did you mean {near}?" if near else ""
+    )
 
 
 def _shown(text: str) -> str:

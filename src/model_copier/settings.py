@@ -5,15 +5,16 @@ settings at start, and start-up time is a feature.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from model_copier.callers import Caller, read_callers
+from model_copier.locations import LOCATIONS, explain_no_location, explain_unknown_location, nearest
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
-_LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_LISTED_PROJECT = re.compile(r"[a-z][a-z0-9.:-]{0,62}(?:=[0-9]{1,19})?|[0-9]{1,19}")
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
 _TOPIC = re.compile(r"(?:projects/[^/\s]+/topics/)?(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _TOPIC_NAME = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter first, and not goog"
@@ -21,6 +22,7 @@ _TOPIC_NAME = "a topic's name: 3 to 255 letters, digits and -._~+%, a letter fir
 _SERVICE_ACCOUNT = re.compile(r"[a-z0-9._%+:-]+@(?:[a-z0-9.-]+\.)?gserviceaccount\.com")
 _PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _ADDRESS = re.compile(rf"[^/\s]+:{_PORT}")
+_HTTP_ADDRESS = rf"http://[^/\s,=]+:{_PORT}"
 _ADDRESS_FORM = "HOST:PORT, with a port from 1 to 65535"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _EMULATORS = ("PUBSUB_EMULATOR_HOST", "FIRESTORE_EMULATOR_HOST", "VERTEX_ENDPOINT")
@@ -63,6 +65,34 @@ def _names(pattern: re.Pattern[str], expected: str) -> Callable[[str], frozenset
         return frozenset(names)
 
     return read
+
+
+def _projects(value: str) -> frozenset[str]:
+    """Read ids, numbers, and ID=NUMBER where the number of an id is known."""
+    names = [part.strip() for part in value.split(",") if part.strip()]
+    if wrong := [name for name in names if not _LISTED_PROJECT.fullmatch(name)]:
+        raise ValueError(
+            "should be ids of projects, or ID=NUMBER so that both name the project, by comma;"
+            f" not so: {', '.join(wrong)}"
+        )
+    return frozenset(names)
+
+
+def _location(value: str) -> str:
+    if explain_no_location(value):
+        near = nearest(value)
+        raise ValueError(
+            "should be a region such as us-central1, or us, eu, global"
+            + (f"; did you mean {near}?" if near else "")
+        )
+    return value
+
+
+def _locations(value: str) -> frozenset[str]:
+    names = [part.strip() for part in value.split(",") if part.strip()]
+    if wrong := [bad for name in names if (bad := explain_no_location(name))]:
+        raise ValueError(f"should be locations of Vertex AI, by comma; {'; '.join(wrong)}")
+    return frozenset(names)
 
 
 def _token_checks(value: str) -> TokenChecks:
@@ -115,18 +145,27 @@ class Settings:
     # The region that most tuned Gemini models live in, and the one the first users named.
     location: str = _setting(
         "region of source and target, unless a request says otherwise",
-        _text(_LOCATION, "a region such as us-central1"),
+        _location,
         "us-central1",
+    )
+    # A copier that takes any name for a location makes a client for each, and waits for hosts
+    # that do not exist. An operator may add one that is newer than this version.
+    locations: frozenset[str] = _setting(
+        "locations that a request may name, by comma; empty: all that this version knows",
+        _locations,
+        frozenset(),
     )
     # Empty: only SOURCE_PROJECT. A copier that copies from anywhere would lend its rights out.
     allowed_source_projects: frozenset[str] = _setting(
-        "projects that a request may copy from, by comma; empty: only SOURCE_PROJECT",
-        _names(_PROJECT, "ids or numbers of projects"),
+        "projects that a request may copy from, by comma, each as `ID=NUMBER` or by its id; empty:"
+        " only SOURCE_PROJECT",
+        _projects,
         frozenset(),
     )
     allowed_target_projects: frozenset[str] = _setting(
-        "projects that a request may copy to, by comma; empty: only TARGET_PROJECT",
-        _names(_PROJECT, "ids or numbers of projects"),
+        "projects that a request may copy to, by comma, each as `ID=NUMBER` or by its id; empty:"
+        " only TARGET_PROJECT",
+        _projects,
         frozenset(),
     )
     allowed_service_accounts: frozenset[str] = _setting(
@@ -239,8 +278,12 @@ class Settings:
         "set by Cloud Run, not by you: the service's name", _text(re.compile(r"\S+"), "a name"), ""
     )
     vertex_endpoint: str = _setting(
-        "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC); for tests and the local run",
-        _text(re.compile(f"http://{_ADDRESS.pattern}"), f"http://{_ADDRESS_FORM}"),
+        "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC), and `,LOCATION=http://HOST:PORT`"
+        " for each location with a port of its own; for tests and the local run",
+        _text(
+            re.compile(rf"{_HTTP_ADDRESS}(?:,[a-z][a-z0-9-]{{0,30}}={_HTTP_ADDRESS})*"),
+            f"http://{_ADDRESS_FORM}",
+        ),
         "",
     )
     pubsub_emulator_host: str = _setting(
@@ -274,6 +317,8 @@ class Settings:
                 values[setting.name] = setting.metadata["read"](text)
             except ValueError as error:
                 wrong.append(f"{variable}={text!r} {error}")
+        wrong += _wrong_with_numbers(values)
+        _spell_by_id(values)
         wrong += _wrong_with_callers(values, env)
         if "K_SERVICE" in env and str(values.get("store", "")).startswith("sqlite:"):
             wrong.append(
@@ -281,9 +326,12 @@ class Settings:
                 " of one instance, and jobs would be lost with it; set"
                 " STORE=firestore://PROJECT/DATABASE"
             )
+        locations = values.get("locations") or LOCATIONS
+        if bad := explain_unknown_location(values.get("location", "us-central1"), locations):
+            wrong.append(f"LOCATIONS leaves out LOCATION: {bad}")
         wrong += _wrong_on_cloud_run(env)
         for kind in ("source", "target"):
-            allowed = values.get(f"allowed_{kind}_projects")
+            allowed = _ids_of(values, kind)
             default = values.get(f"{kind}_project")
             if allowed and default and default not in allowed:
                 wrong.append(
@@ -296,11 +344,22 @@ class Settings:
 
     @property
     def source_projects(self) -> frozenset[str]:
-        return self.allowed_source_projects or frozenset({self.source_project})
+        listed = _spelled(self.allowed_source_projects, self.project_ids)
+        return listed or frozenset({self.source_project})
 
     @property
     def target_projects(self) -> frozenset[str]:
-        return self.allowed_target_projects or frozenset({self.target_project})
+        listed = _spelled(self.allowed_target_projects, self.project_ids)
+        return listed or frozenset({self.target_project})
+
+    @property
+    def project_ids(self) -> Mapping[str, str]:
+        """The id of each number that the operator wrote beside one."""
+        return _pairs(self.allowed_source_projects | self.allowed_target_projects)
+
+    @property
+    def allowed_locations(self) -> frozenset[str]:
+        return self.locations or LOCATIONS
 
     def topic(self, name: str) -> str:
         """Return the full name of one of the topics above."""
@@ -317,6 +376,65 @@ def _wrong_on_cloud_run(env: Mapping[str, str]) -> Iterator[str]:
             yield (
                 f"{variable} will not do on Cloud Run: it is for a local run, without"
                 " credentials or encryption; take it out"
+            )
+
+
+def _pairs(entries: Iterable[str]) -> dict[str, str]:
+    """The id of each number, from entries that are ID=NUMBER."""
+    pairs = (entry.partition("=") for entry in sorted(entries) if "=" in entry)
+    return {number: project for project, _, number in pairs}
+
+
+def _spelled(entries: Iterable[str], ids: Mapping[str, str]) -> frozenset[str]:
+    """Name each listed project once, by its id where that is known."""
+    names = (entry.partition("=")[0] for entry in entries)
+    return frozenset(ids.get(name, name) for name in names)
+
+
+def _listed(values: Mapping[str, Any]) -> frozenset[str]:
+    none: frozenset[str] = frozenset()
+    sources: frozenset[str] = values.get("allowed_source_projects", none)
+    targets: frozenset[str] = values.get("allowed_target_projects", none)
+    return sources | targets
+
+
+def _ids_of(values: Mapping[str, Any], kind: str) -> frozenset[str]:
+    return _spelled(values.get(f"allowed_{kind}_projects", ()), _pairs(_listed(values)))
+
+
+def _spell_by_id(values: dict[str, Any]) -> None:
+    """Name the projects of the other settings as the lists do."""
+    ids = _pairs(_listed(values))
+    for name in ("source_project", "target_project"):
+        if name in values:
+            values[name] = ids.get(values[name], values[name])
+    values["callers_file"] = tuple(
+        replace(
+            caller,
+            source_projects=caller.source_projects and _spelled(caller.source_projects, ids),
+            target_projects=caller.target_projects and _spelled(caller.target_projects, ids),
+        )
+        for caller in values.get("callers_file", ())
+    )
+
+
+def _wrong_with_numbers(values: Mapping[str, Any]) -> Iterator[str]:
+    """A project that can be named in two ways would have two locks on each of its models."""
+    pairs = {entry for entry in _listed(values) if "=" in entry}
+    for position, what in ((0, "id"), (2, "number")):
+        sides = [pair.partition("=")[position] for pair in sorted(pairs)]
+        for twice in sorted({side for side in sides if sides.count(side) > 1}):
+            told = ", ".join(p for p in sorted(pairs) if p.partition("=")[position] == twice)
+            yield f"ALLOWED_*_PROJECTS: {what} {twice!r} stands in several pairs: {told}"
+    for kind in ("source", "target"):
+        names = _ids_of(values, kind)
+        numbers = sorted(name for name in names if name.isdigit())
+        if numbers and len(numbers) < len(names):
+            yield (
+                f"ALLOWED_{kind.upper()}_PROJECTS: {', '.join(numbers)} stands beside ids of"
+                f" projects without its own; write ID={numbers[0]} (`gcloud projects describe"
+                f" {numbers[0]} --format='value(projectId)'` tells the id): a project that can be"
+                " named in two ways would have two locks on each of its models"
             )
 
 
@@ -337,7 +455,7 @@ def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> It
         )
     for caller in values.get("callers_file", ()):
         for kind in ("source", "target"):
-            known = values.get(f"allowed_{kind}_projects") or {values.get(f"{kind}_project")}
+            known = _ids_of(values, kind) or {values.get(f"{kind}_project")}
             named = getattr(caller, f"{kind}_projects") or frozenset()
             for project in sorted(named - known):
                 yield (

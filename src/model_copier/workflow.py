@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.errors import (
+    Cause,
     CircuitOpenError,
     Code,
     DestinationTakenError,
@@ -201,7 +202,9 @@ class Workflow:
         try:
             source = job.source or await self.reader.source(job.request.source)
         except RefusedError as error:
-            failure = failures.source_failure(error.code, error.message, job.request)
+            failure = failures.source_failure(
+                error.code, error.message, job.request, cause=error.cause
+            )
             await self.persist(job.failed(self.clock.now(), failure))
             return
         job = job.with_source(source, await self.starts.turn_of(job))
@@ -233,7 +236,8 @@ class Workflow:
             # Read only now that no other job can add a version.
             operations, versions = await self.reader.before_copy(job.target)
         except RefusedError as error:
-            await self._fail(job, error.code, f"{job.target} cannot be read: {error.message}")
+            message = f"{job.target} cannot be read: {error.message}"
+            await self._fail(job, error.code, message, error.cause)
             return
         match plan(job.request, job.source, versions):
             case Failure() as failure:
@@ -278,7 +282,7 @@ class Workflow:
             operation = await self.models.copy_model(call)
         except RefusedError as error:
             refused = job.copy_reset(self.clock.now(), error.message, error.code)
-            await self._fail(refused, error.code, error.message)
+            await self._fail(refused, error.code, error.message, error.cause)
             return
         except UnavailableError as error:
             reset = job.copy_reset(self.clock.now(), error.told)
@@ -400,6 +404,6 @@ class Workflow:
         except UnavailableError as error:
             await self._schedule_retry(job, error)
 
-    async def _fail(self, job: Job, code: Code, message: str) -> None:
-        failure = failures.failure(code, message, job.request, job.source)
+    async def _fail(self, job: Job, code: Code, message: str, cause: Cause) -> None:
+        failure = failures.failure(code, message, job.request, job.source, cause=cause)
         await self.persist(job.failed(self.clock.now(), failure))

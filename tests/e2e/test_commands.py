@@ -17,6 +17,8 @@ import pytest
 from local_cloud.process import free_port
 
 MODEL = "projects/gemini-fine-tuning-target/locations/us-central1/models/target-model-260213"
+# Vertex AI names projects by number.
+MODEL_BY_NUMBER = MODEL.replace("gemini-fine-tuning-target", "123456789012")
 BIN = Path(sys.executable).parent
 
 
@@ -50,8 +52,16 @@ def test_the_demo_copies_a_model_and_reads_it_back():
 
     assert ended.returncode == 0, ended.stderr
     assert "$ model-copy publish 7704127342733426688 target-model-260213 --wait" in ended.stdout
-    assert f"read back   {MODEL}  version 1" in ended.stdout
+    assert f"read back   {MODEL_BY_NUMBER}  version 1" in ended.stdout
     assert "ours" in ended.stdout
+
+
+def test_demo_copies_in_a_multi_region():
+    """Tuned Gemini 3 models lie there; its host is another than a region's."""
+    ended = run("demo", "--copy-seconds", "0.5", "--location", "us")
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"read back   {MODEL_BY_NUMBER.replace('us-central1', 'us')}  version 1" in ended.stdout
 
 
 def test_the_demo_of_a_failure_shows_reply_and_letter_and_exits_with_1():
@@ -67,7 +77,7 @@ def test_the_demo_of_a_lost_answer_still_makes_one_model():
     ended = run("demo", "--copy-seconds", "0.5", "--fault", "lost-answer")
 
     assert ended.returncode == 0, ended.stderr
-    assert f"read back   {MODEL}  version 1" in ended.stdout
+    assert f"read back   {MODEL_BY_NUMBER}  version 1" in ended.stdout
 
 
 @pytest.mark.parametrize("ends_by", [signal.SIGINT, signal.SIGTERM])

@@ -76,3 +76,15 @@ async def test_a_copy_is_asked_for_waited_for_and_asked_about(cloud: Stack, tmp_
     assert (cancelled[0], cancelled[1].startswith("succeeded  ")) == (1, True)
     assert unknown[0] == 1
     assert "No request nobody" in unknown[1]
+
+
+async def test_a_model_named_by_its_projects_number_is_copied(cloud: Stack, tmp_path: Path):
+    """That is how Vertex AI itself prints the name."""
+    name = "projects/110495173025/locations/us-central1/models/7704127342733426688"
+
+    command = await start(cloud, tmp_path, ("publish", name, "by-number", "--wait"))
+    output, errors = await command.communicate()
+
+    assert command.returncode == 0, errors.decode()
+    assert "models/by-number\n" in output.decode()
+    assert "verified   yes" in output.decode()

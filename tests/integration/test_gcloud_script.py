@@ -22,7 +22,7 @@ from deploy.checks.configuration import Block, Configuration, text_of
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import PROJECT, Topics, subscription_path
 from model_copier.settings import Settings
-from terraform_run import Grant, Terraform
+from terraform_run import Grant, Terraform, with_numbers
 
 needs_gcloud = pytest.mark.skipif(
     not shutil.which("gcloud"), reason="gcloud is not installed on this machine"
@@ -163,7 +163,7 @@ def test_the_services_start_with_the_settings_that_they_are_given(callers):
                 pairs = word.removeprefix("--set-env-vars=^;^").split(";")
                 env = dict(pair.split("=", 1) for pair in pairs) | {"K_SERVICE": command[2]}
                 env |= {"CALLERS_FILE": str(callers)} if "CALLERS_FILE" in env else {}
-                started[env["FUNCTION_TARGET"]] = Settings.from_env(env)
+                started[env["FUNCTION_TARGET"]] = Settings.from_env(with_numbers(env))
 
     assert started.keys() == {"worker", "api"}
     assert len(started["api"].callers_file) == 1

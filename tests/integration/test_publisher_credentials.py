@@ -108,6 +108,37 @@ async def test_a_machine_without_a_role_is_told_what_was_missing(cloud: Federati
 
 
 @pytest.mark.parametrize(
+    ("says", "advice"),
+    [
+        ((404, "404 - Not Found"), "attach an instance profile"),
+        ((403, "403 - Forbidden"), "--http-endpoint enabled"),
+    ],
+)
+async def test_instance_without_a_profile_is_told_so(
+    cloud: Federation, run: Run, says: tuple[int, str], advice: str
+):
+    """Google was never asked: no role of Google's mends it."""
+    cloud.instance_says = says
+    command = await run(COPY, **cloud.env)
+
+    assert await command.ends() == (4, "")
+    assert advice in command.errors
+    assert "gcloud iam" not in command.errors
+
+
+async def test_disabled_api_of_tokens_is_told_as_such(cloud: Federation, run: Run):
+    cloud.impersonation_says = (
+        403,
+        "IAM Service Account Credentials API has not been used in project 8675309 before",
+    )
+    command = await run(COPY, **cloud.env)
+
+    assert await command.ends() == (4, "")
+    assert "services enable iamcredentials.googleapis.com --project=8675309" in command.errors
+    assert "add-iam-policy-binding" not in command.errors
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         ("{", "is not a valid json file"),

@@ -12,7 +12,7 @@ from deploy.checks.__main__ import DEPLOY
 from model_copier.callers import callers_of
 from model_copier.settings import Settings
 from model_copy_publisher.settings import read as publisher_reads
-from terraform_run import Grant, RefusedError, Terraform
+from terraform_run import Grant, RefusedError, Terraform, with_numbers
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("terraform"), reason="terraform is not installed on this machine"
@@ -147,11 +147,16 @@ def test_the_services_start_with_the_settings_that_they_are_given(applied, tmp_p
     callers.write_text('[[caller]]\naccount = "ci@tuning.iam.gserviceaccount.com"\n')
 
     for target in ("worker", "api"):
-        env = environment(applied, target)
+        env = with_numbers(environment(applied, target))
         assert ("CALLERS_FILE" in env) == (target == "api")
         settings = Settings.from_env({**env, "CALLERS_FILE": str(callers), "K_SERVICE": target})
         assert settings.source_projects == {"tuning-models", "serving-models"}
         assert settings.target_projects == {"serving-models", "other-serving"}
+        assert set(settings.project_ids.values()) == {
+            "tuning-models",
+            "serving-models",
+            "other-serving",
+        }
         assert settings.allowed_service_accounts == {ALL["copy_accounts"]["serving-models"]}
         assert settings.store == "firestore://serving-models/model-copy?collection=model-copy"
         assert settings.audience == "https://model-copy.serving-models.example"

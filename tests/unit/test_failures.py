@@ -9,13 +9,14 @@ from model_copier.errors import Code
 from model_copier.failures import failure, source_failure
 from model_copier.resource_names import ModelName
 
+EXPORT = "Permission 'aiplatform.models.export' denied on resource '//x' (or it may not exist)."
 NAME = ModelName(project="tuning", location="us-central1", model="7", version="1")
 REQUEST = CopyRequest(source=NAME, target_project="serving", target_location="us-central1")
 SOURCE = Source(name=NAME, known_as=NAME)
 
 
 def test_a_missing_grant_names_the_service_agent_and_both_projects():
-    hint = failure(Code.PERMISSION_DENIED, "denied", REQUEST, SOURCE).hint
+    hint = failure(Code.PERMISSION_DENIED, EXPORT, REQUEST, SOURCE).hint
 
     assert "gcloud projects add-iam-policy-binding tuning" in hint
     assert "gcloud projects describe serving --format='value(projectNumber)'" in hint
@@ -26,7 +27,7 @@ def test_a_missing_grant_names_the_service_agent_and_both_projects():
 def test_with_an_account_of_its_own_the_grants_are_others():
     request = replace(REQUEST, custom_service_account="copier@serving.iam.gserviceaccount.com")
 
-    hint = failure(Code.PERMISSION_DENIED, "denied", request, SOURCE).hint
+    hint = failure(Code.PERMISSION_DENIED, EXPORT, request, SOURCE).hint
 
     assert "serviceAccount:copier@serving.iam.gserviceaccount.com" in hint
     assert "roles/aiplatform.user" in hint
@@ -99,7 +100,9 @@ def test_an_unknown_alias_is_looked_up_among_the_versions():
 
 
 def test_a_source_that_may_not_be_read_names_the_role():
-    found = source_failure(Code.PERMISSION_DENIED, "denied", REQUEST)
+    denied = EXPORT.replace("export", "get")
+
+    found = source_failure(Code.PERMISSION_DENIED, denied, REQUEST)
 
     assert "roles/aiplatform.viewer on project tuning" in found.hint
 

@@ -273,7 +273,10 @@ KNOWN = (
             {"target_project": ""},
             f"target_project: '' is not allowed; allowed are {TARGET_PROJECT}, test",
         ),
-        ({"source_location": "US"}, "source_location: 'US' is no region such as us-central1"),
+        (
+            {"source_location": "US"},
+            "source_location: 'US' is no region such as us-central1; did you mean us?",
+        ),
         (
             {"target_location": "evil.example/"},
             "target_location: 'evil.example/' is no region such as us-central1",
@@ -339,6 +342,7 @@ def test_every_wrong_field_is_named():
         "destination_model_id: 'Faker' has an upper-case letter",
         MODEL_ID_RULE,
         "target_location: 'US' is no region such as us-central1",
+        "did you mean us?",
         "deadline_seconds: should be a whole number from 1 to 604800, not 0",
         "colour: unknown field",
         KNOWN,

@@ -51,7 +51,10 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
         ),
         "  - TARGET_PROJECT='Serving' should be a project id",
         f"  - STORE='redis://here' should be {STORES}",
-        "  - LOCATION='us central1' should be a region such as us-central1",
+        (
+            "  - LOCATION='us central1' should be a region such as us-central1, or us, eu, global;"
+            " did you mean us-central1?"
+        ),
         f"  - REPLY_TOPIC='a/b' should be {TOPIC}",
         "  - FOLLOW_SECONDS='long' should be a number of seconds from 0 to 540",
         "  - COPY_DEADLINE_SECONDS='0' should be a number of seconds from 1 to 604800",
@@ -66,7 +69,11 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
     ("variable", "value", "told"),
     [
         ("ALLOWED_TARGET_PROJECTS", "serving, Other Project/!", "not so: Other Project/!"),
-        ("ALLOWED_SOURCE_PROJECTS", "tuning lab", "ids or numbers of projects, by comma"),
+        (
+            "ALLOWED_SOURCE_PROJECTS",
+            "tuning lab",
+            "ids of projects, or ID=NUMBER so that both name the project, by comma",
+        ),
         ("ALLOWED_SERVICE_ACCOUNTS", "garbage", "not so: garbage"),
         ("ALLOWED_SERVICE_ACCOUNTS", "a@notgserviceaccount.com", "service accounts"),
         ("REPLY_TOPIC", "goog-x", "not goog"),
@@ -95,7 +102,7 @@ def test_what_google_would_refuse_later_is_refused_at_the_start(variable, value,
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("ALLOWED_TARGET_PROJECTS", "serving,example.com:old,123456789012"),
+        ("ALLOWED_TARGET_PROJECTS", "serving,example.com:old=123456789012"),
         (
             "ALLOWED_SERVICE_ACCOUNTS",
             "copier@old.example.com.iam.gserviceaccount.com, serving@appspot.gserviceaccount.com",

@@ -40,7 +40,13 @@ def start(env: dict[str, str], code: str = LOOK) -> subprocess.CompletedProcess[
 def test_main_adds_only_the_settings_to_what_the_framework_imports():
     loaded = json.loads(start(ENV).stdout)
 
-    assert loaded == ["main", "model_copier", "model_copier.callers", "model_copier.settings"]
+    assert loaded == [
+        "main",
+        "model_copier",
+        "model_copier.callers",
+        "model_copier.locations",
+        "model_copier.settings",
+    ]
 
 
 def test_a_store_that_is_not_named_is_never_imported():

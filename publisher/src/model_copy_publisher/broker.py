@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import grpc
 
+from model_copy_publisher.causes import advice_on_refusal, told_by
 from model_copy_publisher.errors import BrokerError, MissingError, RefusedError, UnreachableError
 from model_copy_publisher.wire import Method
 
@@ -158,7 +159,7 @@ class Broker:
             raise self._explain(error, task, missing, needs) from error
 
     def _explain(self, error: Any, task: str, missing: str, needs: str) -> BrokerError:
-        code, details = error.code(), error.details()
+        code, details = error.code(), error.details() or ""
         match code:
             case grpc.StatusCode.NOT_FOUND:
                 return MissingError(
@@ -167,7 +168,8 @@ class Broker:
                 )
             case grpc.StatusCode.PERMISSION_DENIED:
                 return RefusedError(
-                    f"Cannot {task}: no permission ({details}).", f"Needed: {needs}."
+                    f"Cannot {task}: no permission ({details}).",
+                    advice_on_refusal(told_by(error), HOST) or f"Needed: {needs}.",
                 )
             case grpc.StatusCode.UNAUTHENTICATED:
                 return RefusedError(

@@ -23,6 +23,7 @@ import google.auth.transport.requests
 import grpc
 from google.auth.transport.grpc import AuthMetadataPlugin
 
+from model_copy_publisher.causes import advice_on_aws, advice_on_refusal
 from model_copy_publisher.errors import RefusedError, UnreachableError
 
 SCOPES = ["https://www.googleapis.com/auth/pubsub"]
@@ -69,12 +70,15 @@ class Credentials:
             self._google.refresh(functools.partial(self._request, timeout=within_seconds))
         except google.auth.exceptions.TransportError as error:
             raise UnreachableError(
-                f"Cannot get a token for Pub/Sub: {error}.", offline_advice
+                f"Cannot get a token for Pub/Sub: {error}.",
+                (self._on_aws and advice_on_aws(str(error))) or offline_advice,
             ) from error
         except google.auth.exceptions.GoogleAuthError as error:
             raise RefusedError(
                 f"Cannot get a token for Pub/Sub: the credentials were refused ({error}).",
-                self.advice(),
+                (self._on_aws and advice_on_aws(str(error)))
+                or advice_on_refusal(str(error), "iamcredentials.googleapis.com")
+                or self.advice(),
             ) from error
 
     @property
@@ -85,7 +89,15 @@ class Credentials:
 
     def advice(self) -> str:
         """Say what may mend credentials that Google refused."""
-        return _advice(getattr(self._google, "info", None) or {})
+        return _advice(self._info)
+
+    @property
+    def _info(self) -> Mapping[str, Any]:
+        return getattr(self._google, "info", None) or {}
+
+    @property
+    def _on_aws(self) -> bool:
+        return self._info.get("subject_token_type") == AWS_TOKEN_TYPE
 
 
 def _find(named: str | None) -> Any:

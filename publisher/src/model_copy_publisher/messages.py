@@ -44,7 +44,10 @@ _MODEL = re.compile(r"(projects/[^/@\s]+/locations/[^/@\s]+/models/)?[^/@\s-][^/
 _SOURCE_MODEL = re.compile(_MODEL.pattern + r"(@[^/@\s]+)?")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]*")
-_KMS_KEY = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/keyRings/[^/\s]+/cryptoKeys/[^/\s]+")
+_KMS_KEY = re.compile(
+    r"projects/[a-z0-9][a-z0-9.:-]{0,62}/locations/[a-z][a-z0-9-]{0,30}"
+    r"/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
+)
 _SERVICE_ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+")
 
 

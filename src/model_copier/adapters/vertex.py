@@ -7,8 +7,10 @@ client or of gRPC, since a second send may make a second model.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import grpc
@@ -20,9 +22,13 @@ from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio i
     ModelServiceGrpcAsyncIOTransport,
 )
 from google.longrunning import operations_pb2
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
 
 from model_copier.adapters.pool import Pool
 from model_copier.errors import (
+    NO_CAUSE,
+    Cause,
     Code,
     CopierError,
     NoAnswerError,
@@ -31,9 +37,11 @@ from model_copier.errors import (
     UnavailableError,
     outcome_of_copy_call,
     outcome_of_read,
+    passes,
 )
+from model_copier.locations import host_of
 from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName
+from model_copier.resource_names import ModelName, ProjectNumbers
 
 _T = TypeVar("_T")
 # Each has a TLS connection of its own; a request may name any location.
@@ -45,6 +53,10 @@ _NOT_REACHED = re.compile(
     r"|endpoint clos|tls|handshake",
     re.IGNORECASE,
 )
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+# What Google's client raises of an answer, or of an error's details, that it cannot read.
+_UNREADABLE = (DecodeError, ValueError)
+_BELOW_LOCATION = re.compile(r"projects/[^/]+/locations/(?P<location>[^/]+)(?:/|$)")
 _CHANNEL_OPTIONS = [
     # gRPC would send a call again by itself when it believes that the server did not see it.
     ("grpc.enable_retries", 0),
@@ -58,20 +70,29 @@ class VertexModelService:
     """See ``ports.ModelService`` for the promises."""
 
     def __init__(
-        self, *, call_seconds: float, read_seconds: float | None = None, endpoint: str = ""
+        self,
+        *,
+        call_seconds: float,
+        read_seconds: float | None = None,
+        endpoint: str = "",
+        numbers: ProjectNumbers | None = None,
     ) -> None:
         """Open nothing yet.
 
         Args:
             call_seconds: longest that CopyModel may take.
             read_seconds: longest that anything else may take, all its pages together.
-            endpoint: ``http://HOST:PORT`` of a Vertex AI without TLS; "" is Google's.
+            endpoint: ``http://HOST:PORT`` of a Vertex AI without TLS, which
+                ``,LOCATION=http://HOST:PORT`` may follow for locations with a port of their own;
+                "" is Google's.
+            numbers: by which projects are spelled, and which learns from Vertex AI's answers.
         """
         self._call_seconds = call_seconds
         self._read_seconds = min(read_seconds or call_seconds, call_seconds)
-        self._endpoint = endpoint.removeprefix("http://")
+        self._endpoints = endpoints_of(endpoint)
+        self._numbers = numbers or ProjectNumbers()
         self._clients = Pool(
-            lambda location: ModelServiceAsyncClient(transport=self._transport(location)),
+            self._client,
             most=MAX_CLIENTS,
             close=lambda client: client.transport.close(),
         )
@@ -81,23 +102,27 @@ class VertexModelService:
 
     async def get_model(self, name: ModelName) -> Model:
         request = types.GetModelRequest(name=str(name))
-        return await self._read(name.location, lambda client, how: _get_model(client, request, how))
+        found = await self._read(
+            name.location, lambda client, how: _get_model(client, request, how)
+        )
+        return self._spelled(found, asked=name)
 
     async def list_versions(self, name: ModelName) -> Sequence[Model]:
         request = types.ListModelVersionsRequest(name=str(name.at(None)), page_size=100)
         try:
-            return await self._read(
+            found = await self._read(
                 name.location, lambda client, how: _list_versions(client, request, how)
             )
         except RefusedError as error:
             if error.code is Code.NOT_FOUND:
                 return ()
             raise
+        return [self._spelled(model, asked=name) for model in found]
 
     async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
         request = operations_pb2.ListOperationsRequest(name=str(name.at(None)), page_size=100)
         try:
-            return await self._read(
+            found = await self._read(
                 name.location, lambda client, how: _list_operations(client, request, how)
             )
         except RefusedError as error:
@@ -106,19 +131,21 @@ class VertexModelService:
             if error.code is Code.NOT_FOUND:
                 return ()
             raise
+        return [self._told(operation) for operation in found]
 
     async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
         request = operations_pb2.ListOperationsRequest(
             name=location, filter="done=false", page_size=100, page_token=page_token
         )
         try:
-            return await self._read(
+            page = await self._read(
                 _location(location), lambda client, how: _list_running(client, request, how)
             )
         except (
             RefusedError
         ):  # not served, no such filter, or not for us: all but one can do without
             return None
+        return replace(page, operations=[self._told(each) for each in page.operations])
 
     async def copy_model(self, call: CopyCall) -> Operation:
         request = types.CopyModelRequest(parent=call.target_location, source_model=str(call.source))
@@ -136,22 +163,25 @@ class VertexModelService:
                     request=request, retry=None, timeout=self._call_seconds
                 )
         except GoogleAPICallError as error:
-            outcome = outcome_of_copy_call(_code(error), _message(error))
+            outcome = outcome_of_copy_call(_code(error), _message(error), _cause(error))
             if isinstance(outcome, OutcomeUnknownError):
                 outcome.answered = _is_answer(error)
             raise outcome from error
         except GoogleAuthError as error:  # no token: nothing was sent
             told = "the service has no credentials for Vertex AI now"
             raise UnavailableError(f"credentials: {error}", told=told) from error
-        except (TimeoutError, OSError, grpc.RpcError) as error:
+        except (TimeoutError, OSError, grpc.RpcError, *_UNREADABLE) as error:
             raise OutcomeUnknownError(f"CopyModel: {error!r}", answered=False) from error
-        return _operation(started.operation)
+        parent, answered = call.target_location.split("/"), started.operation.name.split("/")
+        self._numbers.learn(asked=parent[1], answered=answered[1] if len(answered) > 1 else "")
+        return self._told(read_operation(started.operation))
 
     async def get_operation(self, name: str) -> Operation:
         request = operations_pb2.GetOperationRequest(name=name)
-        return await self._read(
+        found = await self._read(
             _location(name), lambda client, how: _get_operation(client, request, how)
         )
+        return self._told(found)
 
     async def cancel_operation(self, name: str) -> None:
         request = operations_pb2.CancelOperationRequest(name=name)
@@ -179,33 +209,60 @@ class VertexModelService:
             raise NoAnswerError(
                 f"Vertex AI: {error!r}", told="Vertex AI does not answer now"
             ) from error
+        except _UNREADABLE as error:
+            raise UnavailableError(f"Vertex AI: {error!r}") from error
+
+    def _spelled(self, found: Model, *, asked: ModelName) -> Model:
+        """Name projects as they were asked for, where Vertex AI names them by number."""
+        self._numbers.learn(asked=asked.project, answered=found.name.project)
+        copy_of = found.copy_of and self._numbers.name(found.copy_of)
+        return replace(found, name=self._numbers.name(found.name), copy_of=copy_of)
+
+    def _told(self, found: Operation) -> Operation:
+        return replace(found, model=found.model and self._numbers.name(found.model))
+
+    def _client(self, location: str) -> ModelServiceAsyncClient:
+        try:
+            return ModelServiceAsyncClient(transport=self._transport(location))
+        except ValueError as error:  # of a record that was stored when anything passed
+            raise RefusedError(Code.INVALID_ARGUMENT, str(error)) from error
 
     def _transport(self, location: str) -> ModelServiceGrpcAsyncIOTransport:
-        if self._endpoint:
-            channel = grpc.aio.insecure_channel(self._endpoint, options=_CHANNEL_OPTIONS)
+        host = host_of(location)
+        if elsewhere := self._endpoints.get(location) or self._endpoints.get(""):
+            channel = grpc.aio.insecure_channel(elsewhere, options=_CHANNEL_OPTIONS)
             return ModelServiceGrpcAsyncIOTransport(channel=channel)
 
         def connect(host: str, **how: Any) -> grpc.aio.Channel:
             options = [*how.pop("options", ()), *_CHANNEL_OPTIONS]
             return ModelServiceGrpcAsyncIOTransport.create_channel(host, **how, options=options)
 
-        # Always the host of the destination's region: CopyModel runs where the copy lands.
-        return ModelServiceGrpcAsyncIOTransport(
-            host=f"{location}-aiplatform.googleapis.com", channel=connect
-        )
+        # Always the host of the destination's location: CopyModel runs where the copy lands.
+        return ModelServiceGrpcAsyncIOTransport(host=host, channel=connect)
+
+
+def endpoints_of(endpoint: str) -> Mapping[str, str]:
+    """Read where each location answers instead of Google's host; "" stands for all others."""
+    found: dict[str, str] = {}
+    for part in filter(None, endpoint.split(",")):
+        location, _, url = part.rpartition("=")
+        found[location] = url.removeprefix("http://")
+    return found
 
 
 async def _get_model(
     client: ModelServiceAsyncClient, request: types.GetModelRequest, how: dict[str, Any]
 ) -> Model:
-    return _model(await client.get_model(request=request, **how))
+    found = await client.get_model(request=request, **how)
+    return read_model(found, asked=ModelName.parse(request.name))
 
 
 async def _list_versions(
     client: ModelServiceAsyncClient, request: types.ListModelVersionsRequest, how: dict[str, Any]
 ) -> Sequence[Model]:
     pages = await client.list_model_versions(request=request, **how)
-    return [_model(model) async for model in pages]
+    asked = ModelName.parse(request.name)
+    return [read_model(model, asked=asked) async for model in pages]
 
 
 async def _list_operations(
@@ -216,7 +273,7 @@ async def _list_operations(
     found: list[Operation] = []
     while True:
         page = await client.list_operations(request=request, **how)
-        found += [_operation(operation) for operation in page.operations]
+        found += [read_operation(operation) for operation in page.operations]
         if not page.next_page_token:
             return found
         request.page_token = page.next_page_token
@@ -229,7 +286,7 @@ async def _list_running(
 ) -> OperationsPage:
     page = await client.list_operations(request=request, **how)
     return OperationsPage(
-        operations=[_operation(operation) for operation in page.operations],
+        operations=[read_operation(operation) for operation in page.operations],
         next_page_token=page.next_page_token,
     )
 
@@ -239,40 +296,66 @@ async def _get_operation(
     request: operations_pb2.GetOperationRequest,
     how: dict[str, Any],
 ) -> Operation:
-    return _operation(await client.get_operation(request=request, **how))
+    return read_operation(await client.get_operation(request=request, **how))
 
 
-def _model(found: types.Model) -> Model:
-    original = found.original_model_info.model
-    name = ModelName.parse(found.name)
+# What follows reads what Vertex AI wrote. It may know values that this client does not, so
+# nothing here may raise: what cannot be read is unknown, and never a bug.
+
+
+def read_model(found: types.Model, *, asked: ModelName) -> Model:
+    """Read one version of the model that was ``asked`` for."""
+    name = _parsed(found.name) or asked
+    number = found.version_id if _VERSION.fullmatch(found.version_id) else name.version
     return Model(
-        name=name.at(found.version_id or name.version),
-        copy_of=_parsed(original) if original else None,
-        kind=found.model_source_info.source_type.name,
+        name=name.at(number),
+        copy_of=_parsed(found.original_model_info.model),
+        kind=_kind(types.Model.pb(found).model_source_info.source_type),
         container_image=found.container_spec.image_uri,
     )
 
 
-def _operation(found: operations_pb2.Operation) -> Operation:
-    metadata = types.CopyModelOperationMetadata()
-    found.metadata.Unpack(types.CopyModelOperationMetadata.pb(metadata))
-    generic = metadata.generic_metadata
+def read_operation(found: operations_pb2.Operation) -> Operation:
+    """Read a CopyModel operation."""
+    generic = _unpacked(found.metadata, types.CopyModelOperationMetadata).generic_metadata
     failed = found.done and found.HasField("error")
     made = None
     if found.done and found.HasField("response"):
-        response = types.CopyModelResponse()
-        if found.response.Unpack(types.CopyModelResponse.pb(response)):
-            name = _parsed(response.model)
-            made = name.at(response.model_version_id or name.version) if name else None
+        response = _unpacked(found.response, types.CopyModelResponse)
+        if name := _parsed(response.model):
+            number = response.model_version_id
+            made = name.at(number if _VERSION.fullmatch(number) else name.version)
+    code = _canonical(found.error.code) if failed else None
+    if code and passes(code, found.error.message):
+        code = Code.UNAVAILABLE  # as of an outage: another attempt is worth it
     return Operation(
         name=found.name,
         done=found.done,
         model=made,
-        code=_canonical(found.error.code) if failed else None,
+        code=code,
         message=found.error.message if failed else "",
-        started_at=_time(generic.create_time),
-        updated_at=_time(generic.update_time),
+        cause=_cause_of(found.error.details) if failed else NO_CAUSE,
+        started_at=_time(generic, "create_time"),
+        updated_at=_time(generic, "update_time"),
     )
+
+
+def _unpacked(packed: Any, kind: Any) -> Any:
+    """Read what an ``Any`` holds; a message without fields where it holds something else."""
+    message = kind()
+    try:
+        packed.Unpack(kind.pb(message))
+    except DecodeError:
+        return kind()
+    return message
+
+
+def _kind(number: int) -> str:
+    """Name a kind of source; of one that is newer than this client only the number is known."""
+    try:
+        return types.ModelSourceInfo.ModelSourceType(number).name
+    except ValueError:
+        return f"unknown ({number})"
 
 
 def _parsed(name: str) -> ModelName | None:
@@ -283,14 +366,19 @@ def _parsed(name: str) -> ModelName | None:
         return None
 
 
-def _time(at: Any) -> datetime | None:
-    return datetime.fromtimestamp(at.timestamp(), at.tzinfo) if at else None
+def _time(message: Any, field: str) -> datetime | None:
+    """Read a time; one outside the calendar says nothing."""
+    try:
+        at = getattr(message, field)
+        return datetime.fromtimestamp(at.timestamp(), UTC) if at else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _outcome_of_read(error: GoogleAPICallError) -> CopierError:
     if not _is_answer(error):
         return NoAnswerError(f"{_code(error)}: {_message(error)}")
-    return outcome_of_read(_code(error), _message(error))
+    return outcome_of_read(_code(error), _message(error), _cause(error))
 
 
 def _is_answer(error: GoogleAPICallError) -> bool:
@@ -302,12 +390,53 @@ def _is_answer(error: GoogleAPICallError) -> bool:
 
 def _code(error: GoogleAPICallError) -> Code:
     status = error.grpc_status_code
-    return Code(status.name) if status is not None else Code.UNKNOWN
+    return _canonical(status.value[0]) if status is not None else Code.UNKNOWN
 
 
 def _canonical(number: int) -> Code:
+    """Name a code; OK is none of an error's, and others may come."""
     names = {status.value[0]: status.name for status in grpc.StatusCode}
-    return Code(names.get(number, "UNKNOWN"))
+    name = names.get(number, "")
+    return Code(name) if name in Code.__members__ else Code.UNKNOWN
+
+
+def _cause(error: GoogleAPICallError) -> Cause:
+    """Read what Google's client found among the details of an error."""
+    return _cause_in(error.details)
+
+
+def _cause_of(details: Iterable[Any]) -> Cause:
+    """Read the details of an operation's error, of which we know three kinds."""
+    read: list[Any] = []
+    for packed in details:
+        for kind in (
+            error_details_pb2.ErrorInfo,
+            error_details_pb2.PreconditionFailure,
+            error_details_pb2.QuotaFailure,
+        ):
+            message = kind()
+            with suppress(DecodeError):
+                if packed.Unpack(message):
+                    read.append(message)
+    return _cause_in(read)
+
+
+def _cause_in(details: Iterable[Any]) -> Cause:
+    info = error_details_pb2.ErrorInfo()
+    violations: list[str] = []
+    for detail in details:
+        if isinstance(detail, error_details_pb2.ErrorInfo):
+            info = detail
+        elif isinstance(detail, error_details_pb2.PreconditionFailure):
+            violations += [each.type or each.subject for each in detail.violations]
+        elif isinstance(detail, error_details_pb2.QuotaFailure):
+            violations += [each.subject for each in detail.violations]
+    return Cause(
+        reason=info.reason,
+        domain=info.domain,
+        metadata=dict(info.metadata),
+        violations=tuple(violations),
+    )
 
 
 def _message(error: GoogleAPICallError) -> str:
@@ -315,5 +444,12 @@ def _message(error: GoogleAPICallError) -> str:
 
 
 def _location(name: str) -> str:
-    """Return L of ``projects/P/locations/L[/...]``."""
-    return name.split("/")[3]
+    """Return L of ``projects/P/locations/L[/...]``.
+
+    Raises:
+        UnavailableError: Vertex AI named an operation otherwise; nothing can be said of it.
+    """
+    found = _BELOW_LOCATION.match(name)
+    if found is None:
+        raise UnavailableError(f"{name[:200]!r} names no location that could be asked")
+    return found["location"]

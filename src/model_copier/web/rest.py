@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
@@ -23,6 +23,8 @@ from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.job import Job, State
 from model_copier.logs import log
 from model_copier.messages import REQUESTED, REST_SOURCE, Asked, Identity, Received
+from model_copier.ports import Wanted
+from model_copier.resource_names import ModelName
 from model_copier.watch import Watch
 from model_copier.web.asking import (
     ID_PATTERN,
@@ -105,11 +107,21 @@ class Rest:
     async def list(self, request: Request) -> Response:
         await without_body(request)
         listing = Listing.read(request, _source(call_of(request)))
+        wanted = self._spelled(listing.wanted)
         # One more than shown tells whether there is a next page.
-        found = await self.deliveries.workflow.store.find(listing.wanted, listing.size + 1)
+        found = await self.deliveries.workflow.store.find(wanted, listing.size + 1)
         shown = found[: listing.size]
         token = page_token(shown[-1], listing.query) if len(found) > len(shown) else ""
         return JSONResponse({"copies": [copy_of(job) for job in shown], "next_page_token": token})
+
+    def _spelled(self, wanted: Wanted) -> Wanted:
+        """Jobs are stored with the ids of projects, however they are asked for."""
+        numbers = self.deliveries.contract.defaults.numbers
+        source, target = (
+            str(numbers.name(ModelName.parse(name))) if name else ""
+            for name in (wanted.source, wanted.target)
+        )
+        return replace(wanted, source=source, target=target)
 
     async def show(self, request: Request) -> Response:
         await without_body(request)
