@@ -88,7 +88,8 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks]:
         on_trouble=_tell_trouble,
     )
     contract = Contract(request_topic=request_topic, defaults=Defaults.of(settings))
-    return Deliveries(workflow=workflow, contract=contract), Ticks(workflow=workflow)
+    deliveries = Deliveries(workflow=workflow, contract=contract, senders=settings.senders)
+    return deliveries, Ticks(workflow=workflow)
 
 
 async def _open_store(settings: Settings, timing: Timing, clock: Clock) -> JobStore:

@@ -5,7 +5,7 @@ and kept. Everything here may happen any number of times with the same message.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from model_copier import failures, replies
@@ -13,6 +13,7 @@ from model_copier.copy_request import CopyRequest
 from model_copier.errors import (
     Code,
     JobExistsError,
+    LimitedError,
     RefusedError,
     RejectedError,
     StaleJobError,
@@ -31,6 +32,8 @@ from model_copier.messages import (
 )
 from model_copier.plan import plan
 from model_copier.registry import CopyCall, Model
+from model_copier.sender_load import SenderLoad
+from model_copier.senders import SenderPolicy
 from model_copier.workflow import Workflow
 
 
@@ -52,14 +55,23 @@ class Deliveries:
 
     workflow: Workflow
     contract: Contract
+    senders: SenderPolicy = field(default_factory=SenderPolicy)
+    load: SenderLoad = field(init=False)
 
-    async def accept(self, received: Received) -> Accepted:
+    def __post_init__(self) -> None:
+        self.load = SenderLoad(
+            store=self.workflow.store, clock=self.workflow.clock, policy=self.senders
+        )
+
+    async def accept(self, received: Received, *, waits_for_it: bool = False) -> Accepted:
         """Take one delivery of the request topic; on return it may be acknowledged.
 
-        May be called any number of times with the same message.
+        May be called any number of times with the same message. ``waits_for_it``: the sender
+        is told at once, and needs neither reply nor letter when its limit is reached.
 
         Raises:
             UnavailableError: nothing is safe yet; let Pub/Sub deliver it again.
+            LimitedError: with ``waits_for_it``, its sender has too many unfinished requests.
         """
         try:
             asked = self.contract.read(received)
@@ -67,15 +79,21 @@ class Deliveries:
             return await self.reject(received, _failure_of(error))
         try:
             match asked:
+                case Asked() if not asked.copy.validate_only:
+                    return await self._store(asked, received, waits_for_it=waits_for_it)
+                case _:
+                    # A copy is bounded by what is unfinished: see ADR 22.
+                    self.load.take_request(asked.identity.source)
+            match asked:
                 case CancelAsked(of=identity):
                     return await self.cancel(identity)
                 case StatusAsked():
                     return await self._answer_status(asked)
-                case Asked() if asked.copy.validate_only:
-                    return await self._answer_validation(asked)
                 case Asked():
-                    return await self._store(asked, received)
+                    return await self._answer_validation(asked)
         except RejectedError as error:
+            if waits_for_it and isinstance(error, LimitedError):
+                raise
             # They asked and changed nothing: an answer is enough, there is nothing to keep.
             failure = _failure_of(error)
             return await self.reject(received, failure, keep=False)
@@ -109,13 +127,20 @@ class Deliveries:
             return replace(told, verdict="duplicate")  # recorded after all: the job tells
         return told
 
-    async def _store(self, asked: Asked, received: Received) -> Accepted:
+    async def _store(self, asked: Asked, received: Received, *, waits_for_it: bool) -> Accepted:
         job = _new_job(asked, received, self.workflow.clock.now())
         told = Accepted(verdict="accepted", key=job.key, request_id=job.request_id)
         try:
-            await self.workflow.take_in(job)
+            async with self.load.new_job(job.request_source):
+                await self.workflow.take_in(job)
         except JobExistsError:
             return await self._meet_again(asked, received, told)
+        except LimitedError as error:
+            if await self._stored(asked.identity):  # it is none that is new
+                return await self._meet_again(asked, received, told)
+            if waits_for_it:
+                raise
+            return await self.reject(received, _failure_of(error))
         return told
 
     async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:

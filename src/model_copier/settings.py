@@ -10,7 +10,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from model_copier.callers import Caller, read_callers
+from model_copier.callers import CallersFile, read_callers
+from model_copier.senders import SenderLimits, SenderPolicy
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 _LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -205,8 +206,30 @@ class Settings:
         _text(re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]+"), "an e-mail address"),
         "",
     )
-    callers_file: tuple[Caller, ...] = _setting(
-        "TOML file of the accounts that may call `/v1`; empty: nobody may", read_callers, ()
+    callers_file: CallersFile = _setting(  # noqa: RUF009  frozen
+        "TOML file of the accounts that may call `/v1` (empty: nobody may) and of the limits of"
+        " senders; api and worker read the same",
+        read_callers,
+        CallersFile(),
+    )
+    # An honest batch of 20,000 requests passes, with room to come again.
+    max_unfinished: float = _setting(
+        "how many requests of one sender may be unfinished at once",
+        _number(1, 1_000_000, "requests"),
+        25_000.0,
+    )
+    # As many as the reads that Vertex AI takes: a validation is two. Each process counts its own.
+    requests_per_minute: float = _setting(
+        "how often in a minute one account may ask over REST, and one sender by message for"
+        " anything but a copy; for each process",
+        _number(1, 1_000_000, "requests"),
+        600.0,
+    )
+    # Half of the calls that an instance takes at once.
+    max_waits: float = _setting(
+        "how many waits over REST one account may hold at once; for each process",
+        _number(0, 100_000, "waits"),
+        500.0,
     )
     certs_url: str = _setting(
         "where the keys that sign tokens are published",
@@ -282,6 +305,16 @@ class Settings:
     def target_projects(self) -> frozenset[str]:
         return self.allowed_target_projects or frozenset({self.target_project})
 
+    @property
+    def senders(self) -> SenderPolicy:
+        """What each sender may do."""
+        default = SenderLimits(
+            max_unfinished=int(self.max_unfinished),
+            requests_per_minute=int(self.requests_per_minute),
+            max_waits=int(self.max_waits),
+        )
+        return self.callers_file.policy(default)
+
     def topic(self, name: str) -> str:
         """Return the full name of one of the topics above."""
         project = self.pubsub_project or self.target_project
@@ -298,7 +331,7 @@ def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> It
             "AUDIENCE is missing: the `aud` that tokens must name; where nobody else reaches this"
             " machine, TOKEN_CHECKS=none does without tokens"
         )
-    for caller in values.get("callers_file", ()):
+    for caller in values.get("callers_file", CallersFile()).callers:
         for kind in ("source", "target"):
             known = values.get(f"allowed_{kind}_projects") or {values.get(f"{kind}_project")}
             named = getattr(caller, f"{kind}_projects") or frozenset()
