@@ -36,6 +36,7 @@ from model_copier.ticks import Ticks
 from model_copier.timing import Timing
 from model_copier.watch import Watch
 from model_copier.web.auth import Guard
+from model_copier.web.bodies import Bodies
 from model_copier.web.calls import call_of, numbered
 from model_copier.web.certificates import Certificates, fetch_from
 from model_copier.web.openapi import document_routes
@@ -122,7 +123,7 @@ def build_app(
     app.router.redirect_slashes = False
     certificates = Certificates(fetch=fetch_from(settings.certs_url))
     guard = Guard(settings=settings, certificates=certificates, clock=deliveries.workflow.clock)
-    return numbered(contained(guard.before(app)))
+    return numbered(contained(guard.before(Bodies().held(app))))
 
 
 def routes_of(
