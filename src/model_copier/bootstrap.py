@@ -41,6 +41,7 @@ from model_copier.ticks import Ticks
 from model_copier.timing import Timing
 from model_copier.watch import Watch
 from model_copier.web.auth import Guard
+from model_copier.web.bodies import Bodies
 from model_copier.web.calls import call_of, numbered
 from model_copier.web.certificates import Certificates, fetch_from
 from model_copier.web.local_only import local_only
@@ -104,14 +105,20 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], N
         service_name=f"//model-copier/{request_topic}",
         timing=timing,
         on_trouble=_tell_trouble,
+        start_cost=settings.senders.cost,
     )
     checked = settings.token_checks is not TokenChecks.NONE
     contract = Contract(
         request_topic=request_topic,
         defaults=Defaults.of(settings, numbers),
-        callers={each.account: each for each in settings.callers_file} if checked else None,
+        callers={each.account: each for each in settings.callers_file.callers} if checked else None,
     )
-    deliveries = Deliveries(workflow=workflow, contract=contract, restored_at=store.restored_at)
+    deliveries = Deliveries(
+        workflow=workflow,
+        contract=contract,
+        senders=settings.senders,
+        restored_at=store.restored_at,
+    )
     return deliveries, Ticks(workflow=workflow), store.leave
 
 
@@ -165,7 +172,7 @@ def build_app(
     app.router.redirect_slashes = False
     certificates = Certificates(fetch=fetch_from(settings.certs_url))
     guard = Guard(settings=settings, certificates=certificates, clock=deliveries.workflow.clock)
-    guarded = guard.before(app)
+    guarded = guard.before(Bodies().held(app))
     if settings.token_checks is TokenChecks.NONE:
         guarded = local_only(guarded)
     return numbered(contained(guarded))

@@ -6,7 +6,7 @@ and kept. Everything here may happen any number of times with the same message.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from model_copier import failures, replies
@@ -14,6 +14,7 @@ from model_copier.copy_request import CopyRequest
 from model_copier.errors import (
     Code,
     JobExistsError,
+    LimitedError,
     RefusedError,
     RejectedError,
     StaleJobError,
@@ -32,6 +33,8 @@ from model_copier.messages import (
 )
 from model_copier.planning import plan
 from model_copier.registry import CopyCall, Model
+from model_copier.sender_load import SenderLoad
+from model_copier.senders import SenderPolicy
 from model_copier.workflow import Workflow
 
 _MOVING = "the copy is being moved on at this moment: try again"
@@ -65,20 +68,29 @@ class Deliveries:
     contract: Contract
     # When the store went back in time, if it did: the adapter knows.
     restored_at: Callable[[], Awaitable[datetime | None]] = _never
+    senders: SenderPolicy = field(default_factory=SenderPolicy)
+    load: SenderLoad = field(init=False)
 
-    async def accept(self, received: Received) -> Accepted:
+    def __post_init__(self) -> None:
+        self.load = SenderLoad(
+            store=self.workflow.store, clock=self.workflow.clock, policy=self.senders
+        )
+
+    async def accept(self, received: Received, *, waits_for_it: bool = False) -> Accepted:
         """Take one delivery of the request topic; on return it may be acknowledged.
 
-        May be called any number of times with the same message.
+        May be called any number of times with the same message. ``waits_for_it``: the sender
+        is told at once, and needs neither reply nor letter when its limit is reached.
 
         Raises:
             UnavailableError: nothing is safe yet; let Pub/Sub deliver it again.
+            LimitedError: with ``waits_for_it``, its sender has too many unfinished requests.
         """
-        told = await self._accept(received)
+        told = await self._accept(received, waits_for_it=waits_for_it)
         asking = self.contract.identity(received)
         return replace(told, asked_by=asking.source if asking else "")
 
-    async def _accept(self, received: Received) -> Accepted:
+    async def _accept(self, received: Received, *, waits_for_it: bool) -> Accepted:
         try:
             asked = self.contract.read(received)
         except RejectedError as error:
@@ -86,23 +98,29 @@ class Deliveries:
         try:
             _check_questioner(asked, received)
             match asked:
-                case CancelAsked(of=identity):
-                    return await self.cancel(identity)
-                case StatusAsked():
-                    return await self._answer_status(asked)
-                case Asked():
-                    return await self._take(asked, received)
+                case Asked() if asked.identity.is_of_rest and not received.over_rest:
+                    return await self._take_for_caller(asked, received)
+                case Asked() if not asked.copy.validate_only:
+                    return await self._store(asked, received, waits_for_it=waits_for_it)
+                case _:
+                    return await self._answer_question(asked)
         except RejectedError as error:
+            if waits_for_it and isinstance(error, LimitedError):
+                raise
             # They asked and changed nothing: an answer is enough, there is nothing to keep.
             failure = _failure_of(error)
             return await self.reject(received, failure, keep=False)
 
-    async def _take(self, asked: Asked, received: Received) -> Accepted:
-        if asked.identity.is_of_rest and not received.over_rest:
-            return await self._take_for_caller(asked, received)
-        if asked.copy.validate_only:
-            return await self._answer_validation(asked)
-        return await self._store(asked, received)
+    async def _answer_question(self, asked: Asked | CancelAsked | StatusAsked) -> Accepted:
+        """Answer what makes no copy. A copy is bounded by what is unfinished: see ADR 22."""
+        self.load.take_request(asked.identity.source)
+        match asked:
+            case CancelAsked(of=identity):
+                return await self.cancel(identity)
+            case StatusAsked():
+                return await self._answer_status(asked)
+            case Asked():
+                return await self._answer_validation(asked)
 
     async def accept_forwarded(self, received: Received) -> Accepted:
         """Take a letter that Pub/Sub wrote itself: a request that nobody could record in time.
@@ -138,7 +156,7 @@ class Deliveries:
             return replace(told, verdict="duplicate")  # recorded after all: the job tells
         return told
 
-    async def _store(self, asked: Asked, received: Received) -> Accepted:
+    async def _store(self, asked: Asked, received: Received, *, waits_for_it: bool) -> Accepted:
         job = _new_job(asked, received, self.workflow.clock.now())
         if await self._came_before_restore(received):
             job = job.after_restore(self.workflow.clock.now())
@@ -148,9 +166,16 @@ class Deliveries:
             await self.reject(received, failure)
             return replace(told, verdict="rejected", reason=failure.message)
         try:
-            await self.workflow.create_and_run(job)
+            async with self.load.new_job(job.request_source):
+                await self.workflow.create_and_run(job)
         except JobExistsError:
             return await self._meet_again(asked, received, told)
+        except LimitedError as error:
+            if await self._stored(asked.identity):  # it is none that is new
+                return await self._meet_again(asked, received, told)
+            if waits_for_it:
+                raise
+            return await self.reject(received, _failure_of(error))
         return told
 
     async def _take_for_caller(self, asked: Asked, received: Received) -> Accepted:

@@ -2,6 +2,7 @@
 
 CopierError
 ├── RejectedError           give up: the request breaks the contract; never became a job
+│   └── LimitedError            its sender has too much under way; send it again later
 ├── RefusedError            give up: Google said no, and the same call would be refused again
 ├── UnavailableError        try again: nothing was done
 │   ├── ExhaustedError          try again, a minute later: a quota is used up
@@ -98,6 +99,21 @@ class RejectedError(CopierError):
         super().__init__(message)
         self.code = code
         self.hint = hint
+
+
+class LimitedError(RejectedError):
+    """The sender's own limit is reached. ``kind`` names which, ``retry_seconds`` says when to
+    send again.
+    """
+
+    def __init__(self, message: str, *, kind: str, retry_seconds: int, hint: str) -> None:
+        super().__init__(
+            message,
+            code=Code.RESOURCE_EXHAUSTED,
+            hint=f"{hint}; not before {retry_seconds} seconds have passed",
+        )
+        self.kind = kind
+        self.retry_seconds = retry_seconds
 
 
 class RefusedError(CopierError):

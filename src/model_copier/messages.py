@@ -27,6 +27,7 @@ from model_copier.request_data import (
     read_copy_data,
     read_named_request,
 )
+from model_copier.senders import REST_SOURCE
 
 REQUESTED = "dev.modelcopier.copy.requested.v1"
 CANCEL_REQUESTED = "dev.modelcopier.copy.cancel.requested.v1"
@@ -54,9 +55,6 @@ LETTER_ATTRIBUTES = (
 # On a dead letter whose run may have made a copy. Unlike the others it comes back with a replay:
 # it says that CopyModel must not be called again where the job that knows more is gone.
 OUTCOME_UNKNOWN = "outcome_unknown"
-# Each REST caller has a source of their own: `//model-copier/rest/ACCOUNT`; where tokens are not
-# checked, all share this one. No message can claim it: a topic proves nobody's identity.
-REST_SOURCE = "//model-copier/rest"
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{MAX_REQUEST_ID}}}")
 
 

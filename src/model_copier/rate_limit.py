@@ -5,6 +5,7 @@ break: whatever moments a broken clock stored, the window blocks for 60 seconds 
 """
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -45,6 +46,11 @@ class SlidingWindow:
             _, before = by_second.get(int(at), (at, 0))
             by_second[int(at)] = (at, before + granted)
         return granted, type(self)(tuple(sorted(by_second.values())))
+
+    def seconds_until_free(self, now: datetime) -> int:
+        """Return the whole seconds, at least one, until the oldest slot is free again."""
+        first, _ = self.taken[0] if self.taken else (0.0, 0)
+        return max(1, math.ceil(first + WINDOW_SECONDS - now.timestamp()))
 
     def _since(self, at: float) -> list[tuple[float, int]]:
         clamped = sorted((min(moment, at), count) for moment, count in self.taken)

@@ -10,8 +10,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from model_copier.callers import Caller, read_callers
+from model_copier.callers import CallersFile, read_callers
 from model_copier.locations import LOCATIONS, explain_no_location, explain_unknown_location, nearest
+from model_copier.senders import SenderLimits, SenderPolicy
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 _LISTED_PROJECT = re.compile(r"[a-z][a-z0-9.:-]{0,62}(?:=[0-9]{1,19})?|[0-9]{1,19}")
@@ -255,8 +256,30 @@ class Settings:
         _text(re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]+"), "an e-mail address"),
         "",
     )
-    callers_file: tuple[Caller, ...] = _setting(
-        "TOML file of the accounts that may call `/v1`; empty: nobody may", read_callers, ()
+    callers_file: CallersFile = _setting(  # noqa: RUF009  frozen
+        "TOML file of the accounts that may call `/v1` (empty: nobody may) and of the limits of"
+        " senders; api and worker read the same",
+        read_callers,
+        CallersFile(),
+    )
+    # An honest batch of 20,000 requests passes, with room to come again.
+    max_unfinished: float = _setting(
+        "how many requests of one sender may be unfinished at once",
+        _number(1, 1_000_000, "requests"),
+        25_000.0,
+    )
+    # As many as the reads that Vertex AI takes: a validation is two. Each process counts its own.
+    requests_per_minute: float = _setting(
+        "how often in a minute one account may ask over REST, and one sender by message for"
+        " anything but a copy; for each process",
+        _number(1, 1_000_000, "requests"),
+        600.0,
+    )
+    # Half of the calls that an instance takes at once.
+    max_waits: float = _setting(
+        "how many waits over REST one account may hold at once; for each process",
+        _number(0, 100_000, "waits"),
+        500.0,
     )
     certs_url: str = _setting(
         "where the keys that sign tokens are published",
@@ -361,6 +384,16 @@ class Settings:
     def allowed_locations(self) -> frozenset[str]:
         return self.locations or LOCATIONS
 
+    @property
+    def senders(self) -> SenderPolicy:
+        """What each sender may do."""
+        default = SenderLimits(
+            max_unfinished=int(self.max_unfinished),
+            requests_per_minute=int(self.requests_per_minute),
+            max_waits=int(self.max_waits),
+        )
+        return self.callers_file.policy(default)
+
     def topic(self, name: str) -> str:
         """Return the full name of one of the topics above."""
         project = self.pubsub_project or self.target_project
@@ -408,14 +441,16 @@ def _spell_by_id(values: dict[str, Any]) -> None:
     for name in ("source_project", "target_project"):
         if name in values:
             values[name] = ids.get(values[name], values[name])
-    values["callers_file"] = tuple(
+    file = values.get("callers_file", CallersFile())
+    callers = tuple(
         replace(
             caller,
             source_projects=caller.source_projects and _spelled(caller.source_projects, ids),
             target_projects=caller.target_projects and _spelled(caller.target_projects, ids),
         )
-        for caller in values.get("callers_file", ())
+        for caller in file.callers
     )
+    values["callers_file"] = replace(file, callers=callers)
 
 
 def _wrong_with_numbers(values: Mapping[str, Any]) -> Iterator[str]:
@@ -453,7 +488,7 @@ def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> It
             "AUDIENCE is missing: the `aud` that tokens must name; where nobody else reaches this"
             " machine, TOKEN_CHECKS=none does without tokens"
         )
-    for caller in values.get("callers_file", ()):
+    for caller in values.get("callers_file", CallersFile()).callers:
         for kind in ("source", "target"):
             known = _ids_of(values, kind) or {values.get(f"{kind}_project")}
             named = getattr(caller, f"{kind}_projects") or frozenset()

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+# https://cloud.google.com/logging/quotas#log-limits
+MAX_ENTRY_BYTES = 256 * 1024
 _OPERATION = re.compile(
     r"projects/[^/\s]+/locations/[^/\s]+/(?:models/[^/\s]+/)?operations/[^/\s]+"
 )
@@ -35,6 +37,8 @@ class Nothing:
 
 
 def read_tick(data: bytes) -> Look | Ended | Nothing:
+    if len(data) > MAX_ENTRY_BYTES:
+        return Look()
     try:
         entry: Any = json.loads(data)
     except (ValueError, RecursionError):

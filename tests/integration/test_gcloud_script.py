@@ -166,7 +166,7 @@ def test_the_services_start_with_the_settings_that_they_are_given(callers):
                 started[env["FUNCTION_TARGET"]] = Settings.from_env(with_numbers(env))
 
     assert started.keys() == {"worker", "api"}
-    assert len(started["api"].callers_file) == 1
+    assert len(started["api"].callers_file.callers) == 1
     for settings in started.values():
         assert settings.store == f"firestore://{PROJECT}/model-copy?collection=model-copy"
         assert settings.target_projects == {PROJECT, "serving"}

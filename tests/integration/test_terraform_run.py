@@ -132,7 +132,7 @@ def test_waiters_are_kept_from_requests_and_letters_by_a_project_of_their_own(ap
 def test_the_callers_file_is_one_that_the_service_reads(applied):
     [version] = [v for k, v in applied.made.items() if "secret_version" in k]
 
-    airflow, ci = callers_of(tomllib.loads(version["secret_data"]))
+    airflow, ci = callers_of(tomllib.loads(version["secret_data"])).callers
     assert airflow.account == "airflow@tuning.iam.gserviceaccount.com"
     assert airflow.source_projects == frozenset({"tuning-models"})
     assert airflow.target_projects is None

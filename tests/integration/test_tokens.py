@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from local_cloud.pubsub import PubSub, TokenSigner
 from model_copier.bootstrap import build_app, routes_of
-from model_copier.callers import Caller
+from model_copier.callers import Caller, CallersFile
 from model_copier.settings import Settings, TokenChecks
 from model_copier.watch import Watch
 from model_copier.web.identity import MARKER, MAX_TOKEN
@@ -152,7 +152,7 @@ def settings(cloud: PubSub) -> Settings:
         store="sqlite:///unused",
         audience=AUDIENCE,
         push_account=PUSHER,
-        callers_file=(Caller(account=CALLER),),
+        callers_file=CallersFile(callers=(Caller(account=CALLER),)),
         certs_url=cloud.certs_url,
         follow_seconds=0,
         wait_seconds=0,
@@ -268,7 +268,7 @@ async def test_401_and_403_have_one_shape(settings, cloud):
 
 async def test_a_caller_s_copies_are_their_own(settings, cloud):
     both = (Caller(account=CALLER), Caller(account=STRANGER))
-    door = Door(replace(settings, callers_file=both))
+    door = Door(replace(settings, callers_file=CallersFile(callers=both)))
     mine, theirs = (_one(Tokens(cloud.signer, a).good()) for a in (CALLER, STRANGER))
     key = [("Idempotency-Key", "nightly")]
 
@@ -295,7 +295,7 @@ async def test_a_caller_s_copies_are_their_own(settings, cloud):
     ],
 )
 async def test_a_caller_with_limits_names_no_other_project(settings, cloud, caller, field):
-    door = Door(replace(settings, callers_file=(caller,)))
+    door = Door(replace(settings, callers_file=CallersFile(callers=(caller,))))
 
     token = _one(Tokens(cloud.signer, CALLER).good())
     answer = await door.call("POST", f"/v1/models/copy?{ASK}", token)

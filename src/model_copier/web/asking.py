@@ -60,7 +60,7 @@ async def fields_of(request: Request, *, from_query: bool) -> object:
     query = once_each(request.query_params)
     if query and not from_query:
         raise RejectedError(f"{', '.join(query)}: this takes its fields as a JSON body")
-    body = await read_body(request, MAX_BODY_BYTES)
+    body = bytes(await read_body(request, MAX_BODY_BYTES))
     if not body:
         return {name: _from_text(name, text) for name, text in query.items()} or NOTHING
     if query:

@@ -92,7 +92,7 @@ class Guard:
             if account != self.settings.push_account:
                 raise ForbiddenError(account)
             return replace(call, account=account)
-        for caller in self.settings.callers_file:
+        for caller in self.settings.callers_file.callers:
             if caller.account == account:
                 return replace(call, account=account, caller=caller)
         raise ForbiddenError(account)

@@ -17,7 +17,7 @@ from model_copier.messages import (
 )
 
 
-def open_envelope(body: bytes) -> Received:
+def open_envelope(body: bytes | bytearray) -> Received:
     """Take the message out. What cannot be taken out is kept whole, with what is wrong."""
     try:
         envelope = json.loads(body)
@@ -51,10 +51,16 @@ def open_envelope(body: bytes) -> Received:
 
 
 def _unreadable(
-    body: bytes, what: str, *, attributes: Mapping[str, str] | None = None, message_id: str = ""
+    body: bytes | bytearray,
+    what: str,
+    *,
+    attributes: Mapping[str, str] | None = None,
+    message_id: str = "",
 ) -> Received:
     """Keep the whole body: what is wrong with it may be in any part."""
-    return Received(data=body, attributes=attributes or {}, message_id=message_id, unreadable=what)
+    return Received(
+        data=bytes(body), attributes=attributes or {}, message_id=message_id, unreadable=what
+    )
 
 
 def _or_if_null(value: Any, default: Any) -> Any:

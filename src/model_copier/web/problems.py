@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ExceptionHandler
 
-from model_copier.errors import Code, RejectedError, UnavailableError
+from model_copier.errors import Code, LimitedError, RejectedError, UnavailableError
 from model_copier.logs import log
 from model_copier.web.calls import call_of
 
@@ -107,6 +107,16 @@ def bug(*, request_id: str) -> JSONResponse:
 async def _rejected(request: Request, error: Exception) -> Response:
     assert isinstance(error, RejectedError)
     detail = f"{error}; {error.hint}" if error.hint else str(error)
+    if isinstance(error, LimitedError):
+        call = call_of(request)
+        log("limited", severity="WARNING", request_id=call.id, caller=call.account, why=str(error))
+        return problem(
+            detail,
+            code=error.code,
+            kind=error.kind,
+            request_id=call.id,
+            headers={"Retry-After": str(error.retry_seconds)},
+        )
     return problem(detail, code=error.code, request_id=call_of(request).id)
 
 

@@ -4,9 +4,12 @@ A message that cannot be read is acknowledged too, once it lies in the dead-lett
 with its reason: delivering it again would not mend it.
 """
 
+import asyncio
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,11 +24,12 @@ from model_copier.logs import log
 from model_copier.messages import MAX_MESSAGE_BYTES, Received
 from model_copier.tick_data import Ended, Look, Nothing, read_tick
 from model_copier.ticks import Ticks
-from model_copier.web.bodies import read_body
+from model_copier.web.bodies import SMALL_BODY, read_body
 from model_copier.web.envelopes import open_envelope
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
 MAX_BODY_BYTES = 16 * 1024 * 1024
+LARGE_AT_ONCE = 2
 # By then it is no accident: what meets a bug again is kept in a letter of ours, which says why.
 BURY_FROM_ATTEMPT = 5
 
@@ -37,6 +41,7 @@ class Push:
     deliveries: Deliveries
     ticks: Ticks
     follow_seconds: float
+    large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
 
     def routes(self) -> list[Route]:
         return [
@@ -48,32 +53,35 @@ class Push:
 
     async def take_request(self, request: Request) -> Response:
         started = time.monotonic()
-        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
+        async with self._received(request) as received:
+            _tell(started, received, await self._accept(received))
+        return Response(status_code=204)
+
+    async def _accept(self, received: Received) -> Accepted:
         if not can_be_kept(received.original):
             # Not from Pub/Sub, whose messages a letter can always hold.
             raise HTTPException(413, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
         try:
-            told = await self.deliveries.accept(received)
+            return await self.deliveries.accept(received)
         except CopierError:
             raise
         except Exception as error:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
             log("bug", severity="ERROR", traceback=traceback.format_exc())
-            told = await self.deliveries.reject(received, failures.bug(error))
-        _tell(started, received, told)
-        return Response(status_code=204)
+            return await self.deliveries.reject(received, failures.bug(error))
 
     async def take_forwarded(self, request: Request) -> Response:
         started = time.monotonic()
-        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
-        _tell(started, received, await self.deliveries.accept_forwarded(received))
+        async with self._received(request) as received:
+            _tell(started, received, await self.deliveries.accept_forwarded(received))
         return Response(status_code=204)
 
     async def take_tick(self, request: Request) -> Response:
         started = time.monotonic()
-        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
-        match read_tick(received.data):
+        async with self._received(request) as received:
+            said = read_tick(received.data)
+        match said:
             case Nothing():
                 return Response(status_code=204)
             case Ended(operation=ended):
@@ -86,6 +94,18 @@ class Push:
         behind = round(self.ticks.behind_seconds)
         log("tick", advanced=advanced, ended=ended, behind=behind, seconds=seconds)
         return Response(status_code=204)
+
+    @asynccontextmanager
+    async def _received(self, request: Request) -> AsyncIterator[Received]:
+        """Read a delivery. Only a few large ones are worked on at once: each is copied several
+        times on its way into a letter.
+        """
+        body = await read_body(request, MAX_BODY_BYTES)
+        gate = self.large if len(body) > SMALL_BODY else nullcontext()
+        async with gate:
+            received = open_envelope(body)
+            del body
+            yield received
 
 
 def _tell(started: float, received: Received, told: Accepted) -> None:

@@ -22,9 +22,10 @@ from model_copier.deliveries import Deliveries
 from model_copier.errors import Code, RejectedError, UnavailableError
 from model_copier.job import Job, State
 from model_copier.logs import log
-from model_copier.messages import REQUESTED, REST_SOURCE, Asked, Identity, Received
+from model_copier.messages import REQUESTED, Asked, Identity, Received
 from model_copier.ports import Wanted
 from model_copier.resource_names import ModelName
+from model_copier.senders import rest_sender
 from model_copier.watch import Watch
 from model_copier.web.asking import (
     ID_PATTERN,
@@ -81,6 +82,7 @@ class Rest:
 
     async def copy(self, request: Request) -> Response:
         started, call = time.monotonic(), call_of(request)
+        self.deliveries.load.take_request(_source(call))
         identity = Identity(source=_source(call), request_id=idempotency_key(request) or call.id)
         data = await fields_of(request, from_query=True)
         received = _received(identity, call, messages.canonical({} if data is NOTHING else data))
@@ -90,7 +92,7 @@ class Rest:
             return _json(replies.validated_of(asked, planned))
         if (stored := await self._conflict(asked)) is not None:
             return key_used(stored, request_id=call.id)
-        told = await self.deliveries.accept(received)
+        told = await self.deliveries.accept(received, waits_for_it=True)
         if told.verdict == "conflict":
             return key_used(told.reason, request_id=call.id)
         waiting = preferred(request, self.wait_seconds)
@@ -133,6 +135,7 @@ class Rest:
     async def cancel(self, request: Request) -> Response:
         await without_body(request)
         identity, call = _identity(request), call_of(request)
+        self.deliveries.load.take_request(identity.source)
         job = await self._found(identity.key)
         if job.state.final and job.state is not State.CANCELLED:
             return problem(
@@ -150,6 +153,7 @@ class Rest:
     async def replay(self, request: Request) -> Response:
         """Work on a failed copy once more; a body repairs its request."""
         identity, call = _identity(request), call_of(request)
+        self.deliveries.load.take_request(identity.source)
         data = await fields_of(request, from_query=False)
         job = await self._found(identity.key)
         if not job.replayable:
@@ -200,9 +204,16 @@ class Rest:
         return "Idempotency-Key: was used for another request; take a new one"
 
     async def _ended(self, request: Request, key: str, seconds: float) -> Job:
-        """Wait for the job's end, or until the caller hangs up; past that: as it is then."""
-        if seconds <= 0:
-            return await self._found(key)
+        """Wait for the job's end, or until the caller hangs up; past that: as it is then.
+
+        A caller who holds as many waits as they may is answered at once.
+        """
+        with self.deliveries.load.waiting(_source(call_of(request))) as may_wait:
+            if seconds <= 0 or not may_wait:
+                return await self._found(key)
+            return await self._waited(request, key, seconds)
+
+    async def _waited(self, request: Request, key: str, seconds: float) -> Job:
         ended = asyncio.create_task(self.watch.until_ended(key, seconds))
         gone = asyncio.create_task(_hung_up(request))
         try:
@@ -258,7 +269,7 @@ def health_route() -> Route:
 
 
 def _source(call: Call) -> str:
-    return f"{REST_SOURCE}/{call.account}" if call.account else REST_SOURCE
+    return rest_sender(call.account)
 
 
 def _identity(request: Request) -> Identity:
