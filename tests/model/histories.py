@@ -211,7 +211,10 @@ class History:
         self.messages += 1
         asked = received.attributes["ce-id"]
         self.published.setdefault(asked, set()).add(received.data)
-        return replace(received, message_id=str(self.messages))
+        return self.published_now(replace(received, message_id=str(self.messages)))
+
+    def published_now(self, received: Received) -> Received:
+        return replace(received, published_at=self.cloud.clock.at.isoformat())
 
     def replay_of(self, letter: Message) -> Received:
         """A letter published again, as it was or repaired."""
@@ -311,7 +314,7 @@ class History:
         cloud.clock.advance(seconds)
 
     def publish(self) -> None:
-        received = self.to_publish.pop()
+        received = self.published_now(self.to_publish.pop())
         self.cloud.tell(f"published {received.attributes['ce-id']} {received.data.decode()}")
         self.unacknowledged.append(received)
 
@@ -390,11 +393,10 @@ class History:
         for number in range(len(self.workers)):
             self.crash(number)
         cloud.store.jobs = restored(backup, cloud.clock.at)
-        cloud.restored = True
+        cloud.restored_at = cloud.clock.at
         # What was asked for since is known to nobody: docs say so, and whom it concerns.
         known = {job.request_id for job in backup.values()}
         lost = [each for each in self.acknowledged if each.attributes["ce-id"] not in known]
-        self.acknowledged = [each for each in self.acknowledged if each not in lost]
         self.forgotten = {each.attributes["ce-id"] for each in lost} | self.forgotten
         self.backup, self.restore_wanted = {}, False
         cloud.note("store restored from a backup")

@@ -41,14 +41,14 @@ class Witness:
         # Answers to status questions are told apart by the microsecond; here time stands still.
         for reply in (reply for reply in replies if "-status-" not in reply.attributes["ce-id"]):
             first = events.setdefault(reply.attributes["ce-id"], reply)
-            if first != reply and not self.cloud.restored:
+            if first != reply and not self.cloud.restored_at:
                 self.found(f"told: event {reply.attributes['ce-id']} has two contents")
         told = [read(reply) for reply in events.values()]
         outcomes = [reply for reply in told if "outcome" in reply]
         for asked in (self.valid & self.published.keys()) - self.forgotten:
             self.check_told(asked, [reply for reply in outcomes if reply["request_id"] == asked])
         self.check_truth(outcomes)
-        if self.cloud.restored:
+        if self.cloud.restored_at:
             self.check_restored()
         self.check_answered(outcomes)
         self.check_kept(outcomes)
@@ -57,7 +57,7 @@ class Witness:
     def check_told(self, asked: str, outcomes: Sequence[dict[str, Any]]) -> None:
         by_attempt = [reply for reply in outcomes if "attempt" in reply]
         numbers = sorted(reply["attempt"] for reply in by_attempt)
-        if self.cloud.restored:
+        if self.cloud.restored_at:
             numbers = numbers and [*range(1, len({*numbers}) + 1)]
         if not numbers:
             self.found(f"told: {asked} was never told an outcome")
@@ -67,7 +67,7 @@ class Witness:
         letters = {received.replay_of for received in self.replays_of(asked)}
         if self.was_given_up(asked):
             letters.add("Pub/Sub's")
-        if len(numbers) - 1 > len(letters) and not self.cloud.restored:
+        if len(numbers) - 1 > len(letters) and not self.cloud.restored_at:
             self.found(
                 f"replayed: {asked} was told of attempts {numbers} for {len(letters)} letters"
             )
@@ -75,12 +75,12 @@ class Witness:
         if last is None:
             return
         made = [op for op in self.operations(asked) if op.state is CopyState.SUCCEEDED]
-        if len(made) > 1 and not self.cloud.restored:
+        if len(made) > 1 and not self.cloud.restored_at:
             self.found(f"once: {asked} made {[f'{op.destination}@{op.version}' for op in made]}")
         if any("met a bug" in reply.get("error", {}).get("message", "") for reply in outcomes):
             self.found(f"blamed: {asked} was told of a bug, and there was only an outage")
         unknown = "unknown" in last.get("error", {}).get("message", "")
-        if self.cloud.restored:
+        if self.cloud.restored_at:
             return  # a cancel since the backup is forgotten like everything else
         if made and last["outcome"] != "succeeded" and not unknown:
             self.found(f"honest: {asked} was told {last['outcome']}, and there is a copy")
@@ -149,7 +149,7 @@ class Witness:
                 self.found(f"kept: {reply['id']} names no letter")
         for outcome_id in letters.keys() - {reply["id"] for reply in bad if "dead_letter" in reply}:
             kind = "gap"
-            if self.cloud.restored:
+            if self.cloud.restored_at:
                 continue  # told of a run that a restored store has forgotten
             if "-rejected-" in outcome_id:
                 # A crash may part letter and reply. Taken in again, the message may be refused
@@ -211,7 +211,7 @@ class Witness:
                 self.cloud.note("rule: somebody's copy of our source was taken for ours")
                 continue
             mine = [op for op in self.operations(asked) if op.state is CopyState.SUCCEEDED]
-            if self.cloud.restored:
+            if self.cloud.restored_at:
                 continue  # of two requests for the same copy, either may claim either
             if (name, reply["version"]) not in [(str(o.destination), o.version) for o in mine]:
                 self.found(f"true: {asked} claims {name}@{reply['version']}, which it did not make")

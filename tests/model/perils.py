@@ -195,7 +195,7 @@ class Cloud:
     vertex_skew: float = 0.0
     keys: dict[str, str] = field(default_factory=dict)  # of jobs, by request id
     cancels_sent: set[str] = field(default_factory=set)  # keys of jobs
-    restored: bool = False
+    restored_at: datetime | None = None
     saves: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -266,7 +266,7 @@ class Cloud:
 
     def _check_neighbour(self, other: CopyOperation, key: str) -> None:
         owner = self.store.jobs.get(self.asked_by[other.number])
-        if owner is None or self.restored:
+        if owner is None or self.restored_at:
             return
         call = owner.call
         given_up = owner.state is State.UNKNOWN or (call and call.requested_at < owner.attempt_at)
@@ -346,8 +346,13 @@ class Worker:
             timing=self.timing,
             jitter=self.cloud.rng.random,
         )
-        self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
+        self.deliveries = Deliveries(
+            workflow=self.workflow, contract=CONTRACT, restored_at=self.restored_at
+        )
         self.ticks = Ticks(workflow=self.workflow)
+
+    async def restored_at(self) -> datetime | None:
+        return self.cloud.restored_at
 
     async def wait(
         self, name: str, *, latest: datetime | None = None, copy_call: CopyCall | None = None
