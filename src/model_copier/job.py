@@ -500,6 +500,7 @@ class Job:
             operation=self.operation if open_call else "",
             copy_started_at=self.copy_started_at if open_call else None,
             copy_ended_at=None,
+            watching_since=None,
             looked_at=None,
             failure_seen_at=None,
             due_at=now,
