@@ -99,7 +99,7 @@ class Call:
     # could not be listed). What is not among them came later.
     known_versions: tuple[str, ...] = ()
     known_operations: tuple[str, ...] | None = ()
-    # Operations that Vertex AI started before this are known too, though not listed above.
+    # Operations that Vertex AI started up to then are known too, though not listed above.
     known_until: datetime | None = None
     # Since when the destination shows nothing of this call, though by now it should.
     missing_since: datetime | None = None
@@ -112,7 +112,7 @@ class Call:
             return True
         # Both by Vertex AI's clock.
         return bool(
-            self.known_until and operation.started_at and operation.started_at < self.known_until
+            self.known_until and operation.started_at and operation.started_at <= self.known_until
         )
 
 
