@@ -414,6 +414,7 @@ def test_operations_too_old_to_be_listed_precede():
     call = replace(CALL, known_until=NOW)
 
     assert call.precedes(operation("40", -1))
+    assert call.precedes(operation("40", 0))
     assert not call.precedes(operation("42", 1))
     assert not call.precedes(operation("42", None))
 
