@@ -99,7 +99,7 @@ class Call:
     # could not be listed). What is not among them came later.
     known_versions: tuple[str, ...] = ()
     known_operations: tuple[str, ...] | None = ()
-    # Operations that Vertex AI started before this are known too, though not listed above.
+    # Operations that Vertex AI started up to then are known too, though not listed above.
     known_until: datetime | None = None
     # Since when the destination shows nothing of this call, though by now it should.
     missing_since: datetime | None = None
@@ -112,7 +112,7 @@ class Call:
             return True
         # Both by Vertex AI's clock.
         return bool(
-            self.known_until and operation.started_at and operation.started_at < self.known_until
+            self.known_until and operation.started_at and operation.started_at <= self.known_until
         )
 
 
@@ -516,6 +516,7 @@ class Job:
             operation=self.operation if open_call else "",
             copy_started_at=self.copy_started_at if open_call else None,
             copy_ended_at=None,
+            watching_since=None,
             looked_at=None,
             failure_seen_at=None,
             due_at=now,

@@ -59,7 +59,9 @@ def call_record(
     if known is not None and len(known) > MAX_KNOWN_OPERATIONS:
         dated = [operation for operation in known if operation.started_at]
         newest = sorted(dated, key=lambda each: str(each.started_at))[-MAX_KNOWN_OPERATIONS:]
-        known, known_until = newest, newest[0].started_at
+        known_until = newest[0].started_at if newest else None
+        # One without a time can be known by its number alone.
+        known = [*newest, *(operation for operation in known if not operation.started_at)]
     return Call(
         requested_at=now,
         visible_at=timing.visible_at(now),

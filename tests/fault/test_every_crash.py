@@ -78,6 +78,7 @@ class Path:
     prepare: Callable[[SimulatedModels], None]
     outcomes: Sequence[str]
     copies: Collection[int]
+    before: Story | None = None  # before anything is delivered, and without a crash
     goes_on: Story | None = None  # after the first delivery
     forwarded: bool = False  # Pub/Sub gave it up, and pushes its own letter
     attributes: Mapping[str, str] = field(default_factory=dict)  # of the first delivery
@@ -100,7 +101,7 @@ def _target(models: SimulatedModels) -> None:
 
 
 def _fails(models: SimulatedModels) -> None:
-    # Each time: an ask whose answer was lost and that failed unseen is asked again.
+    # Each time: a call whose response was lost, and that failed unseen, is sent again.
     models.dooms = [Code.PERMISSION_DENIED] * 3
 
 
@@ -116,6 +117,24 @@ async def _cancel(world: World) -> None:
     """After the first step or in the middle of the copy, wherever a crash left it."""
     cancel = request({"request_id": "request-1"}, request_id="c", **{"ce-type": CANCEL_REQUESTED})
     await world.deliver(cancel)
+
+
+async def _no_start_is_free(world: World) -> None:
+    """Others have used up this minute's starts."""
+    rate = int(world.timing.starts_per_minute)
+    queue, now = ModelName.parse(TARGET).location_name, world.clock.now()
+    assert await world.store.take_starts(queue, [0.0] * rate, now, rate) == rate
+
+
+async def _minutes(world: World) -> None:
+    """Cloud Scheduler's ticks: nothing falls due while a job waits in its queue."""
+    for _ in range(3):
+        world.clock.advance(61)
+        await world.ticks.take(0)
+
+
+async def _more_time(world: World) -> None:
+    await world.pass_time(1000)
 
 
 async def _nudge(world: World) -> None:
@@ -213,9 +232,57 @@ def _copy_there(models: SimulatedModels) -> None:
     models.registry.settle(models.clock.at)
 
 
+def _somebody_copies_for_ever(models: SimulatedModels, to: str) -> None:
+    """Another version of a model is being made by hand, and its operation hangs."""
+    models.add(to)
+    models.registry.copy(
+        parent=ModelName.parse(to).location_name,
+        source_model=f"{SOURCE}@1",
+        parent_model=to,
+        now=models.clock.at,
+        takes=timedelta(days=30),
+    )
+
+
+def _hung_beside(models: SimulatedModels) -> None:
+    _somebody_copies_for_ever(models, PARENT)
+
+
+def _hung_beside_and_lost(models: SimulatedModels) -> None:
+    _hung_beside(models)
+    _lost(models)
+
+
+def _hung_beside_and_not_taken(models: SimulatedModels) -> None:
+    """Each time: a call that nobody took, and about which nobody knows that."""
+    _hung_beside(models)
+    models.refusals = [Code.INTERNAL]
+
+
+def _hung_there(models: SimulatedModels) -> None:
+    _somebody_copies_for_ever(models, TARGET)
+
+
+def _hangs(models: SimulatedModels) -> None:
+    models.copy_seconds = timedelta(days=30).total_seconds()
+
+
+def _hangs_on(models: SimulatedModels) -> None:
+    """A cancel is answered, and does nothing."""
+    _hangs(models)
+    models.registry.dialect = replace(models.registry.dialect, cancels=False)
+
+
+def _hangs_and_refuses(models: SimulatedModels) -> None:
+    _hangs(models)
+    unimplemented = frozenset({"CancelOperation"})
+    models.registry.dialect = replace(models.registry.dialect, unimplemented=unimplemented)
+
+
 # The first outcome: of a letter whose record may be gone, put back from a backup months later.
 GONE = f"{Identity(source='//ec2/pipeline', request_id='request-1').key}-1"
 VERSION = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}
+SHORT = REQUEST | {"deadline_seconds": 60}
 PATHS = [
     Path("new model", REQUEST, _nothing, ["succeeded"], [1]),
     Path("new version", VERSION, _parent, ["succeeded"], [2]),
@@ -232,11 +299,42 @@ PATHS = [
     Path("answer lost, new version", VERSION, _lost_with_parent, ["succeeded"], [2]),
     Path("quota", REQUEST, _quota, ["succeeded"], [1]),
     Path("quota, twice, and the answer lost", REQUEST, _quota_and_lost, ["succeeded"], [1]),
-    Path("nudged", REQUEST, _nothing, ["succeeded"], [1], _nudge),
+    Path("nudged", REQUEST, _nothing, ["succeeded"], [1], goes_on=_nudge),
+    Path(
+        "waits in its queue",
+        REQUEST,
+        _nothing,
+        ["succeeded"],
+        [1],
+        before=_no_start_is_free,
+        goes_on=_minutes,
+    ),
+    Path("beside an operation that hangs", VERSION, _hung_beside, ["succeeded"], [2]),
+    Path("beside one that hangs, and lost", VERSION, _hung_beside_and_lost, ["succeeded"], [2]),
+    Path(
+        "beside one that hangs, and not taken",
+        VERSION,
+        _hung_beside_and_not_taken,
+        ["succeeded"],
+        [2],
+    ),
+    Path(
+        "watches a copy that hangs",
+        SHORT | {"if_exists": "skip"},
+        _hung_there,
+        ["failed"],
+        [1],
+        goes_on=_more_time,
+    ),
+    Path("too late, and cancelled", SHORT, _hangs, ["failed"], [0], goes_on=_more_time),
+    Path("hangs whatever is sent", SHORT, _hangs_on, ["failed"], [0], goes_on=_more_time),
+    Path("hangs, no cancel", SHORT, _hangs_and_refuses, ["failed"], [0], goes_on=_more_time),
     Path("its copy is there already", REQUEST, _copy_there, ["succeeded"], [1]),
     Path("rejected", {"source_model_id": 7}, _nothing, ["rejected"], [0]),
-    Path("cancelled", REQUEST, _nothing, ["cancelled|succeeded"], [0, 1], _cancel),
-    Path("cancelled while unknown", REQUEST, _lost, ["cancelled|succeeded"], [0, 1], _cancel),
+    Path("cancelled", REQUEST, _nothing, ["cancelled|succeeded"], [0, 1], goes_on=_cancel),
+    Path(
+        "cancelled while unknown", REQUEST, _lost, ["cancelled|succeeded"], [0, 1], goes_on=_cancel
+    ),
     Path("given up by Pub/Sub", REQUEST, _nothing, ["failed"], [0], forwarded=True),
     Path(
         "given up by Pub/Sub, and published again",
@@ -244,7 +342,7 @@ PATHS = [
         _nothing,
         ["failed", "succeeded"],
         [1],
-        _publish_again,
+        goes_on=_publish_again,
         forwarded=True,
     ),
     Path(
@@ -253,7 +351,7 @@ PATHS = [
         _nothing,
         ["failed", "succeeded"],
         [1],
-        _publish_mended,
+        goes_on=_publish_mended,
         forwarded=True,
     ),
     Path("unreadable, given up by Pub/Sub", b"?", _nothing, ["rejected"], [0], forwarded=True),
@@ -263,7 +361,7 @@ PATHS = [
         _fails_once,
         ["failed|succeeded", "succeeded"],
         [1],
-        _replay_at_each_stage,
+        goes_on=_replay_at_each_stage,
     ),
     Path(
         "replayed, and its old letter after the new failure",
@@ -271,7 +369,7 @@ PATHS = [
         _fails,
         ["failed", "failed"],
         [0],
-        _replay_at_each_stage,
+        goes_on=_replay_at_each_stage,
     ),
     Path(
         "replayed, cancelled, and replayed again",
@@ -279,7 +377,7 @@ PATHS = [
         _fails_once,
         ["failed|succeeded", "cancelled|succeeded"],
         [0, 1],
-        _replay_and_cancel,
+        goes_on=_replay_and_cancel,
     ),
     Path(
         "replayed when its record is gone",
@@ -287,7 +385,7 @@ PATHS = [
         _nothing,
         ["failed", "succeeded"],
         [1],
-        _deliver_again,
+        goes_on=_deliver_again,
         attributes={"replay_of": GONE},
         after=1,
     ),
@@ -297,7 +395,7 @@ PATHS = [
         _fails,
         ["failed", "failed"],
         [0],
-        _deliver_again,
+        goes_on=_deliver_again,
         attributes={"replay_of": GONE},
         after=1,
     ),
@@ -308,6 +406,8 @@ async def run(path: Path, peril: Peril) -> World:
     """Live through one history: at most one crash, then redelivery and time."""
     world = World()
     path.prepare(world.models)
+    if path.before:
+        await path.before(world)
     real = world.store, world.models, world.topics
 
     async def worker_lives() -> None:
@@ -355,7 +455,8 @@ def check(world: World, path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS, ids=str)
-async def test_a_crash_at_any_point_changes_nothing_in_the_end(path: Path):
+async def test_a_crash_at_any_point_changes_nothing(path: Path):
+    """Before and after each call: in the end all is as if nothing had happened."""
     calm = Peril()
     check(await run(path, calm), path)
     assert calm.calls > 0
