@@ -15,6 +15,7 @@ from model_copier.messages import (
     MAX_ATTRIBUTES,
     MAX_MESSAGE_BYTES,
     MAX_OWN_ATTRIBUTES,
+    OUTCOME_UNKNOWN,
     Asked,
     Message,
     Received,
@@ -64,6 +65,7 @@ originals = st.builds(
         st.sampled_from(
             [
                 *LETTER_ATTRIBUTES,
+                OUTCOME_UNKNOWN,
                 "googclient_schemaencoding",
                 "CloudPubSubDeadLetterSourceDeliveryCount",
                 "é" * 128,
