@@ -25,7 +25,7 @@ _FRAME_BYTES = 1024
 
 def can_be_kept(original: Original) -> bool:
     """Tell whether a letter can hold this: whatever Pub/Sub delivered fits."""
-    return _size(original.data, _kept(original)) <= MAX_MESSAGE_BYTES
+    return _size(original.data, _kept(original, outcome_unknown=True)) <= MAX_MESSAGE_BYTES
 
 
 def letter_of_job(job: Job) -> Message:
@@ -61,9 +61,9 @@ def _letter(
     at: datetime,
     outcome_unknown: bool,
 ) -> Message:
-    attributes = _kept(original)
+    attributes = _kept(original, outcome_unknown=outcome_unknown)
     if outcome_unknown:
-        attributes[OUTCOME_UNKNOWN] = "true"
+        attributes.setdefault(OUTCOME_UNKNOWN, "true")  # one that came with it is known to fit
     size = _size(original.data, attributes)
     reason = cut(failure.in_words)
     ours = (str(failure.code), outcome_id, rfc3339(at), str(attempts), reason)
@@ -75,13 +75,14 @@ def _letter(
     return Message(data=original.data, attributes=attributes)
 
 
-def _kept(original: Original) -> dict[str, str]:
+def _kept(original: Original, *, outcome_unknown: bool) -> dict[str, str]:
     # Those of an earlier letter are stale. Pub/Sub refuses its own prefix from others, and its
     # dead-letter marks would make this letter look like one that it forwarded.
+    stale = {*LETTER_ATTRIBUTES, *(() if outcome_unknown else (OUTCOME_UNKNOWN,))}
     return {
         name: value
         for name, value in original.attributes.items()
-        if name not in {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
+        if name not in stale
         and not name.startswith(("goog", "CloudPubSub"))
     }
 
