@@ -6,9 +6,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_copier import replies
+from model_copier.copy_request import Source
 from model_copier.errors import Code
-from model_copier.job import Failure, Job, Original
-from model_copier.letters import letter_of_job
+from model_copier.job import Call, Failure, Job, Original
+from model_copier.letters import letter_of_job, letter_of_rejection
 from model_copier.messages import (
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTE_BYTES,
@@ -19,9 +20,12 @@ from model_copier.messages import (
     Asked,
     Message,
     Received,
+    Rejection,
 )
+from model_copier.resource_names import ModelName
+from model_copier.timing import Timing
 from simulators import START
-from world import CONTRACT, read, request
+from world import CONTRACT, SOURCE, read, request
 
 FAILURE = Failure(code=Code.PERMISSION_DENIED, message="no", hint="ask for it")
 
@@ -89,15 +93,35 @@ def test_a_letter_keeps_what_came_and_fits_into_pubsub(original: Original, reaso
 
     letter = letter_of_job(job)
 
+    assert OUTCOME_UNKNOWN not in letter.attributes
+    assert_fits(letter, original)
+    assert letter.attributes.get("outcome_id", job.outcome_id) == job.outcome_id
+
+
+@given(originals)
+@example(Original(data=bytes(MAX_MESSAGE_BYTES - 15), attributes={OUTCOME_UNKNOWN: ""}))
+def test_a_rejected_letter_stays_of_an_unknown_outcome(original: Original):
+    """Else its next replay would call CopyModel, though nobody has looked; and it fits."""
+    received = Received(data=original.data, attributes=original.attributes, message_id="1")
+    rejection = Rejection(identity=None, received=received, failure=FAILURE, at=START)
+
+    letter = letter_of_rejection(rejection)
+
+    again = Received(data=letter.data, attributes=letter.attributes, message_id="2")
+    assert again.outcome_unknown is received.outcome_unknown
+    assert_fits(letter, original)
+
+
+def assert_fits(letter: Message, original: Original) -> None:
     assert letter.data is original.data
     theirs = {
         key: value
         for key, value in original.attributes.items()
-        if key not in LETTER_ATTRIBUTES and not key.startswith(("goog", "CloudPubSub"))
+        if key not in {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
+        and not key.startswith(("goog", "CloudPubSub"))
     }
     assert theirs.items() <= letter.attributes.items()
-    assert letter.attributes.keys() - theirs.keys() <= set(LETTER_ATTRIBUTES)
-    assert letter.attributes.get("outcome_id", job.outcome_id) == job.outcome_id
+    assert letter.attributes.keys() - theirs.keys() <= {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
     assert len(letter.attributes) <= MAX_ATTRIBUTES
     assert all(len(value.encode()) <= MAX_ATTRIBUTE_BYTES for value in letter.attributes.values())
     assert size_of(letter) <= MAX_MESSAGE_BYTES
@@ -113,6 +137,21 @@ def test_a_letter_says_what_failed_why_and_when():
         "outcome_id": failed().outcome_id,
         "attempts": "0",
     }
+
+
+def test_a_letter_of_an_unknown_outcome_says_so():
+    """It comes back with a replay, and is gone once an outcome is known."""
+    name = ModelName.parse(f"{SOURCE}@1")
+    queued = accepted().with_source(Source(name=name, known_as=name), 1.0).with_lock()
+    call = Call(requested_at=START, visible_at=START)
+    unknown = queued.copy_requested(START, call, Timing()).failed(START, FAILURE)
+
+    letter = letter_of_job(unknown)
+    replayed = Received(data=letter.data, attributes=letter.attributes, message_id="43")
+
+    assert letter.attributes[OUTCOME_UNKNOWN] == "true"
+    assert replayed.outcome_unknown
+    assert OUTCOME_UNKNOWN not in letter_of_job(failed(replayed)).attributes
 
 
 def test_a_letter_that_fails_again_tells_the_newer_reason():

@@ -143,14 +143,23 @@ def test_a_status_says_how_far_a_job_is_and_whose_question_it_answers():
 
 
 @pytest.mark.parametrize(
-    "job", [succeeded(), failed(), copying().with_nothing_made().cancelled(START)]
+    "job",
+    [
+        succeeded(),
+        failed(),
+        copying().failed(START, FAILURE),
+        copying().with_nothing_made().cancelled(START),
+    ],
+    ids=["succeeded", "failed", "unknown", "cancelled"],
 )
 def test_a_status_of_what_has_ended_tells_all_that_its_outcome_tells(job: Job):
     outcome = json.loads(replies.outcome(job, SERVICE).data)
 
     status = json.loads(replies.status(job, ASKING, SERVICE, START).data)
 
-    assert outcome.pop("outcome").upper() == status.pop("state")
+    state = status.pop("state")
+    assert outcome.pop("outcome").upper() == ("FAILED" if state == "UNKNOWN" else state)
+    assert outcome.get("outcome_unknown", False) is (state == "UNKNOWN")
     assert status.pop("in_reply_to") == "question-1"
     assert status == outcome
 
