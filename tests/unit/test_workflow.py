@@ -204,6 +204,17 @@ async def test_an_exhausted_quota_is_waited_for():
     assert world.copies == 1
 
 
+async def test_a_quota_is_retried_ever_more_seldom():
+    world = World()
+    world.models.refusals = [Code.RESOURCE_EXHAUSTED] * 1000
+
+    await world.deliver()
+    await world.pass_time(3600)
+
+    # After 2, 4, 8, ... 256 s, then every 300 s.
+    assert world.models.copies_asked == 8 + 1 + (3600 - 510) // 300
+
+
 @pytest.mark.parametrize(
     ("code", "known"),
     [
