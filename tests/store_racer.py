@@ -39,7 +39,7 @@ async def race(store: JobStore, name: str, rounds: int) -> dict[str, object]:
         inside = await store.get("inside")
         assert inside is not None
         try:
-            await store.save(replace(inside, tries=inside.tries + 1))
+            await store.save(replace(inside, retries=inside.retries + 1))
         except StaleJobError:
             met += 1
         await store.save(held.succeeded(START, model_version="1", verified=True))
@@ -51,7 +51,7 @@ async def _add_one_among_others(store: JobStore) -> None:
         shared = await store.get("shared")
         assert shared is not None
         try:
-            await store.save(replace(shared, tries=shared.tries + 1))
+            await store.save(replace(shared, retries=shared.retries + 1))
         except StaleJobError:
             continue
         return

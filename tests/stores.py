@@ -19,7 +19,7 @@ from model_copier.adapters.firestore import FirestoreJobStore, _without_empty
 from model_copier.adapters.firestore_documents import TTL_FIELD, Place, fields_of
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.copy_request import CopyRequest, Source
-from model_copier.job import Job, Original
+from model_copier.job import Call, Job, Original
 from model_copier.ports import Clock
 from model_copier.records import from_record
 from model_copier.resource_names import ModelName
@@ -48,8 +48,23 @@ def job(key: str = "a", **changes: Any) -> Job:
     return replace(new, **changes)
 
 
+def resolved(stored: Job) -> Job:
+    """A job that knows its source, and waits for its destination; its turn stays as it is."""
+    found = stored.with_source(Source(name=SOURCE, known_as=SOURCE), stored.turn or 0.0)
+    return replace(found, turn=stored.turn)
+
+
 def holding(stored: Job) -> Job:
-    return stored.with_source(Source(name=SOURCE, known_as=SOURCE)).holding()
+    """A job that holds its destination, and waits for its start."""
+    return resolved(stored).with_lock()
+
+
+def requested(stored: Job, *known_versions: str) -> Job:
+    """A job whose CopyModel may have been sent, when these versions were there."""
+    call = Call(
+        requested_at=START, visible_at=TIMING.visible_at(START), known_versions=known_versions
+    )
+    return holding(stored).copy_requested(START, call, TIMING)
 
 
 # The address of the emulator, when it is to take the place of every other store.

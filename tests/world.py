@@ -90,11 +90,13 @@ class World:
         return await self.deliveries.accept(received or request())
 
     async def pass_time(self, seconds: float) -> None:
-        """Let time pass with a tick whenever a job falls due, as a follower would."""
+        """Let time pass with a tick whenever a job falls due or is queued, as a follower would."""
         end = self.clock.monotonic() + seconds
         while True:
             due_at = await self.store.next_due_at()
             wait = (due_at - self.clock.now()).total_seconds() if due_at else seconds + 1
+            if await self.store.queues():
+                wait = min(wait, self.timing.poll_shortest)
             if self.clock.monotonic() + max(wait, 0) > end:
                 self.clock.advance(end - self.clock.monotonic())
                 return

@@ -21,7 +21,9 @@ from model_copier.timing import HARD_LIMIT, KEEP_AFTER_END, RETRIES_UNTIL_TROUBL
 
 
 class State(StrEnum):
-    """Where a job stands. ``_STEPS`` says what each state needs next."""
+    """Where a job stands."""
+
+    # ``_STEPS`` says what each state needs next.
 
     # Stored. Its source is not resolved yet, or another job holds its destination.
     ACCEPTED = "ACCEPTED"

@@ -286,7 +286,9 @@ class Workflow:
             return
         except UnavailableError as error:
             reset = job.copy_reset(self.clock.now(), error.told)
-            await self.save(reset.retry_later(self.backoff(job)))
+            # Each call counts its own retries; how often this run was put off, its calls tell.
+            wait = self.timing.backoff(job.copy_attempts - 1, self.jitter())
+            await self.save(reset.retry_later(self.after(wait)))
             return
         except OutcomeUnknownError:
             # What was accepted may be visible at once; if not, reconciling waits for it.

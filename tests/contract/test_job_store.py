@@ -28,11 +28,14 @@ from model_copier.records import to_record
 from simulators import START, SimulatedStore
 from stores import (
     LATEST,
+    TIMING,
     files_that_may_not_grow_over,
     firestore_store,
     holding,
     job,
     overwrite,
+    requested,
+    resolved,
 )
 
 
@@ -52,7 +55,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def test_a_job_comes_back_as_it_was_stored(store):
     failure = Failure(code=Code.NOT_FOUND, message="no such model", hint="look")
-    full = holding(job()).asked(START, ("1", "2")).failed(START, failure)
+    full = requested(job(), "1", "2").failed(START, failure)
 
     stored = await store.create(full)
 
@@ -73,12 +76,12 @@ async def test_a_key_is_stored_once(store):
 
 async def test_of_two_saves_of_one_version_the_second_is_stale(store):
     read = await store.create(job())
-    await store.save(replace(read, tries=1))
+    await store.save(replace(read, retries=1))
 
     with pytest.raises(StaleJobError):
-        await store.save(replace(read, tries=2))
+        await store.save(replace(read, retries=2))
 
-    assert (await store.get("a")).tries == 1
+    assert (await store.get("a")).retries == 1
 
 
 async def test_a_save_never_makes_a_record_anew(store):
@@ -126,7 +129,7 @@ async def test_of_many_who_want_a_destination_at_once_one_gets_it(store):
 async def test_who_never_held_a_destination_does_not_free_it(store):
     held = await store.save(holding(await store.create(job("a"))))
     second = await store.create(job("b"))
-    knowing = await store.save(replace(holding(second), holds_destination=False))
+    knowing = await store.save(resolved(second))
     await store.save(knowing.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
 
     with pytest.raises(DestinationTakenError):
@@ -160,21 +163,21 @@ async def test_with_nothing_left_to_do_nothing_is_due(store):
 
 
 async def test_a_job_is_found_by_the_trace_that_it_left(store):
-    """Asked, it may have made any version; when it has succeeded, it made one; else none."""
-    asked = await store.create(holding(job("asked")).asked(START, ("1",)))
-    made = holding(job("made")).asked(START, ()).succeeded(START, model_version="2", verified=True)
+    """An open call may have made any version; a success made one; all else made none."""
+    calling = await store.create(requested(job("calling"), "1"))
+    made = requested(job("made")).succeeded(START, model_version="2", verified=True)
     await store.create(made)
     there = holding(job("there"))
     await store.create(
         there.succeeded(START, model_version="3", verified=True, already_existed=True)
     )
-    await store.create(replace(holding(job("not asked")), holds_destination=False))
-    model = str(asked.target)
+    await store.create(resolved(job("waits")))
+    model = str(calling.target)
 
     async def found(*names: str) -> set[str]:
         return {left.key for left in await store.with_traces(names)}
 
-    assert await found(model, f"{model}@1", f"{model}@2", f"{model}@3") == {"asked", "made"}
+    assert await found(model, f"{model}@1", f"{model}@2", f"{model}@3") == {"calling", "made"}
     assert await found(f"{model}@2") == {"made"}
     assert await found(f"{model}@1") == set()
 
@@ -182,15 +185,15 @@ async def test_a_job_is_found_by_the_trace_that_it_left(store):
 async def test_who_waits_for_a_destination_is_found(store):
     await store.create(job("has no source yet"))
     await store.create(holding(job("holds it")))
-    waits = await store.create(replace(holding(job("waits")), holds_destination=False))
-    other = await store.create(replace(holding(job("waits too")), holds_destination=False))
+    waits = await store.create(resolved(job("waits")))
+    other = await store.create(resolved(job("waits too")))
     destination = str(waits.target)
 
     assert {found.key for found in await store.awaiting(destination, 10)} == {waits.key, other.key}
     assert len(await store.awaiting(destination, 1)) == 1
     assert await store.awaiting(destination + "x", 10) == []
 
-    await store.save(waits.asked(START, ()))  # as one whose record was brought back may
+    await store.save(waits.cancelled(START))
     await store.save(other.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
 
     assert await store.awaiting(destination, 10) == []
@@ -201,8 +204,8 @@ async def test_of_many_waiters_the_first_is_first(store):
     places = [(turn, number % 7) for number, turn in enumerate([3.0, 1.0, None, 2.0] * 8)]
     for number, (turn, second) in enumerate(places):
         at = START + timedelta(seconds=second)
-        waits = replace(holding(job(f"{number:02d}", turn=turn)), holds_destination=False)
-        await store.create(replace(waits, accepted_at=at))
+        waits = resolved(job(f"{number:02d}", turn=turn, accepted_at=at))
+        await store.create(waits)
     destination = str(waits.target)
 
     every = [found.place for found in await store.awaiting(destination, 100)]
@@ -214,8 +217,7 @@ async def test_of_many_waiters_the_first_is_first(store):
 
 async def test_a_job_that_follows_an_operation_is_found_by_its_number(store):
     name = "projects/1/locations/us-central1/models/m/operations/42"
-    asked = holding(job("copying")).asked(START, ())
-    copying = await store.create(asked.copying(name, START, START))
+    copying = await store.create(requested(job("copying")).copying(name, START, START))
     await store.create(job("other"))
 
     assert await store.with_operation("42") == [copying]
@@ -240,7 +242,9 @@ async def test_of_many_jobs_those_that_have_ended_are_told_in_one_answer(store):
 async def test_a_job_that_is_worked_on_again_has_not_ended(store):
     stored = await store.create(job())
     failed = await store.save(stored.failed(START, Failure(code=Code.NOT_FOUND, message="no")))
-    again = failed.replayed(START, request=failed.request, digest="d", original=failed.original)
+    again = failed.replayed(
+        START, TIMING, request=failed.request, digest="d", original=failed.original
+    )
     await store.save(again)
 
     assert await store.ended(["a"]) == []
@@ -278,7 +282,7 @@ async def test_a_page_begins_where_the_last_one_ended(store):
 @pytest.mark.parametrize(
     ("wanted", "keys"),
     [
-        ({"state": State.ACCEPTED}, ["b", "a"]),
+        ({"state": State.ACCEPTED}, ["a"]),
         ({"state": State.FAILED}, ["c"]),
         ({"source": "projects/source/locations/us-central1/models/7"}, ["c", "b", "a"]),
         ({"source": "projects/source/locations/us-central1/models/8"}, []),
@@ -307,8 +311,13 @@ HERE = "projects/target/locations/us-central1"
 
 def waiting(key: str, turn: float, **changes: Any) -> Job:
     """A job that only waits for its start; each has a destination of its own."""
+    return replace(holding(own(key, turn)), **{"due_at": None, **changes})
+
+
+def own(key: str, turn: float) -> Job:
+    """A job with a destination of its own."""
     request = replace(job().request, destination=key.replace(" ", "-"))
-    return replace(holding(job(key, turn=turn, request=request)), **{"due_at": None, **changes})
+    return job(key, turn=turn, request=request)
 
 
 async def test_a_queue_is_in_the_order_of_turns(store):
@@ -323,11 +332,11 @@ async def test_a_queue_is_in_the_order_of_turns(store):
 
 
 async def test_a_queue_has_only_jobs_that_are_ready(store):
-    asked = replace(waiting("asked", 1).asked(START, ()), due_at=None)
+    calling = replace(requested(own("calling", 1)), due_at=None)
     without_turn = replace(waiting("without turn", 1), turn=None)
     leased = waiting("leased", 1, due_at=START)
-    no_destination = waiting("no destination", 1, holds_destination=False)
-    for each in (asked, without_turn, leased, no_destination):
+    no_destination = replace(resolved(own("no destination", 1)), due_at=None)
+    for each in (calling, without_turn, leased, no_destination):
         await store.create(each)
     assert await store.queued(HERE, 10) == []
     assert await store.queues() == []
@@ -352,11 +361,11 @@ async def test_queues_with_waiting_jobs_are_named(store):
 async def test_a_turn_follows_the_last_one_of_its_sender(store):
     """Whether that waits for its start, for its destination, or is worked on."""
     await store.create(waiting("a", 3))
-    await store.create(waiting("b", 4.25, holds_destination=False, due_at=START))
+    await store.create(resolved(own("b", 4.25)))
     await store.create(waiting("c", 7, request_source="//other"))
     elsewhere = replace(job().request, target_location="us-east4", destination="e")
     await store.create(waiting("d", 8, request=elsewhere))
-    await store.create(waiting("e", 9).asked(START, ()))
+    await store.create(requested(own("e", 9)))
     await store.create(waiting("f", 9).failed(START, Failure(code=Code.NOT_FOUND, message="no")))
 
     assert await store.next_turn(HERE, "//ec2", 0.5) == 4.75
@@ -445,7 +454,7 @@ async def test_unfinished_jobs_of_a_sender_are_counted(store):
     failed = Failure(code=Code.NOT_FOUND, message="no")
     await store.create(job("a"))
     await store.create(waiting("b", 1))
-    await store.create(waiting("c", 2).asked(START, ()))
+    await store.create(requested(own("c", 2)))
     await store.create(job("d", request_source="//ec2/other"))
     ending = await store.create(job("e"))
 
@@ -473,14 +482,14 @@ async def test_of_many_savers_one_wins_each_version(store):
         while True:
             read = await store.get("a")
             try:
-                await store.save(replace(read, tries=read.tries + 1))
+                await store.save(replace(read, retries=read.retries + 1))
             except StaleJobError:
                 continue
             return
 
     await asyncio.gather(*(add_one() for _ in range(20)))
 
-    assert (await store.get("a")).tries == 20
+    assert (await store.get("a")).retries == 20
 
 
 async def test_everything_can_be_asked(store):
@@ -504,7 +513,7 @@ async def test_a_record_of_a_newer_service_is_left_alone_and_stops_nobody(store,
 async def test_a_record_of_an_older_service_is_read(store):
     """It lacks what has been added since."""
     stored = await store.create(job())
-    added = ("untried", "quiet_since", "turn")
+    added = ("untried", "restored", "turn")
     [number, fields] = json.loads(to_record(stored))
     older = {name: value for name, value in fields.items() if name not in added}
     await overwrite(store, "a", json.dumps([number, older]))
@@ -521,7 +530,7 @@ async def test_two_openers_of_one_file_share_its_jobs(tmp_path: Path):
     one, other = [await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5) for _ in range(2)]
     stored = await one.create(job())
 
-    await other.save(replace(stored, tries=1))
+    await other.save(replace(stored, retries=1))
 
     with pytest.raises(StaleJobError):
         await one.save(stored)

@@ -16,10 +16,11 @@ from model_copier.adapters.firestore import FirestoreJobStore
 from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD, fields_of
 from model_copier.adapters.firestore_set_up import to_be_mended
 from model_copier.errors import DestinationTakenError, SetUpError, UnavailableError
-from model_copier.job import Original
+from model_copier.job import Call, Original
+from model_copier.planning import MAX_KNOWN_OPERATIONS
 from model_copier.ports import Wanted
 from simulators import START, SimulatedClock
-from stores import LATEST, firestore_store, holding, job
+from stores import LATEST, TIMING, firestore_store, holding, job, requested
 
 MEBIBYTE = 1 << 20
 
@@ -101,8 +102,8 @@ async def test_a_destination_is_left_without_a_trace(store):
 
 
 async def test_what_has_expired_reads_as_gone_before_firestore_deletes_it(store, clock):
-    failing = holding(job(due_at=None)).asked(START, ())
-    ended = failing.succeeded(START, model_version="1", verified=True)
+    copied = requested(job(due_at=None))
+    ended = copied.succeeded(START, model_version="1", verified=True)
     stored = await store.create(replace(ended, expires_at=START + timedelta(days=1)))
     assert await store.get("a") == stored
 
@@ -110,7 +111,7 @@ async def test_what_has_expired_reads_as_gone_before_firestore_deletes_it(store,
 
     assert await store.get("a") is None
     assert await store.ended(["a"]) == []
-    assert await store.with_traces([stored.trace]) == []
+    assert await store.with_traces([stored.claim]) == []
     assert await store.find(Wanted(request_source="//ec2"), 10) == []
     assert await store.create(job()) == replace(job(), version=1)
     assert await store.get("a") == replace(job(), version=1)
@@ -127,7 +128,12 @@ async def test_the_largest_job_fits_into_a_document(store):
     largest = job(
         original=Original(data=b"\xff" * 65_536, attributes=attributes),
         digests=tuple("d" * 64 for _ in range(100)),
-        known_versions=tuple(str(n) for n in range(1000)),
+        call=Call(
+            requested_at=START,
+            visible_at=TIMING.visible_at(START),
+            known_versions=tuple(str(n) for n in range(1000)),
+            known_operations=tuple(str(10**18 + n) for n in range(MAX_KNOWN_OPERATIONS)),
+        ),
     )
 
     await store.create(largest)
@@ -177,8 +183,8 @@ async def test_a_store_that_is_ready_has_every_index(store, front):
 
 
 async def test_a_document_has_the_fields_that_are_indexed_and_no_empty_ones(store):
-    asked = holding(job()).asked(START, ())
-    await store.create(replace(asked, expires_at=START + timedelta(days=1)))
+    copying = requested(job())
+    await store.create(replace(copying, expires_at=START + timedelta(days=1)))
     elsewhere = replace(job().request, destination="other")
     await store.create(holding(job("b", request=elsewhere, turn=1.0, due_at=None)))
 

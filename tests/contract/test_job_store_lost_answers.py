@@ -91,13 +91,13 @@ async def test_a_save_that_worked_unseen_is_stale_the_second_time(lossy):
     read = await lossy.store.create(job())
     lossy.lose_next()
     with pytest.raises(UnavailableError, match="the answer is lost"):
-        await lossy.store.save(replace(read, tries=1))
+        await lossy.store.save(replace(read, retries=1))
 
     with pytest.raises(StaleJobError):
-        await lossy.store.save(replace(read, tries=2))
+        await lossy.store.save(replace(read, retries=2))
     again = await lossy.store.get("a")
-    assert (again.version, again.tries) == (2, 1)
-    assert (await lossy.store.save(replace(again, tries=3))).version == 3
+    assert (again.version, again.retries) == (2, 1)
+    assert (await lossy.store.save(replace(again, retries=3))).version == 3
 
 
 async def test_a_destination_that_was_taken_unseen_is_held(lossy):

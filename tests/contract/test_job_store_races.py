@@ -41,7 +41,7 @@ async def test_three_processes_never_win_the_same_thing(kind, rounds, request, t
     seen = [json.loads(out) for out, _ in ended]
 
     counted = [await store.get(key) for key in ("shared", "inside")]
-    assert [each and each.tries for each in counted] == [3 * rounds, 3 * rounds]
+    assert [each and each.retries for each in counted] == [3 * rounds, 3 * rounds]
     assert sum(racer["granted"] for racer in seen) == store_racer.STARTS
     assert [racer["met"] for racer in seen] == [0, 0, 0]
     await store.close()

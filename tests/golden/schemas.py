@@ -48,6 +48,9 @@ _LETTER: Mapping[str, Mapping[str, Any]] = {
     "dead_letter_reason": {
         "description": "error and hint, for a person; cut at 1,024 bytes, whole in the reply"
     },
+    messages.OUTCOME_UNKNOWN: {
+        "description": "present where there may be a copy; a replay must keep it"
+    },
 }
 
 
@@ -131,7 +134,7 @@ def _frame(kind: str, about: str) -> dict[str, Any]:
 
 def _letter() -> dict[str, Any]:
     """Attributes are text, and each may have had to give way to Pub/Sub's limits."""
-    assert tuple(_LETTER) == messages.LETTER_ATTRIBUTES
+    assert tuple(_LETTER) == (*messages.LETTER_ATTRIBUTES, messages.OUTCOME_UNKNOWN)
     about = (
         "The attributes of a dead letter: the request's own, and these; its data are the"
         " request's own bytes. Where Pub/Sub's limits leave no room, the last of these give way"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from model_copier.errors import Code, UnavailableError
-from model_copier.job import Job, State
+from model_copier.job import Call, Job, State
 from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
 from model_copier.registry import Operation
 from simulators import SimulatedStore
@@ -335,15 +335,75 @@ async def test_a_replay_does_not_add_a_second_version_when_the_first_came_late()
 async def test_a_replay_cannot_go_elsewhere_while_an_ask_may_still_come_true():
     world = await failed_world()
     ended = world.job
-    world.store.jobs[ended.key] = replace(ended, asked_at=ended.accepted_at)
+    call = Call(requested_at=ended.accepted_at, visible_at=ended.accepted_at)
+    world.store.jobs[ended.key] = replace(ended, state=State.UNKNOWN, call=call)
     repaired = REQUEST | {"destination_model_id": "mended"}
 
     told = await world.deliver(replay_of(world.topics.letters[0], repaired))
 
     assert told.verdict == "rejected"
     assert world.replies[-1]["error"]["code"] == "FAILED_PRECONDITION"
-    assert world.job.state is State.FAILED
+    assert world.job.state is State.UNKNOWN
     assert len(world.topics.letters) == 2
+
+
+async def unknown_world(data: object = REQUEST | {"deadline_seconds": 60}) -> World:
+    """A copy whose cancel has no effect outlives its hard limit; it ends some time later."""
+    world = World()
+    world.models.copy_seconds = 5000
+
+    async def no_cancel(_name: str) -> None:
+        """Vertex AI takes the cancel, and nothing comes of it."""
+
+    world.models.cancel_operation = no_cancel
+    await world.deliver(request(data))
+    await world.pass_time(1200)
+    assert [reply["outcome_unknown"] for reply in world.replies] == [True]
+    return world
+
+
+@pytest.mark.parametrize("days", [75, 400])
+async def test_an_unknown_outcome_without_record_is_rejected(days: float):
+    """Whether its copy was made cannot be found out any more; another could be the second."""
+    world = await unknown_world()
+    letter = world.topics.letters[0]
+    world.clock.advance(days * 86_400)
+    await world.ticks.take(0)
+    assert world.store.jobs == {}
+
+    for _ in range(2):
+        told = await world.deliver(replay_of(letter))
+        await world.pass_time(150)
+
+        assert told.verdict == "rejected"
+        assert world.replies[-1]["outcome"] == "rejected"
+        assert world.topics.letters[-1].attributes["outcome_unknown"] == "true"
+    assert "unknown" in world.replies[-1]["error"]["message"]
+    assert world.models.copies_asked == 1
+    assert world.store.jobs == {}
+
+
+@pytest.mark.parametrize("field", ["location", "target_project"])
+async def test_an_untouched_replay_outlives_changed_defaults(field: str):
+    """While a call is open, the request stays as it was read then, and is not elsewhere."""
+    data = {"source_model_id": REQUEST["source_model_id"], "deadline_seconds": 60}
+    world = await unknown_world(data)
+    contract = world.deliveries.contract
+    changed = {"location": "europe-west4", "target_project": "another-project"}
+    defaults = replace(
+        contract.defaults,
+        **{field: changed[field]},
+        target_projects=contract.defaults.target_projects | {"another-project"},
+    )
+    world.deliveries.contract = replace(contract, defaults=defaults)
+    world.clock.advance(5000)
+
+    told = await world.deliver(replay_of(world.topics.letters[0], data))
+    await world.pass_time(150)
+
+    assert told.verdict == "replayed"
+    assert [reply["outcome"] for reply in world.replies] == ["failed", "succeeded"]
+    assert world.models.copies_asked == 1
 
 
 async def test_a_rejected_letter_that_was_mended_is_a_request_like_any_other():
@@ -458,7 +518,8 @@ async def test_a_job_that_meets_a_bug_again_and_again_is_answered_in_the_end():
     assert reply["error"]["code"] == "INTERNAL"
     assert "ZeroDivisionError" in reply["error"]["message"]
     assert "operations/1000000000000000001 is unknown" in reply["error"]["message"]
-    assert world.job.asked_at is not None
+    assert world.job.state is State.UNKNOWN
+    assert reply["outcome_unknown"] is True
 
 
 async def test_a_replay_may_meet_as_many_bugs_as_the_request_did():

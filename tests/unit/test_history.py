@@ -3,31 +3,35 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from model_copier.copy_request import Source
 from model_copier.errors import Code
 from model_copier.history import MAX_DETAIL, MAX_MOMENTS, Happened, Moment, with_moment
-from model_copier.job import Failure, Job
+from model_copier.job import Call, Failure, Job
 from model_copier.records import to_record
 from simulators import START
-from unit.test_records import FULL
+from unit.test_records import FULL, TIMING
 
-HOLDING = FULL.holding()
+SOURCE = FULL.source or Source(name=FULL.request.source, known_as=FULL.request.source)
+QUEUED = FULL.with_source(SOURCE, 1.0).with_lock()
+CALL = Call(requested_at=START, visible_at=TIMING.visible_at(START))
 
 
-def asked_in_vain(job: Job, times: int, why: str = "RESOURCE_EXHAUSTED") -> Job:
+def requested_in_vain(job: Job, times: int, why: str = "RESOURCE_EXHAUSTED") -> Job:
     for _ in range(times):
-        job = job.asked(START, ()).not_asked(START, why, Code.RESOURCE_EXHAUSTED)
+        requested = job.copy_requested(START, CALL, TIMING)
+        job = requested.copy_reset(START, why, Code.RESOURCE_EXHAUSTED)
     return job
 
 
 def test_only_the_newest_moments_are_kept():
-    job = asked_in_vain(HOLDING, 1_000)
+    job = requested_in_vain(QUEUED, 1_000)
 
     assert len(job.history) == MAX_MOMENTS
     assert job.history[-2].detail == "ask 1000"
 
 
 def test_an_outcome_that_is_announced_again_and_again_pushes_nothing_out():
-    told = HOLDING.failed(START, Failure(code=Code.ABORTED, message="no")).with_letter_kept(START)
+    told = QUEUED.failed(START, Failure(code=Code.ABORTED, message="no")).with_letter_kept(START)
     for minutes in range(100):
         at = START + timedelta(minutes=minutes)
         told = told.announced(at).announced_again(at)
@@ -51,7 +55,7 @@ def test_what_only_looks_the_same_is_kept():
 
 def test_the_record_stays_small_whatever_is_said():
     """Of the 1 MiB that a document of Firestore may have."""
-    job = asked_in_vain(HOLDING, MAX_MOMENTS, why="\N{PILE OF POO}" * 10_000)
+    job = requested_in_vain(QUEUED, MAX_MOMENTS, why="\N{PILE OF POO}" * 10_000)
 
     assert len(job.history[-1].detail) == MAX_DETAIL
     assert len(to_record(job)) < 64 * 1024

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from model_copier import replies
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import Code, UnreadableRecordError
-from model_copier.job import Failure, Job, Original
+from model_copier.job import Call, Failure, Job, Original, State
 from model_copier.records import RECORD_VERSION, from_record, to_record
 from model_copier.registry import Operation
 from model_copier.request_data import MAX_DEPTH
 from model_copier.resource_names import ModelName
+from model_copier.timing import Timing
 from simulators import START
 
 SOURCE = ModelName.parse("projects/source/locations/us-central1/models/7@1")
+TIMING = Timing()
 JOB = Job(
     key="key",
     request_id="request-1",
@@ -65,10 +67,18 @@ correlations = st.dictionaries(
 
 
 def every_state() -> list[Job]:
-    asked = FULL.with_source(FULL.source or Source(name=SOURCE, known_as=SOURCE)).asked(
-        START, ("1", "2")
+    waiting = FULL.with_source(FULL.source or Source(name=SOURCE, known_as=SOURCE), 2.5)
+    queued = waiting.with_lock().enqueued()
+    call = Call(
+        requested_at=START,
+        visible_at=TIMING.visible_at(START),
+        known_versions=("1", "2"),
+        known_operations=("7", "8"),
+        known_until=START,
     )
-    copying = asked.copying("operations/1", START, START).snoozed(START, 2.5)
+    requested = queued.copy_requested(START, call, TIMING)
+    unlisted = replace(call, known_operations=None, missing_since=START, forgotten=True)
+    copying = requested.copying("operations/1", START, START).unfinished(START).snoozed(START)
     succeeded = copying.succeeded(
         START,
         model_version="3",
@@ -78,9 +88,29 @@ def every_state() -> list[Job]:
         warnings=("look",),
         possible_duplicates=("m@4",),
     )
-    failed = copying.failed(START, Failure(code=Code.NOT_FOUND, message="no", hint="look"))
-    return [JOB, FULL, asked, copying, succeeded, succeeded.announced(START),
-            failed.with_letter_kept(START)]  # fmt: skip
+    failure = Failure(code=Code.NOT_FOUND, message="no", hint="look")
+    unknown = copying.cancel_answered(START, refused="UNIMPLEMENTED").failed(START, failure)
+    return [
+        JOB,
+        FULL,
+        waiting,
+        queued,
+        queued.watching(START),
+        requested,
+        replace(requested, call=unlisted, restored=True),
+        copying,
+        copying.with_cancel_requested(START).cancel_answered(START),
+        copying.operation_failed(START, START),
+        succeeded,
+        succeeded.announced(START),
+        unknown.with_letter_kept(START),
+        queued.failed(START, failure),
+        queued.cancelled(START),
+    ]
+
+
+def test_every_state_is_among_the_jobs_that_are_written():
+    assert {job.state for job in every_state()} == {*State}
 
 
 @pytest.mark.parametrize("job", every_state())

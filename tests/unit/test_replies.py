@@ -11,16 +11,18 @@ from hypothesis import strategies as st
 from model_copier import replies
 from model_copier.copy_request import Source
 from model_copier.errors import Code
-from model_copier.job import Failure, Job
+from model_copier.job import Call, Failure, Job
 from model_copier.letters import letter_of_job
 from model_copier.messages import MAX_ATTRIBUTE_BYTES, Asked, Identity, Message, Received, Rejection
-from model_copier.plan import plan
+from model_copier.planning import plan
 from model_copier.registry import Model, Operation
 from model_copier.resource_names import ModelName
+from model_copier.timing import Timing
 from simulators import START
 from world import CONTRACT, REQUEST, SOURCE, TARGET, read, request
 
 SERVICE = "//model-copier/topic"
+TIMING = Timing()
 ASKING = Identity(source="//console", request_id="question-1")
 FAILURE = Failure(code=Code.PERMISSION_DENIED, message="no", hint="ask for it")
 
@@ -49,8 +51,10 @@ def accepted(received: Received | None = None) -> Job:
 
 def copying(received: Received | None = None) -> Job:
     name = ModelName.parse(f"{SOURCE}@1")
-    job = accepted(received).with_source(Source(name=name, known_as=name)).asked(START, ())
-    return job.copying("operations/1", START, START)
+    queued = accepted(received).with_source(Source(name=name, known_as=name), 1.0).with_lock()
+    call = Call(requested_at=START, visible_at=TIMING.visible_at(START))
+    requested = queued.copy_requested(START, call, TIMING)
+    return requested.copying("operations/1", START, START)
 
 
 def succeeded(received: Received | None = None) -> Job:
@@ -139,14 +143,23 @@ def test_a_status_says_how_far_a_job_is_and_whose_question_it_answers():
 
 
 @pytest.mark.parametrize(
-    "job", [succeeded(), failed(), copying().with_nothing_made().cancelled(START)]
+    "job",
+    [
+        succeeded(),
+        failed(),
+        copying().failed(START, FAILURE),
+        copying().with_nothing_made().cancelled(START),
+    ],
+    ids=["succeeded", "failed", "unknown", "cancelled"],
 )
 def test_a_status_of_what_has_ended_tells_all_that_its_outcome_tells(job: Job):
     outcome = json.loads(replies.outcome(job, SERVICE).data)
 
     status = json.loads(replies.status(job, ASKING, SERVICE, START).data)
 
-    assert outcome.pop("outcome").upper() == status.pop("state")
+    state = status.pop("state")
+    assert outcome.pop("outcome").upper() == ("FAILED" if state == "UNKNOWN" else state)
+    assert outcome.get("outcome_unknown", False) is (state == "UNKNOWN")
     assert status.pop("in_reply_to") == "question-1"
     assert status == outcome
 

@@ -215,7 +215,7 @@ async def test_regions_have_queues_of_their_own():
     )
 
     states = [job.state for job in world.store.jobs.values()]
-    assert states == [State.COPYING] * 50 + [State.ACCEPTED] * 2 + [State.COPYING]
+    assert states == [State.COPYING] * 50 + [State.QUEUED] * 2 + [State.COPYING]
 
 
 async def test_what_needs_no_copy_waits_for_no_turn():
@@ -322,7 +322,7 @@ async def test_a_tick_takes_over_from_one_whose_time_is_nearly_over():
 
     assert not second.done(), "it follows the copy"
     world.clock.advance(25)  # it has ended by now, and the second's time has not
-    world.workflow.stirred.set()
+    world.workflow.wakeup.set()
     async with asyncio.timeout(10):
         await second
     assert len(world.replies) == 1

@@ -1,18 +1,23 @@
 """The order of things, told as stories on a simulated clock."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Dialect
+from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.errors import Code, UnavailableError
-from model_copier.job import State
+from model_copier.job import Call, Job, State
+from model_copier.messages import CANCEL_REQUESTED
 from model_copier.resource_names import ModelName
-from model_copier.workflow import TRIES_UNTIL_TROUBLE
-from simulators import SimulatedClock, SimulatedModels
+from model_copier.steady_clock import SteadyClock
+from model_copier.timing import RETRIES_UNTIL_TROUBLE, Timing
+from simulators import START, SimulatedClock, SimulatedModels, SimulatedStore
 from world import PARENT, REQUEST, SOURCE, SOURCE_PROJECT, TARGET, World, request
 
 
@@ -199,8 +204,26 @@ async def test_an_exhausted_quota_is_waited_for():
     assert world.copies == 1
 
 
-@pytest.mark.parametrize("code", [Code.RESOURCE_EXHAUSTED, Code.INTERNAL])
-async def test_a_copy_that_never_starts_is_given_up_when_its_time_is_over(code: Code):
+async def test_a_quota_is_retried_ever_more_seldom():
+    world = World()
+    world.models.refusals = [Code.RESOURCE_EXHAUSTED] * 1000
+
+    await world.deliver()
+    await world.pass_time(3600)
+
+    # After 2, 4, 8, ... 256 s, then every 300 s.
+    assert world.models.copies_asked == 8 + 1 + (3600 - 510) // 300
+
+
+@pytest.mark.parametrize(
+    ("code", "known"),
+    [
+        (Code.RESOURCE_EXHAUSTED, "nothing was made"),
+        # The last call of many was sent too late to be told apart.
+        (Code.INTERNAL, "whether a copy was made is unknown"),
+    ],
+)
+async def test_a_copy_that_never_starts_is_given_up_when_its_time_is_over(code: Code, known: str):
     world = World()
     world.models.refusals = [code] * 1000
 
@@ -209,7 +232,8 @@ async def test_a_copy_that_never_starts_is_given_up_when_its_time_is_over(code: 
 
     (reply,) = world.replies
     assert reply["error"]["code"] == "DEADLINE_EXCEEDED"
-    assert reply["error"]["message"].endswith("nothing was made")
+    assert reply["error"]["message"].endswith(known)
+    assert reply["outcome_unknown"] is (world.job.state is State.UNKNOWN)
     assert len(world.topics.letters) == 1
 
 
@@ -224,7 +248,7 @@ async def test_an_unclear_refusal_is_asked_again_only_after_the_grace(code: Code
     await world.pass_time(world.timing.grace - 1)
 
     assert world.models.copies_asked == 1
-    await world.pass_time(world.timing.hush + 180)
+    await world.pass_time(world.timing.second_read + 180)
     assert world.models.copies_asked == 2
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
 
@@ -276,7 +300,7 @@ async def test_a_destination_is_handed_on_at_once_to_whoever_came_first():
     world.models.copy_seconds = 60
     version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
     await world.deliver(request(version, request_id="first"))
-    for name, at in (("third", 58), ("second", 57)):  # by the time, not as the store has them
+    for name, at in (("second", 57), ("third", 58)):
         world.clock.advance(at - world.clock.monotonic())
         await world.deliver(request(version, request_id=name))
 
@@ -286,8 +310,9 @@ async def test_a_destination_is_handed_on_at_once_to_whoever_came_first():
         assert copying == [running]
         world.clock.advance(60)
         for waiting in jobs.values():  # they have just looked, each for itself
-            if waiting.awaits:
-                await world.store.save(waiting.waiting(world.clock.now(), 5))
+            if waiting.waiting_for:
+                later = world.clock.now() + timedelta(seconds=5)
+                await world.store.save(waiting.snoozed(later))
         await world.ticks.nudge(jobs[running].operation)
         await world.ticks.take(0)
 
@@ -341,11 +366,16 @@ async def test_who_was_told_of_a_version_is_found_although_its_number_was_there_
     version = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
     await world.deliver(request(version))
     await world.pass_time(60)
-    asking = replace(world.job, key="another", known_versions=("1", "2"))
+    call = Call(
+        requested_at=world.clock.now(),
+        visible_at=world.timing.visible_at(world.clock.now()),
+        known_versions=("1", "2"),
+    )
+    another = replace(world.job, key="another", call=call)
 
-    seen = await world.workflow.looks.destination(asking)
+    snapshot = await world.workflow.reader.snapshot(another)
 
-    assert [other.key for other in seen.neighbours] == [world.job.key]
+    assert [other.key for other in snapshot.neighbours] == [world.job.key]
 
 
 @pytest.mark.parametrize("away", ["store.awaiting", "topics.publish_tick"])
@@ -578,4 +608,322 @@ async def test_a_job_that_is_put_off_again_and_again_is_told_to_the_operator():
 
     assert {request_id for request_id, _ in told} == {"request-1"}
     assert "may not be published" in told[0][1]
-    assert world.job.tries - len(told) == TRIES_UNTIL_TROUBLE
+    assert world.job.retries - len(told) == RETRIES_UNTIL_TROUBLE
+
+
+# Clocks, hung copies, and limits of waiting
+
+
+VERSION = {"source_model_id": "7704127342733426688", "destination_parent_model": PARENT}
+MINUTES = 60.0
+
+
+@dataclass
+class WorkerClock(SimulatedClock):
+    """A worker's clock. Vertex AI's goes on with it, ahead or behind."""
+
+    vertex: SimulatedClock = field(default_factory=SimulatedClock)
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        self.vertex.advance(seconds)
+
+
+def world_whose_clock_is_ahead(seconds: float) -> World:
+    """Of Vertex AI's; a negative number is behind."""
+    clock = WorkerClock(at=START + timedelta(seconds=seconds))
+    world = World(clock=clock, models=SimulatedModels(clock.vertex))
+    world.models.add(SOURCE)
+    world.models.add(PARENT)
+    return world
+
+
+@pytest.mark.parametrize("ahead", [15, -15, 120, -120])
+@pytest.mark.parametrize("data", [VERSION, REQUEST], ids=["new version", "new model"])
+async def test_foreign_clocks_make_no_second_copy(ahead: float, data: object):
+    """A lost response is found by what was not there before, not by its time."""
+    world = world_whose_clock_is_ahead(ahead)
+    before = world.copies
+    world.models.lost_answers = 1
+
+    await world.deliver(request(data))
+    await world.pass_time(20 * MINUTES)
+
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+    assert world.copies - before == 1
+    assert world.models.copies_asked == 1
+
+
+@pytest.mark.parametrize("ahead", [-600, 600])
+async def test_a_clock_behind_saves_seldom(ahead: float):
+    """A failed copy keeps its destination for 70 s of our own clock, and is read now and then."""
+    world = world_whose_clock_is_ahead(ahead)
+    world.models.dooms = [Code.PERMISSION_DENIED]
+    await world.deliver()
+    await world.pass_time(MINUTES)
+
+    saves = []
+    for _ in range(3):
+        version = world.job.version
+        await world.pass_time(MINUTES)
+        saves.append(world.job.version - version)
+
+    assert max(saves) <= 4
+    assert [reply["outcome"] for reply in world.replies] == ["failed"]
+
+
+def world_with_a_hung_copy(dialect: Dialect) -> World:
+    """Somebody's copy to the destination is visible, and never ends."""
+    world = world_of(dialect)
+    target = ModelName.parse(TARGET)
+    world.models.registry.copy(
+        parent=target.location_name,
+        source_model=f"{SOURCE}@1",
+        model_id=target.model,
+        now=world.clock.at,
+        takes=timedelta(days=365),
+    )
+    return world
+
+
+async def test_a_skip_behind_a_hung_copy_ends():
+    """It watches for its budget and 15 minutes, and says that nothing was made for it."""
+    world = world_with_a_hung_copy(Dialect(model_after_seconds=0.0))
+
+    await world.deliver(request(REQUEST | {"if_exists": "skip", "deadline_seconds": 600}))
+    await world.pass_time(24 * MINUTES)
+    early = list(world.replies)
+    await world.pass_time(3 * MINUTES)
+
+    assert early == []
+    (reply,) = world.replies
+    assert reply["error"]["code"] == "DEADLINE_EXCEEDED"
+    assert reply["error"]["message"] == (
+        f"another copy to {TARGET} did not end in 600 s; nothing was made"
+    )
+    assert reply["outcome_unknown"] is False
+    assert world.models.copies_asked == 0
+
+
+async def test_a_waiter_behind_a_hung_copy_ends():
+    """Each that waits for the destination gets its own time to watch, one after the other."""
+    world = world_with_a_hung_copy(Dialect(model_after_seconds=0.0))
+    skip = REQUEST | {"if_exists": "skip", "deadline_seconds": 600}
+
+    for name in ("first", "second"):
+        await world.deliver(request(skip, request_id=name))
+    await world.pass_time(2 * 27 * MINUTES)
+
+    assert [(reply["request_id"], reply["outcome"]) for reply in world.replies] == [
+        ("first", "failed"),
+        ("second", "failed"),
+    ]
+
+
+async def test_a_waiter_is_told_within_its_limit():
+    """Whoever holds the destination may do so for longer."""
+    world = World(timing=Timing(wait_limit=60 * MINUTES))
+    world.models.copy_seconds = 100 * MINUTES
+    await world.deliver(request(request_id="holds"))
+    await world.deliver(request(request_id="waits"))
+
+    await world.pass_time(60 * MINUTES - 1)
+    early = list(world.replies)
+    await world.pass_time(world.timing.longest_wait)
+
+    assert early == []
+    (reply,) = world.replies
+    assert (reply["request_id"], reply["error"]["code"]) == ("waits", "DEADLINE_EXCEEDED")
+    assert reply["error"]["message"].endswith(f" s for {TARGET} to be free; nothing was made")
+    assert world.models.copies_asked == 1
+
+
+@pytest.mark.parametrize("call", ["list_operations", "list_versions", "copy_model"])
+async def test_waiting_for_a_destination_costs_no_budget(call: str):
+    """Four versions of 50 minutes each; at the fourth's turn Vertex AI answers 503 once."""
+    world = World()
+    world.models.add(PARENT)
+    world.models.copy_seconds = 50 * MINUTES
+    asked = getattr(world.models, call)
+    failures = [UnavailableError("503")]
+
+    async def unavailable_once(*arguments: object) -> object:
+        if world.models.copies_asked == 3 and len(world.replies) == 3 and failures:
+            raise failures.pop()
+        return await asked(*arguments)
+
+    setattr(world.models, call, unavailable_once)
+    names = ["first", "second", "third", "fourth"]
+    for name in names:
+        await world.deliver(request(VERSION, request_id=name))
+
+    await world.pass_time(5 * 50 * MINUTES)
+
+    assert [reply["request_id"] for reply in world.replies] == names
+    assert {reply["outcome"] for reply in world.replies} == {"succeeded"}
+    assert failures == []
+    assert len(world.models.versions(PARENT)) == 5
+
+
+# Ticks that pause, and cancels
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        (Dialect(), "cancelled: the copy did not end in 60 s"),
+        (
+            Dialect(cancels=False),
+            "the copy did not end in 60 s: a cancel was requested and did not take effect;"
+            " the outcome of operation {operation} is unknown",
+        ),
+        (
+            Dialect(unimplemented=frozenset({"CancelOperation"})),
+            "the copy did not end in 60 s, and it cannot be cancelled: UNIMPLEMENTED: {refused};"
+            " the outcome of operation {operation} is unknown",
+        ),
+    ],
+    ids=["cancelled", "ignored", "refused"],
+)
+async def test_paused_ticks_still_cancel_before_giving_up(dialect: Dialect, said: str):
+    """Nobody looked for 20 minutes, past the hard limit; what is said then is true."""
+    world = world_of(dialect)
+    world.models.copy_seconds = 100 * MINUTES
+    cancels: list[str] = []
+    cancel = world.models.cancel_operation
+
+    async def noted(name: str) -> None:
+        cancels.append(name)
+        await cancel(name)
+
+    world.models.cancel_operation = noted
+    await world.deliver(request(REQUEST | {"deadline_seconds": 60}))
+    operation = world.job.operation
+    world.clock.advance(20 * MINUTES)
+
+    await world.pass_time(20 * MINUTES)
+
+    assert set(cancels) == {operation}
+    (reply,) = world.replies
+    refused = world.job.cancel_refused.removeprefix("UNIMPLEMENTED: ")
+    assert reply["error"]["message"] == said.format(operation=operation, refused=refused)
+    assert reply["outcome_unknown"] is ("unknown" in said)
+
+
+async def test_a_refused_cancel_is_recorded():
+    """The copy goes on, and is told as it ends."""
+    world = world_of(Dialect(unimplemented=frozenset({"CancelOperation"})))
+    await world.deliver()
+
+    cancel = request({"request_id": "request-1"}, request_id="q", **{"ce-type": CANCEL_REQUESTED})
+    await world.deliver(cancel)
+    recorded = world.job
+    await world.pass_time(150)
+
+    assert recorded.cancel_refused.startswith("UNIMPLEMENTED")
+    assert recorded.cancel_sent_at is None
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+# Turns
+
+
+def destinations(count: int) -> list[dict[str, str]]:
+    return [REQUEST | {"destination_model_id": f"target-{number}"} for number in range(count)]
+
+
+async def test_one_sender_does_not_delay_another():
+    """The only request of the second sender is behind one of the first's, not behind all."""
+    world = World(timing=Timing(starts_per_minute=5))
+    for number, data in enumerate(destinations(30)):
+        await world.deliver(request(data, request_id=f"r-{number}", **{"ce-source": "//many"}))
+    single = REQUEST | {"destination_model_id": "single"}
+    await world.deliver(request(single, request_id="single", **{"ce-source": "//one"}))
+
+    await world.pass_time(10 * MINUTES)
+
+    started = [operation.destination.model for operation in world.models.registry.operations()]
+    assert len(started) == 31
+    assert started.index("single") <= 6
+
+
+@pytest.mark.parametrize("kind", ["simulated", "sqlite"])
+async def test_many_waiters_start_in_order_of_arrival(kind: str, tmp_path: Path):
+    """More wait for one destination than any page of a store holds."""
+    clock = SimulatedClock()
+    store: Any = SimulatedStore()
+    if kind == "sqlite":
+        store = await SqliteJobStore.open(tmp_path / "jobs.db", busy_seconds=5)
+    world = World(clock=clock, store=store)
+    world.models.add(PARENT)
+    world.models.copy_seconds = 1
+    names = [f"request-{number * 7 % 25}" for number in range(25)]
+    for name in names:
+        await world.deliver(request(VERSION, request_id=name))
+        world.clock.advance(0.01)
+
+    await world.pass_time(30 * MINUTES)
+
+    assert [reply["request_id"] for reply in world.replies] == names
+    assert [reply["version"] for reply in world.replies] == [str(n) for n in range(2, 27)]
+    if kind == "sqlite":
+        await store.close()
+
+
+# Jumps of a clock, and restored stores
+
+
+async def test_a_jump_of_the_clock_decides_nothing():
+    """A machine's time is set by years for a minute: no record expires, nothing is given up."""
+    world = World()
+    await world.deliver()
+    jumped = SimulatedClock(at=world.clock.at)
+    steady = SteadyClock(
+        wall=jumped.now, elapsed=world.clock.monotonic, max_skew=world.timing.max_skew
+    )
+    steady.now()
+    world.workflow.clock = steady
+    world.workflow.starts.clock = steady
+    before = world.job
+
+    world.clock.advance(43)
+    jumped.advance(43 + 5 * 365 * 86_400)
+    with pytest.raises(UnavailableError, match="this machine's time was set"):
+        await world.ticks.take(0)
+    with pytest.raises(UnavailableError, match="this machine's time was set"):
+        await world.deliver(request(request_id="second"))
+    unchanged = world.job == before
+    jumped.at = world.clock.at
+    await world.ticks.take(0)
+
+    assert unchanged
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+@pytest.mark.parametrize("data", [REQUEST, VERSION], ids=["new model", "new version"])
+@pytest.mark.parametrize("seconds", [1, 60], ids=["runs", "has ended"])
+async def test_a_restored_store_requests_nothing_twice(data: object, seconds: float):
+    """The backup was made before CopyModel was sent; so the record knows of no call."""
+    world = World()
+    world.models.add(PARENT)
+    backups: list[Job] = []
+    save = world.store.save
+
+    async def backed_up(job: Job) -> Job:
+        saved: Job = await save(job)
+        backups.append(saved)
+        return saved
+
+    world.store.save = backed_up
+    await world.deliver(request(data))
+    before_the_call = next(job for job in backups if job.state is State.QUEUED)
+    await world.pass_time(seconds)
+    world.topics.replies.clear()
+    copies = world.models.copies_asked
+
+    now = world.clock.now()
+    world.store.jobs[world.job.key] = before_the_call.after_restore(now, world.timing)
+    await world.pass_time(20 * MINUTES)
+
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+    assert world.models.copies_asked == copies == 1
