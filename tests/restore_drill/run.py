@@ -237,7 +237,7 @@ class Drill:
 
     async def _until_told(self, requests: Sequence[Request], count: int | None = None) -> None:
         wanted, until = count or len(requests), time.monotonic() + self.patience_seconds
-        while self._told(requests) < wanted and time.monotonic() < until:
+        while self._told(requests) < wanted and time.monotonic() < until:  # noqa: ASYNC110  Pub/Sub
             await asyncio.sleep(0.05)
 
     def _note(self, part: str, what: str, fact: object) -> None:

@@ -32,8 +32,7 @@ def backup(store: Path, file: Path) -> Counts:
     """Copy a store that may be in use, as it is at one moment, into a new file.
 
     Raises:
-        FileExistsError: there is such a file.
-        RejectedError: the store is none.
+        RejectedError: the store is none, or there is such a file.
         UnavailableError: the store cannot be read, or the copy cannot be written.
     """
     with outages(), _existing(store) as source:

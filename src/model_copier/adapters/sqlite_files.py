@@ -103,7 +103,7 @@ def outages() -> Iterator[None]:
     """Tell an outage from a broken promise: ``IntegrityError`` is the statement's own answer."""
     try:
         yield
-    except (sqlite3.IntegrityError, FileExistsError):
+    except sqlite3.IntegrityError:
         raise
     except (sqlite3.Error, OSError) as error:
         raise UnavailableError(f"job store: {error}") from error
