@@ -155,7 +155,7 @@ async def test_stopped_processes_leave_one_whole_file(tmp_path: Path):
 
         await asyncio.gather(stack.worker.stop(), stack.api.stop())
 
-        assert store_files(tmp_path) == ["jobs.db"]
+        assert store_files(tmp_path) == ["jobs.db", "jobs.db-opened"]
         with closing(sqlite3.connect(tmp_path / "jobs.db")) as there:
             assert there.execute("SELECT state FROM jobs").fetchall() == [("SUCCEEDED",)]
 
