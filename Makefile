@@ -81,6 +81,9 @@ chaos: .venv/installed ## REQUESTS=1000, two workers killed and stopped; SEED=1,
 	@$(BIN)/python tests/chaos/run.py --requests $(or $(REQUESTS),1000) --seed $(or $(SEED),1) \
 		--pubsub $(or $(PUBSUB),local) --store $(or $(STORE),sqlite) $(if $(MUTANT),--mutant "$(MUTANT)")
 
+restore-drill: .venv/installed ## backup, kill, restore, SQLite to Firestore and back, under load; COUNT=40 SEED=1
+	@$(BIN)/python tests/restore_drill/run.py --count $(or $(COUNT),40) --seed $(or $(SEED),1)
+
 bench-rest: .venv/installed ## CALLERS=2000 wait at once on one process, beside FastAPI and Model.copy
 	@$(BIN)/python benchmarks/rest.py --callers $(or $(CALLERS),2000)
 

@@ -75,8 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     try:
         done: Done = asyncio.run(asked.run(asked))
-    except FileExistsError as error:
-        return _not_done(asked, 3, f"{_shown(error.args[0])} is there already; name a new file")
     except RejectedError as error:
         return _not_done(asked, 3, str(error))
     except (CopierError, OSError) as error:
@@ -249,7 +247,7 @@ async def _mark_restored(asked: argparse.Namespace) -> Done:
     else:
         async with _firestore(asked.store) as copies:
             await copies.mark_restored(f"marked as restored on {datetime.now(UTC):%Y-%m-%d %H:%M}")
-            settled = await copies.settle(datetime.now(UTC))
+            settled, _ = await copies.settle(datetime.now(UTC))
             jobs = settled.jobs if settled else 0
     return Done(
         sentence=f"{jobs} jobs are there; unfinished ones look for their copy before they ask.",

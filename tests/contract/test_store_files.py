@@ -82,7 +82,7 @@ async def test_what_was_closed_is_one_whole_file(tmp_path: Path):
 
     await store.close()
 
-    assert [file.name for file in tmp_path.iterdir()] == ["jobs.db"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["jobs.db", "jobs.db-opened"]
     with closing(sqlite3.connect(tmp_path / "jobs.db")) as there:
         assert there.execute("SELECT key FROM jobs").fetchall() == [("a",)]
     with pytest.raises(UnavailableError, match="closed"):
@@ -102,6 +102,7 @@ async def test_the_files_are_for_this_account_alone(tmp_path: Path):
         "jobs.db": 0o600,
         "jobs.db-wal": 0o600,
         "jobs.db-shm": 0o600,
+        "jobs.db-opened": 0o600,
     }
     await store.close()
 
@@ -220,6 +221,30 @@ async def test_restored_jobs_keep_their_order(tmp_path: Path):
     moments = {key: (await copy.get(key)).attempt_at for key in "abc"}  # type: ignore[union-attr]
     assert sorted(moments, key=moments.__getitem__) == ["c", "a", "b"]
     await copy.close()
+
+
+async def test_an_older_copy_in_its_place_looks(tmp_path: Path, capsys):
+    """``cp`` before an upgrade, and ``cp`` back: the same inode, and no mark of a backup."""
+    store = await opened(tmp_path / "jobs.db")
+    await store.create(job())
+    await store.close()
+    shutil.copy2(tmp_path / "jobs.db", tmp_path / "before.db")
+    store = await opened(tmp_path / "jobs.db")
+    await store.create(job("since"))
+    await store.close()
+    assert "store_restored" not in capsys.readouterr().out
+    shutil.copy2(tmp_path / "before.db", tmp_path / "jobs.db")
+
+    back = await opened(tmp_path / "jobs.db")
+
+    after = await back.get("a")
+    assert after is not None
+    assert after.restored
+    assert "an older copy took its place" in capsys.readouterr().out
+    await back.close()
+    again = await opened(tmp_path / "jobs.db")
+    assert await again.get("a") == after
+    await again.close()
 
 
 async def test_a_file_that_moved_is_not_a_copy(tmp_path: Path, capsys):

@@ -3,12 +3,16 @@
 import asyncio
 import base64
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
 import stores
 from asking import ask, wait_for_copies
+from e2e.conftest import quick_stack
 from inbox import Inbox
 from local_cloud.stack import Stack
 from local_cloud.topics import DEAD_LETTERS, REPLIES, REQUESTS, topic_path
@@ -137,3 +141,39 @@ async def test_a_broker_that_goes_away_while_copying_is_told_when_it_is_back(own
     assert reply["outcome"] == "succeeded"
     assert len(own_stack.vertex.copy_calls) == 1
     await inbox.close()
+
+
+async def test_stopped_processes_leave_one_whole_file(tmp_path: Path):
+    """Of worker and api, the one that leaves last folds in what was committed."""
+    async with quick_stack(tmp_path, with_api=True) as stack:
+        inbox = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "replies")
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{stack.api.url}/ready")).status_code == 200
+        await ask(stack)
+        await inbox.reply("request-1")
+        await inbox.close()
+
+        await asyncio.gather(stack.worker.stop(), stack.api.stop())
+
+        assert store_files(tmp_path) == ["jobs.db", "jobs.db-opened"]
+        with closing(sqlite3.connect(tmp_path / "jobs.db")) as there:
+            assert there.execute("SELECT state FROM jobs").fetchall() == [("SUCCEEDED",)]
+
+
+def store_files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.glob("jobs.db*"))
+
+
+@pytest.mark.parametrize("lost", ["jobs.db", "jobs.db-wal"])
+async def test_a_removed_store_acknowledges_nothing(own_stack, own_replies, lost):
+    """Pub/Sub keeps what comes; after a restart it is told, once."""
+    await ask(own_stack, "before")
+    await own_replies.reply("before")
+    (own_stack.folder / lost).unlink()
+    async with httpx.AsyncClient() as http:
+        data = base64.b64encode(json.dumps(REQUEST).encode()).decode()
+        push = {"message": {"data": data, "messageId": "1"}}
+        answer = await http.post(f"{own_stack.worker.url}/pubsub/requests", json=push)
+
+    assert answer.status_code == 503
+    assert f"{lost} was removed" in own_stack.worker.log.read_text()

@@ -40,6 +40,7 @@ async def counted(firestore: str) -> AsyncIterator[Counted]:
         FirestoreFront(emulator=firestore) as front,
         firestore_store(front.address, clock=clock) as store,
     ):
+        await store.restored_at()  # read once, when a process starts
         yield Counted(World(clock=clock, models=models, store=store), front)
 
 

@@ -117,7 +117,7 @@ class Witness:
         answered = {(reply["request_id"], reply.get("request_digest")) for reply in outcomes}
         for received in self.acknowledged:
             asked = received.attributes["ce-id"]
-            if asked in self.valid and "CloudPubSubDeadLetterSourceDeliveryCount" not in (
+            if asked in self.valid - self.forgotten and "CloudPubSubDeadLetterSourceDeliveryCount" not in (
                 received.attributes
             ):
                 try:

@@ -134,7 +134,6 @@ def assert_fits(letter: Message, original: Original) -> None:
         assert letter.attributes.keys() >= set(LETTER_ATTRIBUTES)
     if len(theirs) <= MAX_SENT_ATTRIBUTES and len(original.data) <= MAX_DATA_BYTES:
         assert kept == theirs
-    assert letter.attributes.get("outcome_id", job.outcome_id) == job.outcome_id
     assert len(letter.attributes) <= MAX_ATTRIBUTES
     assert all(len(value.encode()) <= MAX_ATTRIBUTE_BYTES for value in letter.attributes.values())
     assert size_of(letter) <= MAX_MESSAGE_BYTES

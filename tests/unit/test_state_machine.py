@@ -134,7 +134,8 @@ def test_every_move_of_a_job_is_walked():
         if not name.startswith("_") and getattr(member, "__annotations__", {}).get("return") is Self
     }
 
-    assert moves == METHODS.keys()
+    # A restored store is not on the chart: its jobs are elsewhere all at once.
+    assert moves - {"after_restore", "asked_unseen"} == METHODS.keys()
 
 
 def test_the_chart_has_the_arrows_of_job_py():

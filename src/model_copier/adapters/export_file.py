@@ -41,7 +41,7 @@ async def write_export(file: Path, records: AsyncIterator[bytes], now: datetime)
     """Write all records into a new file, whole or not at all.
 
     Raises:
-        FileExistsError: there is such a file; nothing is overwritten.
+        RejectedError: there is such a file; nothing is overwritten.
     """
     total = Sum()
     part = new_part(file)
@@ -96,19 +96,30 @@ def new_part(file: Path) -> Path:
     """Make an empty file beside, for us alone, to be written and then given its name.
 
     Raises:
-        FileExistsError: the file that it is for is there already.
+        RejectedError: the file that it is for is there already.
     """
     if file.exists() or file.is_symlink():
-        raise FileExistsError(file)
+        raise _there(file)
     part = file.with_name(f".{file.name}.part-{os.getpid()}")
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FOR_US_ALONE))
     return part
 
 
 def publish(part: Path, file: Path) -> None:
-    """Give what is whole its name; a link refuses to overwrite, where a rename would not."""
-    os.link(part, file)
+    """Give what is whole its name; a link refuses to overwrite, where a rename would not.
+
+    Raises:
+        RejectedError: somebody made such a file meanwhile.
+    """
+    try:
+        os.link(part, file)
+    except FileExistsError as error:
+        raise _there(file) from error
     sync_folder(file)
+
+
+def _there(file: Path) -> RejectedError:
+    return RejectedError(f"{file} is there already; name a new file")
 
 
 def _line(fields: dict[str, Any]) -> bytes:

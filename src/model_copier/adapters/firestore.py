@@ -296,9 +296,9 @@ class FirestoreJobStore:
 
     async def _settle_it(self) -> None:
         copies = FirestoreCopies(self, seconds=self._call_seconds)
-        if settled := await copies.settle(self._clock.now()):
+        settled, self._restored_at = await copies.settle(self._clock.now())
+        if settled:
             settled.tell()
-        self._restored_at = await copies.restored_at()
 
     async def restored_at(self) -> datetime | None:
         """When this store went back in time last: requests from before may have been done."""

@@ -51,8 +51,9 @@ class FirestoreCopies:
     def _mark(self) -> Any:
         return self.store.mark
 
-    async def settle(self, now: datetime) -> Settled | None:
-        """Have every job look before it asks, if the mark says so; None: it is not there.
+    async def settle(self, now: datetime) -> tuple[Settled | None, datetime | None]:
+        """Have every job look before it asks, if the mark says so: what became of them, now or
+        nothing; and when the store was settled last, if ever.
 
         Any number may do so at once: what was written after the mark was is settled.
 
@@ -60,8 +61,10 @@ class FirestoreCopies:
             UnavailableError: an import has not ended.
         """
         mark = await self._mark.get(retry=None, timeout=self.seconds)
-        if not mark.exists or mark.get("state") == "settled":
-            return None
+        if not mark.exists:
+            return None, None
+        if mark.get("state") == "settled":
+            return None, datetime.fromisoformat(mark.get("at"))
         if mark.get("state") == "importing":
             raise UnavailableError(
                 "job store: an import into it has not ended; run `model-copier-store import` with"
@@ -79,7 +82,7 @@ class FirestoreCopies:
             for _, after in order.changes(_jobs(settled_before)):
                 moved += await self._save(after)
         await self._settled(now)
-        return Settled(why=str(mark.get("why")), jobs=jobs, moved=moved)
+        return Settled(why=str(mark.get("why")), jobs=jobs, moved=moved), now
 
     async def _save(self, job: Job) -> int:
         try:
@@ -151,11 +154,6 @@ class FirestoreCopies:
     async def _settled(self, now: datetime) -> None:
         fields = {"state": "settled", "at": now.isoformat()}
         await self._mark.set(fields, retry=None, timeout=self.seconds)
-
-    async def restored_at(self) -> datetime | None:
-        """When the store was settled last, if ever."""
-        mark = await self._mark.get(retry=None, timeout=self.seconds)
-        return datetime.fromisoformat(mark.get("at")) if mark.exists else None
 
     async def _pages(self, limit: int = _PAGE) -> AsyncIterator[Sequence[Any]]:
         """All documents of jobs, by key, in pages."""

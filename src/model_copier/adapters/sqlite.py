@@ -20,7 +20,7 @@ from typing import Any, Self
 from model_copier.adapters.one_thread import OneThread
 from model_copier.adapters.reading import readable
 from model_copier.adapters.restored import Order, Settled
-from model_copier.adapters.sqlite_files import Identity, fold_in, prepare
+from model_copier.adapters.sqlite_files import Identity, fold_in, note_opened, prepare, times_opened
 from model_copier.adapters.sqlite_files import outages as _outages
 from model_copier.errors import (
     DestinationTakenError,
@@ -407,12 +407,18 @@ def settle(connection: sqlite3.Connection, file: Path) -> Settled | None:
     marks = dict(connection.execute("SELECT name, value FROM meta"))
     (jobs,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
     why = marks.get(RESTORED_MARK, "")
+    times, last = int(marks.get("opened", 0)), times_opened(file)
     if not why and jobs and marks.get("inode") != inode:
         why = "this file was not made here: somebody copied it"
+    if not why and jobs and times < last:
+        why = "this file was opened more often than it knows: an older copy took its place"
     now = datetime.now(UTC)
     moved = _after_restore(connection, now) if why else 0
     connection.execute("DELETE FROM meta WHERE name = ?", (RESTORED_MARK,))
     mark(connection, "inode", inode)
+    # Before it is committed: a crash in between costs a look too many, never one too few.
+    note_opened(file, max(times, last) + 1)
+    mark(connection, "opened", str(max(times, last) + 1))
     if why:
         mark(connection, RESTORED_AT, now.isoformat())
     connection.execute("COMMIT")

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from model_copier.adapters.export_file import new_part, publish
 from model_copier.adapters.sqlite import RESTORED_AT, RESTORED_MARK, connect, mark, put
-from model_copier.adapters.sqlite_files import beside, outages, prepare, sync, sync_folder
+from model_copier.adapters.sqlite_files import OPENED, beside, outages, prepare, sync, sync_folder
 from model_copier.errors import RejectedError
 from model_copier.job import Job
 
 _BUSY_SECONDS = 5.0
-_BESIDE = ("-wal", "-shm", "-journal")
+_BESIDE = ("-wal", "-shm", "-journal", OPENED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,7 @@ def backup(store: Path, file: Path) -> Counts:
     """Copy a store that may be in use, as it is at one moment, into a new file.
 
     Raises:
-        FileExistsError: there is such a file.
-        RejectedError: the store is none.
+        RejectedError: the store is none, or there is such a file.
         UnavailableError: the store cannot be read, or the copy cannot be written.
     """
     with outages(), _existing(store) as source:
@@ -141,6 +140,7 @@ def _put_in_place(
         sync(part)
         old = _keep_beside(store) if there else None
         part.replace(store)
+        beside(store, OPENED).unlink(missing_ok=True)  # it is another file's
         sync_folder(store)
     finally:
         _remove(part)

@@ -16,6 +16,8 @@ from typing import Self
 from model_copier.errors import UnavailableError
 
 FOR_US_ALONE = 0o600
+# Beside a store: how often one of this name was opened.
+OPENED = "-opened"
 
 
 def beside(file: Path, suffix: str) -> Path:
@@ -34,6 +36,23 @@ def prepare(file: Path) -> None:
     with suppress(FileExistsError):
         # Never opened if it is there: closing it again would drop this process's SQLite locks.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FOR_US_ALONE))
+
+
+def times_opened(file: Path) -> int:
+    """How often a store of this name was opened, by a note beside it; 0: nobody knows."""
+    try:
+        return int(beside(file, OPENED).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def note_opened(file: Path, times: int) -> None:
+    """Note it outside of the database, which may be put back to what it was."""
+    note = os.open(beside(file, OPENED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, FOR_US_ALONE)
+    try:
+        os.pwrite(note, f"{times}\n".encode(), 0)  # it never gets shorter
+    finally:
+        os.close(note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +122,7 @@ def outages() -> Iterator[None]:
     """Tell an outage from a broken promise: ``IntegrityError`` is the statement's own answer."""
     try:
         yield
-    except (sqlite3.IntegrityError, FileExistsError):
+    except sqlite3.IntegrityError:
         raise
     except (sqlite3.Error, OSError) as error:
         raise UnavailableError(f"job store: {error}") from error
