@@ -41,7 +41,7 @@ _MOST_NEEDED = (
 
 def can_be_kept(original: Original) -> bool:
     """Tell whether a letter can hold this: whatever Pub/Sub delivered fits."""
-    return _size(original.data, _kept(original, outcome_unknown=True)) <= MAX_MESSAGE_BYTES
+    return _size(original.data, _kept(original)) <= MAX_MESSAGE_BYTES
 
 
 def letter_of_job(job: Job) -> Message:

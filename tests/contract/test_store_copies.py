@@ -23,17 +23,17 @@ from model_copier.adapters.firestore_documents import Place
 from model_copier.adapters.restored import Order
 from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.errors import Code, DestinationTakenError, UnavailableError
-from model_copier.job import Failure, Job, State
+from model_copier.job import Failure, Job
 from simulators import START, SimulatedClock
-from stores import files_that_may_not_grow_over, holding, job, new_place
+from stores import files_that_may_not_grow_over, holding, job, new_place, requested
 
 FAILURE = Failure(code=Code.NOT_FOUND, message="no")
 
 
 def jobs() -> list[Job]:
     """One of each kind, with the destinations apart."""
-    asked = holding(job("asked")).asked(START, ("1",))
-    made = holding(job("made")).asked(START, ())
+    asked = requested(job("asked"), "1")
+    made = requested(job("made"))
     return [
         job("new"),
         replace(holding(job("waits")), holds_destination=False),
@@ -47,14 +47,14 @@ def expected(stored: Job) -> tuple[Any, ...]:
     """What a restored job must be."""
     if stored.state.final:
         return (stored.state, stored.attempt, None, stored.due_at, stored.reply_sent)
-    return (State.ACCEPTED, stored.attempt + 1, stored.destination, None, stored.operation)
+    return (stored.state, stored.attempt + 1, stored.destination, stored.call is None, "")
 
 
 def seen(after: Job) -> tuple[Any, ...]:
     if after.state.final:
         return (after.state, after.attempt, after.destination, after.due_at, after.reply_sent)
     assert after.restored
-    return (after.state, after.attempt, after.destination, after.asked_at, "")
+    return (after.state, after.attempt, after.destination, after.call is None, after.operation)
 
 
 class Store:

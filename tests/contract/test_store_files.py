@@ -23,7 +23,7 @@ from model_copier.adapters.sqlite import SqliteJobStore
 from model_copier.errors import JobExistsError, UnavailableError
 from model_copier.job import State
 from simulators import START
-from stores import holding, job
+from stores import job, requested
 
 
 async def opened(file: Path, **limits: float) -> SqliteJobStore:
@@ -40,7 +40,7 @@ async def test_a_removed_file_takes_no_writes(tmp_path: Path, lost):
     with pytest.raises(UnavailableError, match=f"{lost} was removed"):
         await store.create(job("after"))
     with pytest.raises(UnavailableError, match="Restart worker and api"):
-        await store.save(replace(stored, tries=1))
+        await store.save(replace(stored, retries=1))
 
     await store.close()
 
@@ -182,10 +182,9 @@ async def test_who_asks_a_hung_thread_is_told_at_once():
 async def test_a_copied_file_looks_before_it_asks(tmp_path: Path, capsys):
     """As after a power cut: all three files, copied while a worker had them open."""
     store = await opened(tmp_path / "jobs.db")
-    asked = holding(await store.create(job("asked"))).asked(START, ("1",))
-    asked = await store.save(asked)
+    asked = await store.save(requested(await store.create(job("asked")), "1"))
     ended = await store.create(
-        holding(job("ended")).asked(START, ()).succeeded(START, model_version="2", verified=True)
+        requested(job("ended")).succeeded(START, model_version="2", verified=True)
     )
     (tmp_path / "copy").mkdir()
     for file in tmp_path.glob("jobs.db*"):
@@ -195,7 +194,8 @@ async def test_a_copied_file_looks_before_it_asks(tmp_path: Path, capsys):
 
     after = await copy.get("asked")
     assert after is not None
-    assert (after.state, after.asked_at, after.known_versions) == (State.ACCEPTED, None, ())
+    assert after.call is not None
+    assert (after.state, after.call.known_versions) == (State.REQUESTED, ("1",))
     assert after.restored
     assert (after.version, after.attempt) == (asked.version + 1, asked.attempt + 1)
     assert after.destination == asked.destination

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -94,13 +94,13 @@ DECISIONS: Mapping[str, Callable[[str, Job, Job], bool]] = {
     "a possible duplicate is named": lambda move, _, job: (
         move in {"REQUESTED -> SUCCEEDED", "COPYING -> SUCCEEDED"} and bool(job.possible_duplicates)
     ),
-    "given up as unknown": lambda move, _, job: job.state is State.UNKNOWN,
+    "given up as unknown": lambda _move, _before, job: job.state is State.UNKNOWN,
     "given up while it waited": lambda move, _, job: (
         move in {"QUEUED -> FAILED", "ACCEPTED -> FAILED"}
         and job.failure is not None
         and job.failure.code is Code.DEADLINE_EXCEEDED
     ),
-    "waited in its queue": lambda move, before, job: job.in_queue and not before.in_queue,
+    "waited in its queue": lambda _move, before, job: job.in_queue and not before.in_queue,
     "watched another copy": lambda _, before, job: bool(
         job.watching_since and not before.watching_since
     ),
@@ -139,10 +139,11 @@ class SkewedClock:
     true: SimulatedClock
     skew_seconds: float
     jump_seconds: float = 0.0
-    jump_ends: datetime = datetime.min.replace(tzinfo=UTC)
+    jump_ends: datetime | None = None
 
     def now(self) -> datetime:
-        jump = self.jump_seconds if self.true.now() < self.jump_ends else 0.0
+        is_wrong = self.jump_ends is not None and self.true.now() < self.jump_ends
+        jump = self.jump_seconds if is_wrong else 0.0
         return self.true.now() + timedelta(seconds=self.skew_seconds + jump)
 
     def jump(self, seconds: float, until: datetime) -> None:

@@ -3,6 +3,8 @@
 from contextlib import suppress
 from dataclasses import replace
 
+from typing import Any
+
 import pytest
 
 from model_copier.errors import Code, UnavailableError
@@ -390,11 +392,9 @@ async def test_an_untouched_replay_outlives_changed_defaults(field: str):
     world = await unknown_world(data)
     contract = world.deliveries.contract
     changed = {"location": "europe-west4", "target_project": "another-project"}
-    defaults = replace(
-        contract.defaults,
-        **{field: changed[field]},
-        target_projects=contract.defaults.target_projects | {"another-project"},
-    )
+    allowed = contract.defaults.target_projects | {"another-project"}
+    changes: dict[str, Any] = {field: changed[field], "target_projects": allowed}
+    defaults = replace(contract.defaults, **changes)
     world.deliveries.contract = replace(contract, defaults=defaults)
     world.clock.advance(5000)
 

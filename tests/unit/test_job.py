@@ -780,14 +780,14 @@ LATER = NOW + A_DAY
 
 @pytest.mark.parametrize("job", [succeeded(), succeeded().announced(NOW), cancelled()])
 def test_a_restore_leaves_a_certain_outcome(job: Job):
-    assert job.after_restore(LATER, TIMING) == job
+    assert job.after_restore(LATER) == job
 
 
 @pytest.mark.parametrize("job", [job() for job in UNFINISHED])
 def test_a_restored_job_begins_its_waits_anew(job: Job):
     """Time may have passed in which it could not go on."""
     old = replace(job.retry_after_bug(NOW), watching_since=NOW, looked_at=NOW)
-    restored = old.after_restore(LATER, TIMING)
+    restored = old.after_restore(LATER)
 
     assert restored.restored
     assert restored.state is job.state
@@ -800,7 +800,7 @@ def test_a_restored_job_begins_its_waits_anew(job: Job):
 
 def test_a_restored_job_leaves_its_queue():
     """It looks at its destination before it takes its turn."""
-    restored = queued().enqueued().after_restore(LATER, TIMING)
+    restored = queued().enqueued().after_restore(LATER)
 
     assert not restored.in_queue
     assert next_step(restored, LATER, TIMING) is Step.START
@@ -812,14 +812,14 @@ def test_a_restored_call_is_visible_later(job: Job):
     assert job.call is not None
     missing = replace(job, call=replace(job.call, missing_since=NOW))
 
-    assert missing.after_restore(LATER, TIMING).call == replace(
+    assert missing.after_restore(LATER).call == replace(
         CALL, visible_at=TIMING.visible_at(LATER), missing_since=None
     )
 
 
 @pytest.mark.parametrize("job", [failed().announced(NOW), unknown().announced(NOW)])
 def test_a_restored_failure_is_marked_for_its_replay(job: Job):
-    restored = job.after_restore(LATER, TIMING)
+    restored = job.after_restore(LATER)
 
     assert restored.restored
     assert (restored.state, restored.due_at, restored.reply_sent) == (job.state, None, True)
@@ -828,7 +828,7 @@ def test_a_restored_failure_is_marked_for_its_replay(job: Job):
 
 def test_a_restored_start_reconciles_without_a_call():
     """The call that it looks for was counted, if ever, in the record that was lost."""
-    job = queued().after_restore(LATER, TIMING).reconciles_first(LATER, TIMING)
+    job = queued().after_restore(LATER).reconciles_first(LATER, TIMING)
 
     assert job.state is State.REQUESTED
     assert job.copy_attempts == 0
@@ -839,7 +839,7 @@ def test_a_restored_start_reconciles_without_a_call():
 def test_after_its_look_a_restored_job_goes_on():
     absent = (
         queued()
-        .after_restore(LATER, TIMING)
+        .after_restore(LATER)
         .reconciles_first(LATER, TIMING)
         .copy_reset(LATER, "nothing shows of it")
     )
@@ -847,4 +847,4 @@ def test_after_its_look_a_restored_job_goes_on():
     assert not absent.restored
     assert absent.state is State.QUEUED
     assert absent.call is None
-    assert copying().after_restore(LATER, TIMING).reconciles_again().restored is False
+    assert copying().after_restore(LATER).reconciles_again().restored is False

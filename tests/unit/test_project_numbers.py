@@ -121,8 +121,8 @@ def test_callers_projects_are_spelled_by_id(tmp_path: Path):
         CALLERS_FILE=str(file), TOKEN_CHECKS="verify", AUDIENCE="https://copier.example"
     )
 
-    assert read.callers_file[0].source_projects == frozenset({"tuning"})
-    assert read.callers_file[0].target_projects == frozenset({"serving"})
+    assert read.callers_file.callers[0].source_projects == frozenset({"tuning"})
+    assert read.callers_file.callers[0].target_projects == frozenset({"serving"})
 
 
 def test_number_is_never_learned_for_a_number():

@@ -64,7 +64,7 @@ async def test_a_postponed_read_is_no_failed_try():
 
     await world.pass_time(5 * 3600)
     assert world.job.state is State.COPYING
-    assert world.job.tries == 0
+    assert world.job.retries == 0
     assert world.models.asked["get_operation"] <= 5 * 120 + 20
     world.models.postpones = None
     await world.pass_time(60)

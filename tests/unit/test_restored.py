@@ -4,18 +4,13 @@ The store is put back to what it was after each of its writes, from each of some
 """
 
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from local_cloud.registry import Registry
-from model_copier.copy_request import Source
-from model_copier.errors import Code
-from model_copier.job import Failure, Job, State, Step, step_of
+from model_copier.job import Job
 from simulators import START, SimulatedClock, SimulatedModels, SimulatedStore
-from stores import SOURCE as STORED_SOURCE
-from stores import holding, job
 from world import PARENT, REQUEST, SOURCE, TARGET, World, request
 
 pytestmark = pytest.mark.timeout(300)
@@ -69,12 +64,9 @@ async def deliver(world: World, request_id: str, data: dict[str, Any]) -> None:
 def go_back(world: World, moment: dict[str, Job]) -> None:
     """What an adapter does with a restored store."""
     now = world.clock.now()
-    first = sorted(moment.values(), key=lambda each: (each.attempt_at, each.key))
     world.store.jobs = {
-        each.key: replace(
-            each.after_restore(now + timedelta(microseconds=number)), version=each.version + 1
-        )
-        for number, each in enumerate(first)
+        key: replace(each.after_restore(now), version=each.version + 1)
+        for key, each in moment.items()
     }
     world.start_worker()
 
@@ -174,43 +166,3 @@ async def test_one_that_is_older_looks_first():
     await world.pass_time(600)
     assert made(world) == (0, 1)
     assert [reply["attempt"] for reply in world.replies] == [2]
-
-
-def test_an_open_job_is_begun_anew():
-    asked = holding(job()).asked(START, ("1",)).copying("operations/1", START, START)
-    later = START + timedelta(days=1)
-
-    after = asked.after_restore(later)
-
-    assert after == replace(
-        asked,
-        state=State.ACCEPTED,
-        restored=True,
-        attempt=2,
-        attempt_at=later,
-        due_at=later,
-        asked_at=None,
-        first_asked_at=None,
-        known_versions=(),
-        operation="",
-        copy_attempts=0,
-        copy_started_at=None,
-        history=after.history,
-    )
-    assert step_of(after) is Step.START
-    assert step_of(after.asked_unseen(later)) is Step.RECONCILE
-
-
-def test_what_has_ended_stays_as_it_is():
-    done = holding(job()).asked(START, ()).succeeded(START, model_version="1", verified=True)
-    failed = job().failed(START, Failure(code=Code.NOT_FOUND, message="no")).announced(START)
-
-    assert done.after_restore(START) == done
-    assert failed.after_restore(START) == replace(failed, restored=True)
-
-
-def test_once_nothing_was_made_it_is_a_job_like_any_other():
-    looking = job().with_source(Source(name=STORED_SOURCE, known_as=STORED_SOURCE))
-    looking = looking.after_restore(START).holding().asked_unseen(START)
-
-    assert not looking.not_asked(START, "nothing shows of it").restored

@@ -774,13 +774,17 @@ async def test_waiting_for_a_destination_costs_no_budget(call: str):
         (Dialect(), "cancelled: the copy did not end in 60 s"),
         (
             Dialect(cancels=False),
-            "the copy did not end in 60 s: a cancel was requested and did not take effect;"
-            " the outcome of operation {operation} is unknown",
+            (
+                "the copy did not end in 60 s: a cancel was requested and did not take effect;"
+                " the outcome of operation {operation} is unknown"
+            ),
         ),
         (
             Dialect(unimplemented=frozenset({"CancelOperation"})),
-            "the copy did not end in 60 s, and it cannot be cancelled: UNIMPLEMENTED: {refused};"
-            " the outcome of operation {operation} is unknown",
+            (
+                "the copy did not end in 60 s, and it cannot be cancelled: UNIMPLEMENTED: {refused};"
+                " the outcome of operation {operation} is unknown"
+            ),
         ),
     ],
     ids=["cancelled", "ignored", "refused"],
@@ -922,7 +926,7 @@ async def test_a_restored_store_requests_nothing_twice(data: object, seconds: fl
     copies = world.models.copies_asked
 
     now = world.clock.now()
-    world.store.jobs[world.job.key] = before_the_call.after_restore(now, world.timing)
+    world.store.jobs[world.job.key] = before_the_call.after_restore(now)
     await world.pass_time(20 * MINUTES)
 
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
