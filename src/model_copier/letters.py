@@ -78,11 +78,12 @@ def _letter(
     outcome_unknown: bool,
 ) -> Message:
     theirs = _kept(original)
-    if outcome_unknown:
-        theirs = {OUTCOME_UNKNOWN: "true"} | theirs
+    # Before all else: without it, a replay would call CopyModel again.
+    marked = original.attributes.get(OUTCOME_UNKNOWN, "true")
+    must = {OUTCOME_UNKNOWN: marked} if outcome_unknown else {}
     # What came has passed Pub/Sub once: so much is always taken.
-    came = _size(original.data, theirs)
-    room = max(MAX_MESSAGE_BYTES - _FRAME_BYTES, came) - len(original.data)
+    came = _size(original.data, {**must, **theirs})
+    room = max(MAX_MESSAGE_BYTES - _FRAME_BYTES, came) - _size(original.data, must)
     ours = _fitting(
         {
             "dead_letter_code": str(failure.code),
@@ -94,14 +95,14 @@ def _letter(
     )
     reason = cut(failure.in_words)
     left = room - _size(b"", ours) - _size(b"", {"dead_letter_reason": reason}) - _NOTE_BYTES
-    kept = _fitting(theirs, left, MAX_ATTRIBUTES - len(LETTER_ATTRIBUTES))
+    kept = _fitting(theirs, left, MAX_ATTRIBUTES - len(LETTER_ATTRIBUTES) - len(must))
     missing = len(theirs) - len(kept)
     note = f" ({missing} of {len(theirs)} attributes are left out)" if missing else ""
     most = room - _size(b"", {**kept, **ours, "dead_letter_reason": note})
     if most > 0:
         most = min(most, MAX_ATTRIBUTE_BYTES - len(note))
         ours["dead_letter_reason"] = cut(reason, most) + note
-    return Message(data=original.data, attributes={**kept, **ours})
+    return Message(data=original.data, attributes={**must, **kept, **ours})
 
 
 def _fitting(
