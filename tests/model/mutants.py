@@ -28,6 +28,7 @@ STORIES = [
         "reconciliation",
         "start_queue",
         "steady_clock",
+        "rare_rules",
         "workflow",
         "asking_again",
         "ticks",
