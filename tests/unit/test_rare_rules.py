@@ -94,3 +94,25 @@ async def test_a_restored_job_finds_its_forgotten_retry():
     assert [reply["version"] for reply in world.replies] == ["2", "2"]
     assert len(world.models.versions(PARENT)) == 2
     assert world.models.copies_asked == 2
+
+
+async def test_a_slow_save_leaves_no_time_to_call():
+    """The lease could end during the call; whoever claims the job next looks first."""
+    world = with_parent()
+    save, slow = world.store.save, world.timing.lease / 2
+
+    async def slow_save(job: Job) -> Job:
+        saved: Job = await save(job)
+        if saved.state is State.REQUESTED and not world.models.copies_asked:
+            world.clock.advance(slow)
+        return saved
+
+    world.store.save = slow_save
+    await world.deliver(request(VERSION))
+
+    assert world.job.state is State.REQUESTED
+    assert world.models.copies_asked == 0
+    world.store.save = save
+    await world.pass_time(1000)
+    assert world.models.copies_asked == 1
+    assert [reply["version"] for reply in world.replies] == ["2"]
