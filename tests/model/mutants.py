@@ -20,7 +20,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "src" / "model_copier"
 MOST_HISTORIES = 3000
-STORIES = [f"tests/unit/test_{name}.py" for name in ("plan", "workflow", "asking_again", "ticks")]
+STORIES = [
+    f"tests/unit/test_{name}.py"
+    for name in (
+        "job",
+        "planning",
+        "reconciliation",
+        "start_queue",
+        "steady_clock",
+        "rare_rules",
+        "workflow",
+        "asking_again",
+        "ticks",
+    )
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +57,7 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
-        name="the lease is not checked before asking",
+        name="the lease is not checked before calling",
         file="workflow.py",
         old="if latest + timedelta(seconds=self.timing.call + self.timing.max_skew) > job.due_at:",
         new="if False:",
@@ -52,33 +65,28 @@ MUTANTS = (
     Mutant(
         name="the lease is not saved before a step",
         file="workflow.py",
-        old="            job = await self.store.save(job.leased(self.clock.now(), self.timing))\n"
-        "        except (StaleJobError, UnavailableError):",
-        new="            pass\n        except (StaleJobError, UnavailableError):",
+        old="            job = await self.save(job.leased(now, self.timing))\n"
+        "        except (StaleJobError, UnavailableError):\n",
+        new="        except (StaleJobError, UnavailableError):\n",
     ),
     Mutant(
-        name="a destination is not held",
+        name="a destination is not locked",
         file="job.py",
         old="return str(self.target) if self.holds_destination else None",
         new="return None",
     ),
     Mutant(
-        name="a destination is not handed on",
+        name="a released destination wakes nobody",
         file="workflow.py",
-        old="            if not waiting:\n",
-        new="            if waiting:\n",
-    ),
-    Mutant(
-        name="whoever came last is next",
-        file="workflow.py",
-        old="            first = min(waiting,",
-        new="            first = max(waiting,",
+        old="            for first in await self.store.awaiting(destination, 1):",
+        new="            for first in await self.store.awaiting(destination, 0):",
     ),
     Mutant(
         name="an unknown outcome counts as not started",
         file="workflow.py",
-        old="                job.waiting(self.clock.now(), self.timing.backoff(0, self.jitter()))",
-        new='                job.not_asked(self.clock.now(), "").waiting(self.clock.now(), 2)',
+        old="            await self.save(job.snoozed(due_at))\n        else:\n",
+        new='            await self.save(job.copy_reset(self.clock.now(), "").snoozed(due_at))\n'
+        "        else:\n",
     ),
     Mutant(
         name="UNAVAILABLE counts as not started",
@@ -93,158 +101,276 @@ MUTANTS = (
         new="        Code.OUT_OF_RANGE,\n        Code.UNIMPLEMENTED,\n        Code.ALREADY_EXISTS,",
     ),
     Mutant(
-        name="the ask is forgotten on replay",
+        name="the call is forgotten on replay",
         file="job.py",
-        old="state=State.COPYING if self.asked_at and self.operation else State.ACCEPTED,",
-        new="state=State.ACCEPTED, asked_at=None, known_versions=(),",
+        old="        open_call = self.call is not None\n"
+        "        return replace(\n"
+        "            self,\n",
+        new="        open_call = False\n"
+        "        return replace(\n"
+        "            replace(self, call=None),\n",
     ),
     Mutant(
-        name="a replay has only the attempts that were left",
+        name="a replay has only the calls that were left",
         file="job.py",
-        old="            copy_attempts=1 if self.asked_at else 0,\n",
+        old="            copy_attempts=1 if open_call else 0,\n",
         new="",
     ),
     Mutant(
-        name="the ask is forgotten when a job is given up",
-        file="plan.py",
-        old="    return job.failed(now, failure)\n",
-        new="    job = job.with_nothing_made() if job.operation else job\n"
-        "    return job.failed(now, failure)\n",
+        name="a replay has only the time that was left",
+        file="job.py",
+        old="            watching_since=None,\n"
+        "            looked_at=None,\n"
+        "            failure_seen_at=None,\n"
+        "            due_at=now,\n",
+        new="            looked_at=None,\n"
+        "            failure_seen_at=None,\n"
+        "            due_at=now,\n",
+    ),
+    Mutant(
+        name="the call is forgotten when a job is given up",
+        file="planning.py",
+        old="    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED,",
+        new="    job = replace(job, call=None)\n"
+        "    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED,",
+    ),
+    Mutant(
+        name="a job is given up without a look",
+        file="job.py",
+        old="return self.call is None or looked or self.retries >= RETRIES_UNTIL_TROUBLE",
+        new="return True",
     ),
     Mutant(
         name="a job that is given up says that nothing was made",
-        file="plan.py",
-        old='return "whether a copy was made is unknown" if job.asked_at else "nothing was made"',
+        file="planning.py",
+        old='return "whether a copy was made is unknown" if job.call else "nothing was made"',
         new='return "nothing was made"',
+    ),
+    Mutant(
+        name="a cancel is claimed that was not sent",
+        file="planning.py",
+        old="    if job.state is State.COPYING and job.cancel_sent_at:",
+        new="    if job.state is State.COPYING:",
+    ),
+    Mutant(
+        name="waiting costs budget",
+        file="job.py",
+        old="deadline_at=self.deadline_at or now + budget",
+        new="deadline_at=self.deadline_at or self.attempt_at + budget",
     ),
     Mutant(
         name="an operation that is forgotten counts as failed",
         file="workflow.py",
-        old="            await self._reconcile(job)  # forgotten, or not to be seen yet",
-        new="            now = self.clock.now()\n"
-        '            await self.store.save(job.not_asked(now, "").waiting(now, 5))',
+        old="            await self._reconcile(job)  # forgotten, or not visible yet",
+        new='            reset = job.copy_reset(self.clock.now(), "")\n'
+        "            await self.save(reset.snoozed(self.after(5)))",
     ),
     Mutant(
         name="any new version is taken for ours",
-        file="plan.py",
+        file="reconciliation.py",
         old="(model for model in new if job.source.is_origin(model.copy_of))",
         new="(model for model in new)",
     ),
     Mutant(
         name="versions that were there before count as new",
-        file="plan.py",
-        old="    old = ({*job.known_versions} | operations.made_by_others) - ours",
+        file="reconciliation.py",
+        old="    old = ({*job.call.known_versions} | operations.made_by_others) - ours",
         new="    old = operations.made_by_others - ours",
     ),
     Mutant(
-        name="versions that others were told of are claimed too",
-        file="plan.py",
-        old="    claims = _claims(job, seen)",
-        new="    claims: dict[str | None, Job] = {}",
+        name="a number that was there before is never ours",
+        file="reconciliation.py",
+        old="    old = ({*job.call.known_versions} | operations.made_by_others) - ours",
+        new="    old = {*job.call.known_versions} | operations.made_by_others",
+    ),
+    Mutant(
+        name="known operations are not kept",
+        file="planning.py",
+        old="None if known is None else tuple(operation_number(o.name) for o in known)",
+        new="None if known is None else ()",
+    ),
+    Mutant(
+        name="known operations are ignored",
+        file="job.py",
+        old="if operation_number(operation.name) in (self.known_operations or ()):",
+        new="if False:",
+    ),
+    Mutant(
+        name="an operation from before the call is taken for ours",
+        file="reconciliation.py",
+        old="            if is_anothers or is_older:",
+        new="            if is_anothers:",
     ),
     Mutant(
         name="an operation that was answered to another is taken for ours",
-        file="plan.py",
-        old="if is_anothers or not _began_as_asked(",
-        new="if not _began_as_asked(",
+        file="reconciliation.py",
+        old="            if is_anothers or is_older:",
+        new="            if is_older:",
     ),
     Mutant(
         name="an operation that another may have begun is taken for ours",
-        file="plan.py",
+        file="reconciliation.py",
         old="    ours = made.keys() - operations.shared - claims.keys()",
         new="    ours = made.keys() - claims.keys()",
     ),
     Mutant(
-        name="a running operation is not waited for",
-        file="plan.py",
-        old="if not operation.done and _began_since(job, operation, timing):",
-        new="if False:",
+        name="versions that others claim are claimed too",
+        file="reconciliation.py",
+        old="    claims = _claims(job, snapshot)",
+        new="    claims: dict[str | None, Job] = {}",
     ),
     Mutant(
-        name="what an operation made need not show",
-        file="plan.py",
+        name="a running operation is not waited for",
+        file="reconciliation.py",
+        old="            if not operation.done and not is_older:",
+        new="            if False:",
+    ),
+    Mutant(
+        name="what an operation made need not be visible",
+        file="reconciliation.py",
         old="        or not made.keys() <= shown\n",
         new="",
     ),
     Mutant(
-        name="no grace before asking again",
-        file="plan.py",
-        old="    seconds = timing.grace\n",
-        new="    seconds = 0.0\n",
+        name="absence is believed at once",
+        file="reconciliation.py",
+        old="    if snapshot.operations is not None:\n        return job.call.visible_at\n",
+        new="    if snapshot.operations is not None:\n        return job.call.requested_at\n",
     ),
     Mutant(
-        name="one look is enough where no operation speaks",
-        file="plan.py",
-        old="    return found if job.quiet_since and now > job.quiet_since + hush else Quiet()",
-        new="    return found",
+        name="one read is enough where no operation is ours",
+        file="reconciliation.py",
+        old="    return finding if since and now > since + second_read else NeedsSecondRead()",
+        new="    return finding",
     ),
     Mutant(
-        name="where operations cannot be listed, the grace is enough",
-        file="plan.py",
-        old="    if seen.operations is None:\n",
+        name="where operations cannot be listed, visibility is enough",
+        file="reconciliation.py",
+        old="    if snapshot.operations is not None:\n        return job.call.visible_at\n",
+        new="    if True:\n        return job.call.visible_at\n",
+    ),
+    Mutant(
+        name="a failed operation leaves its destination at once",
+        file="planning.py",
+        old="    if left > 0:\n",
         new="    if False:\n",
     ),
     Mutant(
-        name="a destination is left before what came to nothing is gone",
-        file="plan.py",
-        old="    if (left := timing.hush - (now - ended_at).total_seconds()) > 0:\n",
-        new="    if (left := 0.0) > 0:\n",
+        name="a wait's clock is Vertex AI's",
+        file="planning.py",
+        old="    left = timing.second_read - (now - job.failure_seen_at).total_seconds()",
+        new="    left = timing.second_read - (now - (operation.updated_at or now)).total_seconds()",
     ),
     Mutant(
-        name="a number that was there before is never ours",
-        file="plan.py",
-        old="    old = ({*job.known_versions} | operations.made_by_others) - ours",
-        new="    old = {*job.known_versions} | operations.made_by_others",
+        name="the clamp of waits is dropped",
+        file="timing.py",
+        old="timedelta(seconds=min(max(seconds, 0), self.longest_wait))",
+        new="timedelta(seconds=seconds)",
     ),
     Mutant(
-        name="what an operation made is not asked for among the traces",
-        file="looks.py",
+        name="a clock that jumped is believed",
+        file="steady_clock.py",
+        old="        if abs(moved) > self.max_skew:",
+        new="        if False:",
+    ),
+    Mutant(
+        name="after_restore does nothing",
+        file="job.py",
+        old="        call = self.call\n"
+        "        if call:\n"
+        "            call = replace(call, visible_at",
+        new="        call = self.call\n"
+        "        if self.key:\n"
+        "            return self\n"
+        "        if call:\n"
+        "            call = replace(call, visible_at",
+    ),
+    Mutant(
+        name="a restored job calls without a look",
+        file="workflow.py",
+        old="        if job.restored:\n            await self.save_and_run",
+        new="        if False:\n            await self.save_and_run",
+    ),
+    Mutant(
+        name="a restored job's failed operation is its last",
+        file="planning.py",
+        old="    if job.restored:\n",
+        new="    if False:\n",
+    ),
+    Mutant(
+        name="what an operation made is not looked up among the claims",
+        file="vertex_reader.py",
         old="for operation in operations or () if operation.model}",
         new="for operation in () if operation.model}",
     ),
     Mutant(
         name="a model that somebody is still copying counts as there",
-        file="looks.py",
-        old="return any(not operation.done for operation in operations or ())",
-        new="return False",
+        file="workflow.py",
+        old="                running = any(not operation.done for operation in operations or ())",
+        new="                running = False",
+    ),
+    Mutant(
+        name="the queue ignores turns",
+        file="job.py",
+        old="return (self.turn or 0.0, self.accepted_at, self.key)",
+        new="return (0.0, self.accepted_at, self.key)",
+    ),
+    Mutant(
+        name="the queue is overtaken",
+        file="start_queue.py",
+        old="        if first and first[0].place < job.place:\n",
+        new="        if False:\n",
+    ),
+    Mutant(
+        name="a burst gets one turn",
+        file="start_queue.py",
+        old="            turn = max(turn, last[0] + cost)\n",
+        new="            turn = max(turn, last[0])\n",
+    ),
+    Mutant(
+        name="starts have no limit",
+        file="start_queue.py",
+        old="        return await self.store.take_starts(queue, turns, self.clock.now(), rate)",
+        new="        return min(len(turns), rate)",
     ),
     Mutant(
         name="a cancel is told before it is confirmed",
         file="workflow.py",
-        old="        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)",
-        new="        if job.cancel_requested:\n"
-        "            await self.keep(job.with_nothing_made().cancelled(now))\n"
+        old="        await self._look_again(job.unfinished(now), call.requested_at)",
+        new="        if job.cancel_requested and job.state is State.COPYING:\n"
+        "            await self.persist(job.with_nothing_made().cancelled(now))\n"
         "            return\n"
-        "        await self._wait(job.seen(), job.copy_started_at or job.attempt_at)",
+        "        await self._look_again(job.unfinished(now), call.requested_at)",
     ),
     Mutant(
         name="any operation on the destination is cancelled",
         file="workflow.py",
-        old="                await self._watch(job, now)\n            case Unclear()",
-        new="                for each in await self.models.list_operations(job.target) or ():\n"
+        old="            case InProgress():\n                await self._wait_for_end(job, now)",
+        new="            case InProgress():\n"
+        "                for each in await self.models.list_operations(job.target) or ():\n"
         "                    await self.models.cancel_operation(each.name)\n"
-        "                await self._watch(job, now)\n            case Unclear()",
+        "                await self._wait_for_end(job, now)",
     ),
     Mutant(
         name="the reply is sent before the letter",
         file="workflow.py",
         old="            if job.failure and not job.letter_kept:\n"
         "                await self.topics.publish_letter(letter_of_job(job))\n"
-        "                job = await self.store.save(job.with_letter_kept(self.clock.now()))\n"
+        "                job = await self.save(job.with_letter_kept(self.clock.now()))\n"
         "            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
-        "            await self.store.save(job.announced(self.clock.now()))",
+        "            await self.save(job.announced(self.clock.now()))",
         new="            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
-        "            job = await self.store.save(job.announced(self.clock.now()))\n"
+        "            job = await self.save(job.announced(self.clock.now()))\n"
         "            if job.failure and not job.letter_kept:\n"
         "                await self.topics.publish_letter(letter_of_job(job))\n"
-        "                job = await self.store.save(job.with_letter_kept(self.clock.now()))",
+        "                job = await self.save(job.with_letter_kept(self.clock.now()))",
     ),
     Mutant(
         name="the reply counts as sent before it is",
         file="workflow.py",
         old="            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
-        "            await self.store.save(job.announced(self.clock.now()))",
-        new="            job = await self.store.save(job.announced(self.clock.now()))\n"
+        "            await self.save(job.announced(self.clock.now()))",
+        new="            job = await self.save(job.announced(self.clock.now()))\n"
         "            await self.topics.publish_reply(replies.outcome(job, self.service_name))",
     ),
     Mutant(
@@ -260,9 +386,15 @@ MUTANTS = (
         new="            bool(replay_of) or (",
     ),
     Mutant(
-        name="a replay may go elsewhere while an ask is open",
+        name="a replay may go elsewhere while a call is open",
         file="deliveries.py",
-        old="        if job.asked_at and asked.copy.goes_elsewhere(job.request):",
+        old="        if job.call and copy.goes_elsewhere(job.request):",
+        new="        if False:",
+    ),
+    Mutant(
+        name="a replay of an unknown outcome without its record copies",
+        file="deliveries.py",
+        old="        if received.outcome_unknown and await self._stored(asked.identity) is None:",
         new="        if False:",
     ),
     Mutant(

@@ -58,5 +58,4 @@ def test_the_test_that_is_named_exists(file: str, test: str):
 
 def test_the_numbers_of_the_page_are_those_of_the_suite():
     assert f"lives {COUNT:,d} random histories" in " ".join(PAGE.split())
-    assert len(MUTANTS) == 38
-    assert "breaks thirty-eight rules" in " ".join(PAGE.split())
+    assert f"breaks {len(MUTANTS)} rules" in " ".join(PAGE.split())
