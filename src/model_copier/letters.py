@@ -82,8 +82,7 @@ def _kept(original: Original, *, outcome_unknown: bool) -> dict[str, str]:
     return {
         name: value
         for name, value in original.attributes.items()
-        if name not in stale
-        and not name.startswith(("goog", "CloudPubSub"))
+        if name not in stale and not name.startswith(("goog", "CloudPubSub"))
     }
 
 
