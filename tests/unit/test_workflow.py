@@ -768,23 +768,17 @@ async def test_waiting_for_a_destination_costs_no_budget(call: str):
 # Ticks that pause, and cancels
 
 
+NOT_ENDED = "the copy did not end in 60 s"
+
+
 @pytest.mark.parametrize(
     ("dialect", "said"),
     [
         (Dialect(), "cancelled: the copy did not end in 60 s"),
-        (
-            Dialect(cancels=False),
-            (
-                "the copy did not end in 60 s: a cancel was requested and did not take effect;"
-                " the outcome of operation {operation} is unknown"
-            ),
-        ),
+        (Dialect(cancels=False), f"{NOT_ENDED}: a cancel was requested and did not take effect"),
         (
             Dialect(unimplemented=frozenset({"CancelOperation"})),
-            (
-                "the copy did not end in 60 s, and it cannot be cancelled: UNIMPLEMENTED: {refused};"
-                " the outcome of operation {operation} is unknown"
-            ),
+            f"{NOT_ENDED}, and it cannot be cancelled: UNIMPLEMENTED",
         ),
     ],
     ids=["cancelled", "ignored", "refused"],
@@ -809,9 +803,9 @@ async def test_paused_ticks_still_cancel_before_giving_up(dialect: Dialect, said
 
     assert set(cancels) == {operation}
     (reply,) = world.replies
-    refused = world.job.cancel_refused.removeprefix("UNIMPLEMENTED: ")
-    assert reply["error"]["message"] == said.format(operation=operation, refused=refused)
-    assert reply["outcome_unknown"] is ("unknown" in said)
+    assert reply["error"]["message"].startswith(said)
+    is_unknown = f"the outcome of operation {operation} is unknown" in reply["error"]["message"]
+    assert reply["outcome_unknown"] is is_unknown is (dialect != Dialect())
 
 
 async def test_a_refused_cancel_is_recorded():
