@@ -63,6 +63,8 @@ class Workflow:
     on_trouble: Callable[[Job, str], None] = lambda _job, _why: None
     # Set when a copy was started: whoever follows has one more.
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    # When, by the monotonic clock, a job comes back that found the read budget used up.
+    postponed_until: float = 0.0
 
     @property
     def looks(self) -> Looks:
@@ -135,6 +137,8 @@ class Workflow:
                 await self.keep(given_up(newest, str(error), now, self.timing))
             elif isinstance(error, PostponedError):  # nobody was asked, so nothing has failed
                 wait = min(error.retry_seconds, self.timing.backoff_longest)
+                if spared:
+                    self.postponed_until = self.clock.monotonic() + wait
                 await self.store.save(newest.waiting(now, wait * (1 + self.jitter() / 10)))
             else:
                 if newest.tries >= TRIES_UNTIL_TROUBLE:
