@@ -46,7 +46,7 @@ QUOTA = 600
 READS_PER_MINUTE = 300
 CALL_SECONDS = 0.05
 PATIENCE_SECONDS = 3 * 3600
-READS = ("get_model", "list_versions", "list_operations", "list_running", "get_operation")
+READS = ("get_model", "list_versions", "list_operations", "list_location", "get_operation")
 
 
 class _IndexedStore(SimulatedStore):
@@ -138,17 +138,17 @@ class _Limited:
     def __getattr__(self, name: str) -> Any:
         call = getattr(self.models, name)
 
-        async def calling(*asked: Any) -> Any:
+        async def calling(*asked: Any, **how: Any) -> Any:
             if not self.limited:
                 self.clock.now()
-                return await call(*asked)
+                return await call(*asked, **how)
             await asyncio.sleep(CALL_SECONDS)
             now = self.clock.now()
             if name == "copy_model":
                 self.copies_at.append(self.clock.monotonic())
             if name in READS:
                 self._spend(str(asked[0]), now)
-            return await call(*asked)
+            return await call(*asked, **how)
 
         return calling
 
@@ -172,6 +172,7 @@ class Row:
     put_off: int
     saves: int
     starts: Sequence[float]
+    failed: int
     lags: Sequence[float]
     seconds: float
 
@@ -183,6 +184,7 @@ class Row:
             f"{self.answered}",
             f"{self.refused}",
             f"{self.put_off}",
+            f"{self.failed}",
             f"{self.saves}",
             f"{max(self.starts):.0f} s" if len(self.starts) == 10 else "not all",
             f"{tenth[4]:.0f} s",
@@ -192,7 +194,7 @@ class Row:
 
 
 HEADER = (
-    "way", "reads in the fullest minute", "refused", "`put_off` lines", "saves",
+    "way", "reads in the fullest minute", "refused", "`put_off` lines", "failed", "saves",
     "ten new requests: the last CopyModel after", "end to reply, p50", "p90", "worst",
 )  # fmt: skip
 
@@ -246,7 +248,14 @@ async def measure(way: str, copies: int, *, guarded: bool, dialect: str) -> Row:
     await asking
     world.ticks.close()
     await asyncio.gather(*topics.ticking)
-    ended = [_seconds(reply["timings"]["copy_ended_at"]) for reply in world.replies]
+    inner.registry.settle(clock.now())
+    ended = {
+        operation.destination.model: (operation.ends_at - START).total_seconds()
+        for operation in inner.registry.operations()
+    }
+    told = [reply for reply in world.replies if reply["outcome"] == "succeeded"]
+    sent = {reply["target_model"].rpartition("/")[2]: at
+            for reply, at in zip(world.replies, topics.sent, strict=True)}  # fmt: skip
     return Row(
         way=way,
         answered=max(limited.answered.values()),
@@ -254,7 +263,8 @@ async def measure(way: str, copies: int, *, guarded: bool, dialect: str) -> Row:
         put_off=len(put_off),
         saves=store.saves,
         starts=[at - 60 for at in limited.copies_at[:10]],
-        lags=[sent - end for sent, end in zip(topics.sent, ended, strict=True)],
+        failed=len(world.replies) - len(told),
+        lags=[at - ended[model] for model, at in sent.items() if model in ended],
         seconds=time.monotonic() - begun,
     )
 
@@ -265,10 +275,6 @@ def _request(number: int) -> Any:
         "destination_model_id": f"model-{number}",
     }
     return request(data, request_id=f"request-{number}")
-
-
-def _seconds(text: str) -> float:
-    return (datetime.fromisoformat(text) - START).total_seconds()
 
 
 def rows(copies: int) -> Sequence[Row]:

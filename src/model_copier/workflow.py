@@ -193,10 +193,8 @@ class Workflow:
             return
         assert job.source is not None
         assert job.target is not None
-        # Its turn comes first: whoever waits for one reads nothing.
-        if (ready := await self._queue(job)) is None:
-            return
-        job = ready
+        if await self._queue(job) is None:
+            return  # first of all, since whoever waits for a turn reads nothing
         try:
             # Read only now that nobody else of ours can add a version.
             versions = await self.models.list_versions(job.target)

@@ -106,13 +106,16 @@ class VertexModelService:
                 return ()
             raise
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
+        which = "done=false" if running_only else ""
         request = operations_pb2.ListOperationsRequest(
-            name=location, filter="done=false", page_size=100, page_token=page_token
+            name=location, filter=which, page_size=100, page_token=page_token
         )
         try:
             return await self._read(
-                _location(location), lambda client, how: _list_running(client, request, how)
+                _location(location), lambda client, how: _list_page(client, request, how)
             )
         except (
             RefusedError
@@ -217,7 +220,7 @@ async def _list_operations(
         request.page_token = page.next_page_token
 
 
-async def _list_running(
+async def _list_page(
     client: ModelServiceAsyncClient,
     request: operations_pb2.ListOperationsRequest,
     how: dict[str, Any],
