@@ -75,7 +75,7 @@ class _IndexedStore(SimulatedStore):
         self.jobs[job.key] = saved[job.key]
         return self._indexed(saved[job.key])
 
-    async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:
+    async def due(self, now: datetime, latest: datetime, limit: int) -> Sequence[Job]:  # noqa: ARG002
         found: list[tuple[datetime, int, str, int]] = []
         while self._heap and self._heap[0][0] <= now and len(found) < limit:
             entry = heapq.heappop(self._heap)
@@ -90,10 +90,10 @@ class _IndexedStore(SimulatedStore):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:
+    async def awaiting(self, destination: str, limit: int) -> Sequence[Job]:  # noqa: ARG002
         return ()
 
-    async def delete_expired(self, now: datetime) -> int:
+    async def delete_expired(self, now: datetime) -> int:  # noqa: ARG002
         return 0
 
     def _indexed(self, job: Job) -> Job:

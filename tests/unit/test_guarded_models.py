@@ -347,7 +347,7 @@ def test_a_dead_region_delays_no_copy_elsewhere():
         inner.copy_seconds = 1.0
         begun = clock.monotonic()
         await world.deliver(request(request_id="elsewhere"))
-        while not world.replies:
+        while not world.replies:  # noqa: ASYNC110  time is virtual
             await asyncio.sleep(0.5)
         late = clock.monotonic() - begun
         following.cancel()

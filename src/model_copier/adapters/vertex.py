@@ -40,8 +40,9 @@ _T = TypeVar("_T")
 MAX_CLIENTS = 32
 # What gRPC itself says of an UNAVAILABLE that no server sent; its errors carry no other mark.
 _NOT_REACHED = re.compile(
-    r"failed to connect|all backends|resolution|socket closed|broken pipe|connection (reset|refused)"
-    r"|(ping|watchdog|attempt) time|timed out|goaway|recvmsg|transport|endpoint clos|tls|handshake",
+    r"failed to connect|all backends|resolution|socket closed|broken pipe"
+    r"|connection (reset|refused)|(ping|watchdog|attempt) time|timed out|goaway"
+    r"|recvmsg|transport|endpoint clos|tls|handshake",
     re.IGNORECASE,
 )
 _CHANNEL_OPTIONS = [
