@@ -90,6 +90,9 @@ bench-rest: .venv/installed ## CALLERS=2000 wait at once on one process, beside 
 bench-follow: .venv/installed ## what following copies gains and costs
 	@$(BIN)/python benchmarks/follow.py
 
+bench-reads: .venv/installed ## COUNT=2000 copies in flight before a quota of 600 reads a minute
+	@$(BIN)/python benchmarks/reads.py --count $(or $(COUNT),2000)
+
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .

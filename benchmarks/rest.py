@@ -136,7 +136,11 @@ async def measured(
 
 
 async def ours(folder: Path, count: int) -> Row:
-    settings = {"STARTS_PER_MINUTE": "6000", "WAIT_SECONDS": str(PATIENCE_SECONDS)}
+    settings = {
+        "STARTS_PER_MINUTE": "6000",
+        "READS_PER_MINUTE": "60000",
+        "WAIT_SECONDS": str(PATIENCE_SECONDS),
+    }
     async with Stack(folder=folder, with_api=True, tick_seconds=5, settings=settings) as stack:
         assert stack.api.running is not None
         row = await measured(

@@ -8,6 +8,7 @@ import bisect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TypeVar
 
 from local_cloud.registry import Registry
@@ -218,20 +219,23 @@ class SimulatedModels:
                 return None
             raise
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
         try:
-            running = self._read(
-                "ListOperations",
-                lambda: [each for each in self.view.operations(location) if not each.done],
-            )
+            listed = self._read("ListOperations", lambda: self.view.operations(location))
         except RefusedError:
             return None
-        start = int(page_token or 0)
-        page = running[start : start + PAGE_SIZE]
-        more = start + PAGE_SIZE < len(running)
+        rest = (
+            each
+            for each in listed
+            if int(each.number) > int(page_token or 0) and not (running_only and each.done)
+        )
+        page = list(islice(rest, PAGE_SIZE + 1))
+        more = len(page) > PAGE_SIZE
         return OperationsPage(
-            operations=[self._operation(each) for each in page],
-            next_page_token=str(start + PAGE_SIZE) if more else "",
+            operations=[self._operation(each) for each in page[:PAGE_SIZE]],
+            next_page_token=page[PAGE_SIZE - 1].number if more else "",
         )
 
     async def copy_model(self, call: CopyCall) -> Operation:

@@ -155,11 +155,13 @@ class ModelService(Protocol):
     async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
         """Operations on a destination model; None where they cannot be listed."""
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
-        """One page of what runs in ``projects/P/locations/L``; None where that cannot be listed.
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
+        """One page of the operations in ``projects/P/locations/L``; None: they cannot be listed.
 
         One that is not listed may run all the same: whether the operations of models are
-        among them is not documented. One that is listed may be done.
+        among them is not documented. ``running_only`` may be ignored.
         """
 
     async def copy_model(self, call: CopyCall) -> Operation:

@@ -34,7 +34,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationsPage:
-    """Some of the operations that run in a project and location."""
+    """Some of the operations of a project and location."""
 
     operations: Sequence[Operation]
     next_page_token: str = ""

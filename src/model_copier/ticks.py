@@ -120,14 +120,17 @@ class Ticks:
             more = await self._move_due(lead)
             queued = await self._start_queued(lead)
             now = flow.clock.monotonic()
-            if now >= lead.until and not (more and now < lead.sweeps_until):
+            # What waits for the read budget comes back soon: a minute of it is not left unused.
+            busy = more or now < flow.postponed_until
+            end = max(lead.until, lead.sweeps_until) if busy else lead.until
+            if now >= end:
                 return
             due_at = await flow.store.next_due_at()
             wait = (due_at - flow.clock.now()).total_seconds() if due_at else math.inf
             # Young copies are looked at often; for an old one the next tick is soon enough.
             if queued:
                 wait = min(wait, flow.timing.poll_shortest)
-            far = wait > min(lead.until - now, 2 * flow.timing.poll_shortest)
+            far = wait > min(end - now, 2 * flow.timing.poll_shortest)
             if far and not self._in_hand and not flow.wakeup.is_set():
                 return
             # What is due by now is in hand, or cannot be moved by us.

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.errors import (
+    BudgetExhaustedError,
     Cause,
     CircuitOpenError,
     Code,
@@ -61,6 +62,8 @@ class Workflow:
     on_trouble: Callable[[Job, str], None] = lambda _job, _why: None
     # Set when a copy was started or may be: whoever follows copies has something to do.
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    # When, by the monotonic clock, a job comes back that found the read budget used up.
+    postponed_until: float = 0.0
     reader: VertexReader = field(init=False)
     starts: StartQueue = field(init=False)
 
@@ -140,18 +143,22 @@ class Workflow:
             if newest is None or newest.due_at != job.due_at:
                 return  # no longer ours
             if isinstance(error, PostponedError):
-                due_at = self.after(error.retry_seconds * (1 + self.jitter() / 10))
-                # Nobody was asked, so nothing has failed. But no job outlives its time by more
-                # than some retries because a location does not answer.
-                is_late = self.clock.now() > newest.gives_up_at(self.timing)
-                if isinstance(error, CircuitOpenError) and is_late:
-                    await self.save(newest.retry_later(due_at))
-                else:
-                    await self.save(newest.postponed(due_at))
+                await self._postpone(newest, error)
                 return
             if newest.retries >= RETRIES_UNTIL_TROUBLE:
                 self.on_trouble(newest, str(error))
             await self.save(newest.retry_later(self.backoff(newest)))
+
+    async def _postpone(self, job: Job, error: PostponedError) -> None:
+        """Nobody was asked, so nothing has failed; but no job outlives its time by much for it."""
+        wait = error.retry_seconds * (1 + self.jitter() / 10)
+        if isinstance(error, BudgetExhaustedError):
+            self.postponed_until = self.clock.monotonic() + wait
+        is_late = self.clock.now() > job.gives_up_at(self.timing)
+        if isinstance(error, CircuitOpenError) and is_late:
+            await self.save(job.retry_later(self.after(wait)))
+        else:
+            await self.save(job.postponed(self.after(wait)))
 
     async def persist(self, job: Job) -> None:
         """Save how the job stands; an outcome is published, and its destination released."""

@@ -155,8 +155,8 @@ LOCATION = CALL.target_location
 async def test_what_runs_in_a_location_is_listed(setting: Setting):
     started = await setting.models.copy_model(CALL)
 
-    page = await setting.models.list_running(LOCATION)
-    elsewhere = await setting.models.list_running(LOCATION.replace("us-central1", "europe-west4"))
+    page = await setting.models.list_location(LOCATION)
+    elsewhere = await setting.models.list_location(LOCATION.replace("us-central1", "europe-west4"))
 
     assert page is not None
     assert [(each.name, each.done) for each in page.operations] == [(started.name, False)]
@@ -164,7 +164,7 @@ async def test_what_runs_in_a_location_is_listed(setting: Setting):
     assert elsewhere is not None
     assert list(elsewhere.operations) == []
     await setting.ended(started)
-    page = await setting.models.list_running(LOCATION)
+    page = await setting.models.list_location(LOCATION)
     assert page is not None
     assert list(page.operations) == []
 
@@ -176,10 +176,10 @@ async def test_many_that_run_come_in_pages(setting: Setting):
         for number in range(150)
     ]
 
-    first = await setting.models.list_running(LOCATION)
+    first = await setting.models.list_location(LOCATION)
     assert first is not None
     await setting.models.cancel_operation(first.operations[-1].name)
-    second = await setting.models.list_running(LOCATION, first.next_page_token)
+    second = await setting.models.list_location(LOCATION, first.next_page_token)
 
     assert second is not None
     assert second.next_page_token == ""
@@ -193,7 +193,7 @@ async def test_a_location_may_list_no_operations_of_models(start: Start, dialect
     setting = await start(DIALECTS[dialect])
     started = await setting.models.copy_model(CALL)
 
-    page = await setting.models.list_running(LOCATION)
+    page = await setting.models.list_location(LOCATION)
 
     assert page is None or list(page.operations) == []
     assert (page is None) is (dialect != "location-list-empty")

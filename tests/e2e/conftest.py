@@ -20,6 +20,7 @@ QUICK = {
     "MAX_SKEW_SECONDS": "0.2",
     "SHOWN_WITHIN_SECONDS": "1",
     "FOLLOW_SECONDS": "10",
+    "READS_PER_MINUTE": "60000",
 }
 
 

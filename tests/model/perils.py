@@ -640,10 +640,13 @@ class _ModelsPort:
         found: Sequence[Operation] | None = await self._read("list_operations", effect)
         return found
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
         models = self.worker.cloud.models
         found: OperationsPage | None = await self._read(
-            "list_running", lambda: _at_once(models.list_running(location, page_token))
+            "list_location",
+            lambda: _at_once(models.list_location(location, page_token, running_only=running_only)),
         )
         return found
 

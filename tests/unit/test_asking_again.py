@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import replace
-
 from typing import Any
 
 import pytest

@@ -31,8 +31,8 @@ def test_machine_on_aws_is_told_what_it_lacks(message: str, told: str):
     [
         (
             (
-                "Cloud Pub/Sub API has not been used in project 12 before or it is disabled. Enable it"
-                " by visiting https://console.developers.google.com/apis/api/pubsub.googleapis.com/x"
+                "Cloud Pub/Sub API has not been used in project 12 before or it is disabled."
+                " Enable it by visiting https://console.developers.google.com/apis/api/pubsub.googleapis.com/x"
             ),
             "gcloud services enable pubsub.googleapis.com --project=12",
         ),

@@ -20,9 +20,7 @@ def with_parent() -> World:
 def restore(world: World, backup: Job) -> None:
     """The store is lost, and this record of it put back."""
     now = world.clock.now()
-    world.store.jobs[backup.key] = replace(
-        backup.after_restore(now, world.timing), version=world.job.version
-    )
+    world.store.jobs[backup.key] = replace(backup.after_restore(now), version=world.job.version)
 
 
 async def test_the_next_waiter_starts_at_once():

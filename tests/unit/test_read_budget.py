@@ -47,7 +47,7 @@ class Process:
     slots: Slots
     per_minute: int = 300
     reads: list[tuple[float, Kind, str]] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
+    retries: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock = self.slots.clock
@@ -62,7 +62,7 @@ class Process:
             try:
                 await self.budget.spend(kind, name)
             except BudgetExhaustedError as error:
-                self.waits.append(error.retry_seconds)
+                self.retries.append(error.retry_seconds)
                 await asyncio.sleep(error.retry_seconds)
             else:
                 self.reads.append((self.clock.monotonic(), kind, name))
@@ -244,6 +244,7 @@ def test_fuzz_no_minute_too_full_and_nobody_starves(seed: int, per_minute: int, 
     waits = run_virtually(all_of(*(one(number) for number in range(wanted))))
 
     reads = sorted(at for each in processes for at, _, _ in each.reads)
+    assert all(0 < each <= 150 for process in processes for each in process.retries)
     own = per_minute // 10 + max(1, -(-per_minute * 5 // 60))
     most = per_minute if count == 1 else per_minute + count * own
     assert not reads or most_in_a_minute(reads) <= most

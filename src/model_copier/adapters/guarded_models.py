@@ -88,11 +88,16 @@ class GuardedModelService:
             name.project, name.location, Kind.START, lambda: self._models.list_operations(name)
         )
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
         project, place = _where(location)
         # One page answers many polls, so it comes before them.
         return await self._read(
-            project, place, Kind.FRESH, lambda: self._models.list_running(location, page_token)
+            project,
+            place,
+            Kind.FRESH,
+            lambda: self._models.list_location(location, page_token, running_only=running_only),
         )
 
     async def get_operation(self, name: str) -> Operation:

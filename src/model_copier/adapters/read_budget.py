@@ -25,8 +25,9 @@ from model_copier.ports import Clock
 MOST_WAIT_SECONDS = 3.0  # in the process; whoever would wait longer comes back
 MOST_WAITING = 64  # of each kind, in the process
 MOST_PLACES = 50_000  # of polls that are away, by name
-# Longer than this no job is put off, and whoever does not come back in time loses its place.
-LONGEST_RETRY_SECONDS = 300.0
+# Longer than this no job is put off: what was asked for meanwhile may have made room.
+LONGEST_RETRY_SECONDS = 150.0
+LOST_SECONDS = 300.0  # whoever is so late loses its place
 FREE_SHARE = 1 / 10
 CHUNK_SECONDS = 5.0  # so long a slot from the store is good for, and so much is taken at once
 SHORTEST_REST_SECONDS = 0.001  # less than a clock can tell would be a hot loop
@@ -72,7 +73,8 @@ class ReadBudget:
     rate: ReadRate = field(init=False)
     _queues: dict[Kind, _Queue] = field(init=False)
     _places: dict[str, _Place] = field(default_factory=dict)  # the first in line first
-    _numbers: int = 0
+    _numbers: int = 0  # of places
+    _arrivals: int = 0  # of all others
     _free: deque[float] = field(default_factory=deque)
     _granted: deque[float] = field(default_factory=deque)
     _slots: int = 0
@@ -134,12 +136,14 @@ class ReadBudget:
     # Who is next
 
     def _line_up(self, kind: Kind, name: str, now: float) -> int:
-        self._numbers += 1
         if kind is not Kind.POLL or not name:
-            return self._numbers
+            self._arrivals += 1
+            return self._arrivals
         self._forget_lost_places(now)
         place = self._places.get(name)
         if place is None:
+            # Not by arrival: a number that nobody has makes the line seem longer than it is.
+            self._numbers += 1
             place = _Place(number=self._numbers, back_at=now)
             if len(self._places) < MOST_PLACES:
                 self._places[name] = place
@@ -150,15 +154,14 @@ class ReadBudget:
         """Drop those at the head who did not come back; those behind get there in time."""
         while self._places:
             name, first = next(iter(self._places.items()))
-            if now - first.back_at <= LONGEST_RETRY_SECONDS:
+            if now - first.back_at <= LOST_SECONDS:
                 return
             del self._places[name]
 
     def _ahead(self, kind: Kind, number: int) -> int:
         if kind is not Kind.POLL or not self._places:
             return len(self._queues[kind].waiting)
-        # The numbers in between may be gone or another kind's: then this is too many, and
-        # whoever comes back finds fewer.
+        # Some in between may be gone: then this is too many, and whoever comes back finds fewer.
         first = next(iter(self._places.values())).number
         return min(max(0, number - first), len(self._places))
 

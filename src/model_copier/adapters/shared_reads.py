@@ -56,8 +56,7 @@ class SharedReads:
             if listed := await scan.find(name):
                 return listed
             found = await self._models.get_operation(name)
-            if not found.done:
-                scan.missed()
+            scan.asked_by_name(found)
             return found
 
     async def list_versions(self, name: ModelName) -> Sequence[Model]:
@@ -66,8 +65,10 @@ class SharedReads:
     async def list_operations(self, name: ModelName) -> Sequence[Operation] | None:
         return await self._models.list_operations(name)
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
-        return await self._models.list_running(location, page_token)
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
+        return await self._models.list_location(location, page_token, running_only=running_only)
 
     async def copy_model(self, call: CopyCall) -> Operation:
         return await self._models.copy_model(call)
@@ -98,7 +99,9 @@ class SharedReads:
 
     def _scan(self, location: str) -> OperationScan:
         return OperationScan(
-            read_page=lambda token: self._models.list_running(location, token),
+            read_page=lambda token, running_only: self._models.list_location(
+                location, token, running_only=running_only
+            ),
             reads_per_minute=self._reads_per_minute,
             clock=self._clock,
         )

@@ -49,8 +49,8 @@ MAX_CLIENTS = 32
 # What gRPC itself says of an UNAVAILABLE that no server sent; its errors carry no other mark.
 _NOT_REACHED = re.compile(
     r"failed to connect|all backends|resolution|socket closed|broken pipe"
-    r"|connection (reset|refused)|(ping|watchdog|attempt) time|timed out|goaway|recvmsg|transport"
-    r"|endpoint clos|tls|handshake",
+    r"|connection (reset|refused)|(ping|watchdog|attempt) time|timed out|goaway"
+    r"|recvmsg|transport|endpoint clos|tls|handshake",
     re.IGNORECASE,
 )
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -133,13 +133,16 @@ class VertexModelService:
             raise
         return [self._told(operation) for operation in found]
 
-    async def list_running(self, location: str, page_token: str = "") -> OperationsPage | None:
+    async def list_location(
+        self, location: str, page_token: str = "", *, running_only: bool = True
+    ) -> OperationsPage | None:
+        which = "done=false" if running_only else ""
         request = operations_pb2.ListOperationsRequest(
-            name=location, filter="done=false", page_size=100, page_token=page_token
+            name=location, filter=which, page_size=100, page_token=page_token
         )
         try:
             page = await self._read(
-                _location(location), lambda client, how: _list_running(client, request, how)
+                _location(location), lambda client, how: _list_page(client, request, how)
             )
         except (
             RefusedError
@@ -279,7 +282,7 @@ async def _list_operations(
         request.page_token = page.next_page_token
 
 
-async def _list_running(
+async def _list_page(
     client: ModelServiceAsyncClient,
     request: operations_pb2.ListOperationsRequest,
     how: dict[str, Any],
