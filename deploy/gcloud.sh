@@ -17,13 +17,13 @@ usage: deploy/gcloud.sh --project=ID --sources=ID,... --targets=ID,... (--image=
   --project=ID          of topics, worker, api and jobs
   --sources=ID,...      projects that models may be copied from; the first is the default
   --targets=ID,...      projects that models may be copied to; the first is the default
-  --image=IMAGE         of worker and api; or --source: Cloud Build makes one from this folder
+  --image=IMAGE         of worker and api, by its digest; or --source: Cloud Build makes one from here
   --region=REGION       us-central1 unless given
   --name=NAME           what every name begins with; model-copy unless given
   --audience=WORD       what tokens must be for
   --publishers=M,...    who may ask for copies (serviceAccount:..., group:...)
   --waiters=M,...       who may wait for replies with a subscription of their own (docs/security.md)
-  --waiter-project=ID   where they make it; --project unless given
+  --waiter-project=ID   where they make it: another project than --project
   --operators=M,...     who may see and replay dead letters
   --callers=FILE        TOML file of the accounts that may call the api; without it there is no api
   --aws-account=DIGITS  with --aws-roles=NAME,...: roles of AWS that may publish, by their names
@@ -77,13 +77,41 @@ done
 [[ $PROJECT =~ ^[a-z][a-z0-9-]{4,28}[a-z0-9]$ ]] || fail "--project should be a project id, not '$PROJECT'"
 [[ -n $SOURCES ]] || fail "--sources is missing: projects that models may be copied from"
 [[ -n $TARGETS ]] || fail "--targets is missing: projects that models may be copied to"
+# Every value goes into commands, lists of variables or conditions: what could end one is refused.
+each_is() { # option, value, what each part by comma should match, in words
+  local part
+  [[ $2 != *[[:space:]]* && $2 != ,* && $2 != *, && $2 != *,,* ]] || fail "$1 should be $4, by comma, without blanks"
+  for part in ${2//,/ }; do
+    [[ $part =~ $3 ]] || fail "$1 should be $4, not '$part'"
+  done
+}
+ID='^[a-z][a-z0-9-]{4,28}[a-z0-9]$'
+MEMBER='^((serviceAccount|user|group):[A-Za-z0-9._%+-]+@[a-z0-9.-]+|principal(Set)?://[A-Za-z0-9._:/@=+-]+)$'
+set -f # a pattern such as * is no list of files
+each_is --sources "$SOURCES" "$ID" 'project ids'
+each_is --targets "$TARGETS" "$ID" 'project ids'
+each_is --waiter-project "$WAITER_PROJECT" "$ID" 'a project id'
+each_is --publishers "$PUBLISHERS" "$MEMBER" 'serviceAccount:EMAIL, user:EMAIL, group:EMAIL, principal://... or principalSet://..., and never everybody'
+each_is --waiters "$WAITERS" "$MEMBER" 'serviceAccount:EMAIL, user:EMAIL, group:EMAIL, principal://... or principalSet://..., and never everybody'
+each_is --operators "$OPERATORS" "$MEMBER" 'serviceAccount:EMAIL, user:EMAIL, group:EMAIL, principal://... or principalSet://..., and never everybody'
+[[ $REGION =~ ^[a-z]+-[a-z]+[0-9]+$ ]] || fail "--region should be a region such as us-central1, not '$REGION'"
+[[ -z $IMAGE || $IMAGE =~ ^[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}$ ]] ||
+  fail "--image should name a digest, as in REGION-docker.pkg.dev/PROJECT/REPOSITORY/model-copier@sha256:..., not '$IMAGE'"
+[[ -z $AUDIENCE || $AUDIENCE =~ ^[A-Za-z0-9._:/@-]+$ ]] || fail "--audience should be one word, not '$AUDIENCE'"
+[[ -z $WORKER_URL || $WORKER_URL =~ ^https?://[A-Za-z0-9.:-]+$ ]] || fail "--worker-url should be https://HOST, not '$WORKER_URL'"
 [[ $NAME =~ ^[a-z][a-z0-9-]{2,15}[a-z0-9]$ ]] || fail "--name should have 4 to 17 of a-z, 0-9 and -, not '$NAME'"
-[[ $PUBLISHERS$WAITERS$OPERATORS != *all[UA]* ]] ||
-  fail "--publishers, --waiters and --operators: nobody may be everybody"
 [[ -z $CALLERS || -r $CALLERS ]] || fail "--callers: $CALLERS cannot be read"
+# A person's own token is for gcloud, and for no service: the grant would open nothing.
+[[ -z $CALLERS ]] || ! grep -Eq '^account *= *"' "$CALLERS" ||
+  ! grep -E '^account *= *"' "$CALLERS" | grep -Evq '^account *= *"[a-z0-9._%+-]+@[a-z0-9.-]+[.]gserviceaccount[.]com" *(#.*)?$' ||
+  fail "--callers: each account should be a service account; people call as one that they may impersonate (docs/rest.md)"
 [[ -z $AWS_ACCOUNT || $AWS_ACCOUNT =~ ^[0-9]{12}$ ]] || fail "--aws-account should have 12 digits"
 [[ -z $AWS_ACCOUNT || -n $AWS_ROLES ]] || fail "--aws-roles is missing: which roles of the account"
-[[ $AWS_ROLES != *[*:/]* ]] || fail "--aws-roles should be names of roles, without path and without *"
+each_is --aws-roles "$AWS_ROLES" '^[A-Za-z0-9+=.@_-]{1,64}$' 'names of roles, without path and without *'
+# Pub/Sub cannot bound "delete subscriptions" to one's own: in the topics' project it would hold for
+# the requests and the dead letters too.
+[[ -n $DESTROY || -z $WAITERS$AWS_ACCOUNT || (-n $WAITER_PROJECT && $WAITER_PROJECT != "$PROJECT") ]] ||
+  fail "--waiter-project is missing: --waiters and --aws-account wait with subscriptions of their own, in another project than --project (docs/security.md)"
 for part in ${ONLY//,/ }; do
   [[ " ${PARTS[*]} " == *" $part "* ]] || fail "--only=$part is no part; there are ${PARTS[*]}"
 done
@@ -377,7 +405,6 @@ people() {
 
 api() {
   [[ -n $CALLERS ]] || return 0
-  local kind
   if there secrets describe "$NAME-callers"; then
     google secrets versions add "$NAME-callers" --data-file="$CALLERS"
   else
@@ -388,10 +415,8 @@ api() {
   deploy api all 3600 --set-secrets="/callers/callers.toml=$NAME-callers:latest" \
     --startup-probe=httpGet.path=/health,timeoutSeconds=10,periodSeconds=10,failureThreshold=6
   sed -n 's/^account *= *"\([^"]*\)".*/\1/p' "$CALLERS" | while read -r caller; do
-    kind=user
-    [[ $caller != *.gserviceaccount.com ]] || kind=serviceAccount
     google run services add-iam-policy-binding "$NAME-api" --region="$REGION" \
-      --member="$kind:$caller" --role=roles/run.invoker
+      --member="serviceAccount:$caller" --role=roles/run.invoker
   done
 }
 

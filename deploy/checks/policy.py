@@ -211,6 +211,29 @@ def sinks_can_write(configuration: Configuration) -> Iterator[Problem]:
             yield Problem.in_block(block, "filter should ask for operation.last = true")
 
 
+def waiters_are_elsewhere(configuration: Configuration) -> Iterator[Problem]:
+    """Whoever may read and delete subscriptions may do so in waiter_project alone.
+
+    Pub/Sub cannot bound that right to one's own subscriptions. In the project of the topics it
+    would hold for the one to the requests.
+    """
+    roles = {
+        block.address
+        for block in configuration.of("resource", "google_project_iam_custom_role")
+        if any("pubsub.subscriptions" in text for text in texts_in(block.body.get("permissions")))
+    }
+    for block in configuration.of("resource", "google_project_iam_member"):
+        if _reference(block.text("role")) not in roles:
+            continue
+        granted = re.fullmatch(r"local\.(\w+)", block.text("for_each"))
+        members = text_of(configuration.locals.get(granted[1], "")) if granted else ""
+        if not members.startswith('var.waiter_project != "" ?') or not members.endswith(": {}"):
+            what = "for_each should be empty without waiter_project: they could delete requests"
+            yield Problem.in_block(block, what)
+        if block.text("project") != "local.waiter_project":
+            yield Problem.in_block(block, "project should be local.waiter_project")
+
+
 def jobs_are_safe(configuration: Configuration) -> Iterator[Problem]:
     """All fields of the job store are exempt from indexes, expiry is set, destroy keeps it."""
     databases = configuration.of("resource", "google_firestore_database")
@@ -239,6 +262,7 @@ RULES: tuple[Rule, ...] = (
     the_worker_is_inside,
     sinks_can_write,
     jobs_are_safe,
+    waiters_are_elsewhere,
 )
 
 

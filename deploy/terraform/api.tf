@@ -127,5 +127,5 @@ resource "google_cloud_run_v2_service_iam_member" "callers" {
   location = var.region
   name     = google_cloud_run_v2_service.api["api"].name
   role     = "roles/run.invoker"
-  member   = endswith(each.value, ".gserviceaccount.com") ? "serviceAccount:${each.value}" : "user:${each.value}"
+  member   = "serviceAccount:${each.value}"
 }

@@ -5,7 +5,8 @@ locals {
   waiter_project = var.waiter_project != "" ? var.waiter_project : var.project
   aws_publisher  = { for each in local.with_aws : "aws" => "serviceAccount:${google_service_account.aws[each].email}" }
   publishers     = merge({ for member in var.publishers : member => member }, local.aws_publisher)
-  waiters        = merge({ for member in var.waiters : member => member }, local.aws_publisher)
+  # Nobody in the topics' project: there they could delete the subscription to the requests.
+  waiters = var.waiter_project != "" ? merge({ for member in var.waiters : member => member }, local.aws_publisher) : {}
 }
 
 resource "google_pubsub_topic_iam_member" "publishers" {
@@ -57,6 +58,7 @@ resource "google_pubsub_subscription_iam_member" "readers" {
   subscription = google_pubsub_subscription.replies[each.value.name].name
   role         = "roles/pubsub.subscriber"
   member       = each.value.reader
+  depends_on   = [google_service_account.aws] # one of the readers, where machines on AWS wait with it
 }
 
 # An operator reads letters, publishes them again as requests, and restores dropped ones.

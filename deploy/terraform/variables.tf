@@ -129,13 +129,26 @@ variable "waiters" {
 }
 
 variable "waiter_project" {
-  description = "Project that waiters make their subscriptions in; empty: project. Pub/Sub cannot bound that right to one's own subscriptions, so another project than that of the topics keeps waiters from requests and dead letters."
+  description = "Project that waiters, and machines on AWS, make their subscriptions in: another one than that of the topics. Pub/Sub cannot bound the right to read and delete subscriptions to one's own, so in the topics' project it would hold for requests and dead letters. Empty: nobody has it; readers of reply_subscriptions wait with these."
   type        = string
   default     = ""
 
   validation {
     condition     = can(regex("^([a-z][a-z0-9-]{4,28}[a-z0-9])?$", var.waiter_project))
     error_message = "waiter_project should be a project id."
+  }
+
+  validation {
+    condition     = var.waiter_project != var.project
+    error_message = "waiter_project should be another project than that of the topics: a waiter can delete every subscription there."
+  }
+
+  validation {
+    condition = var.waiter_project != "" || (length(var.waiters) == 0 && (var.aws == null || anytrue([
+      for each in var.reply_subscriptions :
+      contains(each.readers, "serviceAccount:${var.name}-aws@${var.project}.iam.gserviceaccount.com")
+    ])))
+    error_message = "waiter_project is missing: waiters, and machines on AWS, wait in a project of their own; or leave waiters empty and name serviceAccount:NAME-aws@PROJECT.iam.gserviceaccount.com as a reader in reply_subscriptions."
   }
 }
 
@@ -181,9 +194,9 @@ variable "callers" {
 
   validation {
     condition = alltrue([
-      for each in var.callers : can(regex("^[a-z0-9._%+-]+@[a-z0-9.-]+\\.[a-z]+$", each.account))
+      for each in var.callers : can(regex("^[a-z0-9._%+-]+@[a-z0-9.-]+\\.gserviceaccount\\.com$", each.account))
     ])
-    error_message = "account should be an e-mail address in small letters, as ID tokens name it."
+    error_message = "account should be a service account's address, as ID tokens name it; a person's own token is for gcloud and opens nothing, so people impersonate one."
   }
 
   validation {

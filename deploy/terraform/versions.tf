@@ -1,6 +1,6 @@
 # The provider's version is the one whose facts `make check-deploy` compares with.
 terraform {
-  required_version = ">= 1.6"
+  required_version = ">= 1.9" # rules that compare variables
 
   required_providers {
     google = {

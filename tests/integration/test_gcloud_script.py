@@ -33,6 +33,7 @@ PROJECTS = (
     "--sources=tuning-models,serving",
     f"--targets={PROJECT},serving",
 )
+IMAGE = f"--image=image@sha256:{'0' * 64}"
 ALL = (
     *PROJECTS,
     "--publishers=serviceAccount:pipeline@tuning.iam.gserviceaccount.com",
@@ -116,7 +117,7 @@ def unknown(command: list[str]) -> Iterator[str]:
 @needs_gcloud
 @pytest.mark.parametrize("how", ["--dry-run", "--dry-run=again", "--destroy", "--source"])
 def test_gcloud_knows_every_command_and_flag(how, callers):
-    made_of = () if how == "--source" else ("--image=image@sha256:0",)
+    made_of = () if how == "--source" else (IMAGE,)
     dry = () if how.startswith("--dry-run") else ("--dry-run",)
 
     found = commands(*ALL, how, *dry, *made_of, f"--callers={callers}")
@@ -135,7 +136,7 @@ def test_a_wrong_command_or_flag_is_found(command):
 
 
 def test_nobody_comes_in_unknown(callers):
-    found = commands(*ALL, "--dry-run", "--image=image@sha256:0", f"--callers={callers}")
+    found = commands(*ALL, "--dry-run", IMAGE, f"--callers={callers}")
 
     deployed = {command[2]: command for command in found if command[:2] == ["run", "deploy"]}
     assert "--ingress=internal" in deployed["model-copy-worker"]
@@ -191,7 +192,7 @@ def test_it_grants_what_terraform_grants(callers, tmp_path):
 
     granted = {
         grant_of(command)
-        for command in commands(*ALL, "--dry-run", "--image=image@sha256:0", f"--callers={callers}")
+        for command in commands(*ALL, "--dry-run", IMAGE, f"--callers={callers}")
         if "add-iam-policy-binding" in command
     }
 
@@ -353,6 +354,20 @@ async def test_terraforms_subscriptions_are_those_of_the_local_cloud(name):
         ("--project=Serving", "--project"),
         ("--name=x", "--name"),
         ("--publishers=allUsers", "everybody"),
+        ("--publishers=domain:gmail.com", "--publishers should be serviceAccount:EMAIL"),
+        ("--publishers=projectViewer:serving", "--publishers"),
+        ("--waiters=group:a@b.cd allUsers", "--waiters"),
+        ("--sources=tuning;TOKEN_CHECKS=none", "--sources should be project ids"),
+        ("--sources=tuning,,serving", "--sources"),
+        ("--targets=$(id)", "--targets"),
+        ("--targets=*", "--targets"),
+        ("--region=us;central1", "--region"),
+        ("--audience=a;TOKEN_CHECKS=none", "--audience"),
+        ("--image=copier:latest", "--image should name a digest"),
+        ("--worker-url=https://a/b?c", "--worker-url"),
+        ("--aws-roles=x']||true||['", "--aws-roles"),
+        ("--waiters=group:ml@example.com", "--waiter-project is missing"),
+        ("--waiter-project=Waiting", "--waiter-project should be a project id"),
         ("--operators=allAuthenticatedUsers", "everybody"),
         ("--callers=/nowhere.toml", "--callers"),
         ("--aws-account=12", "--aws-account"),
@@ -367,3 +382,22 @@ def test_what_is_wrong_is_refused_before_anything_is_done(wrong, named):
     assert ended.returncode == 2
     assert named in ended.stderr
     assert "+ gcloud" not in ended.stderr
+
+
+def test_a_callers_file_names_service_accounts(tmp_path):
+    """F13: a person's own token is for gcloud's audience, so the grant would open nothing."""
+    file = tmp_path / "callers.toml"
+    file.write_text('[[caller]]\naccount = "someone@example.com"\n')
+
+    ended = run(*PROJECTS, "--dry-run", f"--callers={file}")
+
+    assert ended.returncode == 2
+    assert "--callers: each account should be a service account" in ended.stderr
+
+
+def test_waiters_need_a_project_of_their_own():
+    """F8: in the project of the topics they could delete the subscription to the requests."""
+    aws = ("--aws-account=123456789012", "--aws-roles=pipeline")
+
+    for words in (aws, (*aws, f"--waiter-project={PROJECT}")):
+        assert "--waiter-project is missing" in run(*PROJECTS, "--dry-run", *words).stderr

@@ -111,6 +111,35 @@ def test_a_role_on_aws_is_admitted_as_its_session_is_named(applied):
     assert member.endswith(f"/workloadIdentityPools/model-copy-aws/attribute.aws_role/{session}")
 
 
+READER = "serviceAccount:model-copy-aws@serving-models.iam.gserviceaccount.com"
+
+
+def test_machines_on_aws_wait_without_a_project(terraform):
+    """By a subscription that is always there: they can read it, and delete nothing."""
+    terraform.apply(aws=AWS, reply_subscriptions={"replies-for-aws": {"readers": [READER]}})
+
+    assert {grant[:3] for grant in terraform.granted() if grant.member == READER} == {
+        ("topic", "model-copy-requests", "roles/pubsub.publisher"),
+        ("subscription", "replies-for-aws", "roles/pubsub.subscriber"),
+    }
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"aws": AWS},
+        {"waiters": ["group:b@example.com"]},
+        {"aws": AWS, "waiter_project": "serving-models"},
+        {"waiters": ["group:b@example.com"], "reply_subscriptions": {"a": {"readers": [READER]}}},
+        {"aws": AWS, "reply_subscriptions": {"a": {"readers": ["group:b@example.com"]}}},
+    ],
+)
+def test_waiting_beside_the_requests_is_refused(wrong, terraform):
+    """F8: the shipped example let EC2 delete the subscription to the requests."""
+    with pytest.raises(RefusedError, match=r"waiter_project (is missing|should be another)"):
+        terraform.plan(**wrong)
+
+
 def test_waiters_are_kept_from_requests_and_letters_by_a_project_of_their_own(applied):
     granted = applied.granted()
 
@@ -192,7 +221,12 @@ def test_another_target_project_takes_nothing_away(applied):
 
 
 def test_another_name_is_another_copier_that_shares_nothing(applied, terraform):
-    terraform.apply(name="copy-team-b", aws=AWS, publishers=ALL["publishers"])
+    terraform.apply(
+        name="copy-team-b",
+        aws=AWS,
+        waiter_project="waiting-models",
+        publishers=ALL["publishers"],
+    )
 
     shared = {"google_project_service", "data_google_project", "google_monitoring_alert_policy"}
     naming = (
@@ -235,7 +269,6 @@ WRONG: tuple[Mapping[str, Any], ...] = (
         "vertex_role": "roles/owner",
         "publishers": ["allUsers"],
         "waiters": ["domain:example.com"],
-        "waiter_project": "Waiting",
         "operators": ["someone@example.com"],
         "reply_subscriptions": {"ours": {"readers": ["allUsers"]}},
         "callers": [{"account": "Airflow"}],
@@ -252,6 +285,7 @@ WRONG: tuple[Mapping[str, Any], ...] = (
         "callers": [{"account": "a@b.cd"}, {"account": "a@b.cd"}],
         "aws": {"account": "123456789012", "role_arns": []},
     },
+    {"waiter_project": "Waiting"},
     {"aws": {"account": "123456789012", "role_arns": ["arn:aws:iam::123456789012:role/*"]}},
     {"aws": {"account": "123456789012", "role_arns": ["arn:aws:iam::210987654321:role/a"]}},
 )

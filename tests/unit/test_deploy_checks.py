@@ -128,6 +128,18 @@ MISTAKES = {
         '"roles/pubsub.subscriber"',
         ("google_project_iam_member.waiters", "on a whole project"),
     ),
+    "waiters in the project of the topics": (
+        "people.tf",
+        'waiters = var.waiter_project != "" ? merge(',
+        "waiters = true ? merge(",
+        ("google_project_iam_member.waiters", "they could delete requests"),
+    ),
+    "waiters' right on the project of the topics": (
+        "people.tf",
+        "project  = local.waiter_project\n  role",
+        "project  = var.project\n  role",
+        ("google_project_iam_member.waiters", "project should be local.waiter_project"),
+    ),
     "a permission to delete models": (
         "vertex.tf",
         '"aiplatform.models.list",',

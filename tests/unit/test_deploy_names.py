@@ -14,8 +14,8 @@ from model_copy_publisher.settings import NAMES
 
 TERRAFORM = Configuration.read(DEPLOY / "terraform")
 GRANTED = (("jobs", "Jobs"), ("target", "Target"), ("source", "Source"), ("waiter", "Waiter"))
-# Set by Cloud Run, or only for tests, or on the api alone.
-NOT_FOR_ALL = {"K_SERVICE", "VERTEX_ENDPOINT", "CERTS_URL", "CALLERS_FILE"}
+# Set by Cloud Run, or only for tests or one machine, or on the api alone.
+NOT_FOR_ALL = {"K_SERVICE", "HOST", "VERTEX_ENDPOINT", "CERTS_URL", "CALLERS_FILE"}
 
 
 def resource(address: str):

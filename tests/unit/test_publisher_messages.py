@@ -169,6 +169,10 @@ def test_any_destination_is_sent_as_it_is_or_refused_by_name(model: str) -> None
         ({"request_id": "x" * 129}, "request_id: "),
         ({"request_source": "my source"}, "request_source: 'my source' is not a URI reference"),
         ({"request_source": "x" * 1025}, "request_source: is 1025 bytes"),
+        (
+            {"request_source": "//model-copier/rest/a@b.cd"},
+            "request_source: '//model-copier/rest/a@b.cd' belongs to a caller of the REST API",
+        ),
         ({"reply_tag": "x" * 65}, "reply_tag: "),
         ({"target_project": "a/b"}, "target_project: 'a/b' is not a project"),
         ({"target_location": "US"}, "target_location: 'US' is not a region"),

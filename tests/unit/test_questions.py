@@ -14,7 +14,8 @@ def test_what_no_question_can_name_keeps_no_other_from_being_asked_about():
 
     odd = Named(request_id='poison "id"', request_source="//has space")
     long = Named(request_id="r-2", request_source=f"//{'x' * 2000}")
-    Questions(publish=publish).ask([long, odd], 1.0)
+    rest = Named(request_id="r-3", request_source="//model-copier/rest/a@b.gserviceaccount.com")
+    Questions(publish=publish).ask([long, rest, odd], 1.0)
 
     [question] = asked
     assert question.about == odd

@@ -27,6 +27,8 @@ REQUEST_TYPE = "dev.modelcopier.copy.requested.v1"
 CANCEL_TYPE = "dev.modelcopier.copy.cancel.requested.v1"
 STATUS_TYPE = "dev.modelcopier.copy.status.requested.v1"
 DEFAULT_SOURCE = "//model-copier/publisher"
+# Of the callers of the REST API: the service takes no message in their name, but a dead letter.
+REST_SOURCE = "//model-copier/rest"
 MAX_DATA_BYTES = 64 * 1024
 MAX_CORRELATION_BYTES = 4 * 1024
 MAX_DEPTH = 32
@@ -210,6 +212,11 @@ def _attributes(kind: str, event_id: str, source: str, now: datetime) -> dict[st
     }
 
 
+def is_of_rest(request_source: str) -> bool:
+    """Tell whether a source is that of a REST caller, which no message can take."""
+    return request_source == REST_SOURCE or request_source.startswith(f"{REST_SOURCE}/")
+
+
 def _check_identity(request_id: str, request_source: str) -> None:
     if _REQUEST_ID.fullmatch(request_id) is None:
         raise InvalidRequestError(
@@ -222,6 +229,12 @@ def _check_identity(request_id: str, request_source: str) -> None:
         _URI_REFERENCE,
         f"a URI reference, such as {DEFAULT_SOURCE}",
     )
+    if is_of_rest(request_source):
+        raise InvalidRequestError(
+            "request_source",
+            f"{request_source!r} belongs to a caller of the REST API, who requests, waits and"
+            " cancels there; name a source of your own",
+        )
     if len(request_source) > MAX_ATTRIBUTE_BYTES:
         raise InvalidRequestError(
             "request_source", f"is {len(request_source)} bytes; at most {MAX_ATTRIBUTE_BYTES} fit"

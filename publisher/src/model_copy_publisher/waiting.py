@@ -19,6 +19,7 @@ from model_copy_publisher.messages import (
     CopyRequest,
     Named,
     Question,
+    is_of_rest,
 )
 from model_copy_publisher.subscription import Received, Subscription
 
@@ -84,8 +85,9 @@ class Questions:
         """Ask about each, under an id of its own."""
         questions = []
         for request in requests:
-            if len(request.request_source.encode()) > MAX_ATTRIBUTE_BYTES:
-                continue  # of another's, in whole: no attribute can ask about it
+            source = request.request_source
+            if len(source.encode()) > MAX_ATTRIBUTE_BYTES or is_of_rest(source):
+                continue  # of another's, whole, or of a REST caller: no message can ask about it
             named = Named(request_id=request.request_id, request_source=request.request_source)
             question_id = next(self._ids)
             self._about.pop(self._last.get(key_of(request), ""), None)
