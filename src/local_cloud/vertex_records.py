@@ -222,6 +222,7 @@ class ModelVersion:
     root: ModelName | None = None  # where a chain of copies began
     wreck: bool = False  # left behind by a copy that failed
     kms_key_name: str = ""
+    deployed: bool = False  # to an endpoint; a copy is not
     kind: str = "GENIE"  # one of KINDS
     container_image: str = ""
     # Metrics by the name of the evaluation; a copy has none.

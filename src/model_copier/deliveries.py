@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from model_copier import failures, replies
+from model_copier.before_copy import warnings_before_copy
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import (
     Code,
@@ -30,7 +31,7 @@ from model_copier.messages import (
     StatusAsked,
 )
 from model_copier.plan import plan
-from model_copier.registry import CopyCall, Model
+from model_copier.registry import Model
 from model_copier.workflow import Workflow
 
 
@@ -256,7 +257,7 @@ class Deliveries:
             verdict="validated", key=asked.identity.key, request_id=asked.identity.request_id
         )
 
-    async def validate(self, request: CopyRequest) -> CopyCall | Model:
+    async def validate(self, request: CopyRequest) -> replies.Planned:
         """Find out what a request would ask of Vertex AI now; change and store nothing.
 
         Raises:
@@ -272,7 +273,8 @@ class Deliveries:
         planned = plan(request, source, versions)
         if isinstance(planned, Failure):
             raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
-        return planned
+        lost = () if isinstance(planned, Model) else warnings_before_copy(request, source)
+        return replies.Planned(plan=planned, warnings=lost)
 
 
 def _new_job(asked: Asked, received: Received, now: datetime) -> Job:

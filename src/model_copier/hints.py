@@ -16,7 +16,10 @@ from model_copier.errors import NO_CAUSE, Cause, Code
 
 COPY_DOC = "https://cloud.google.com/vertex-ai/docs/model-registry/copy-model"
 # Google's own serving images; https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers
-_GOOGLE_IMAGES = ("-docker.pkg.dev/vertex-ai/", "gcr.io/cloud-aiplatform/", "gcr.io/deeplearning-")
+_GOOGLE_IMAGE = re.compile(
+    r"(?:[a-z0-9-]+-docker\.pkg\.dev/(?:vertex-ai[a-z-]*|deeplearning-platform-release)"
+    r"|(?:[a-z]+\.)?gcr\.io/(?:cloud-aiplatform|cloud-ml-algos|deeplearning-[a-z-]+|automl-[a-z-]+))/.+"
+)
 # What CopyModel may answer to a model that it does not take.
 _REFUSALS = frozenset({Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED})
 _KEY_WORDS = re.compile(r"crypto\s?key|kms|cmek", re.IGNORECASE)
@@ -127,7 +130,7 @@ def shown(text: str) -> str:
 
 
 def _is_googles(image: str) -> bool:
-    return any(part in image for part in _GOOGLE_IMAGES)
+    return bool(_GOOGLE_IMAGE.fullmatch(image))
 
 
 def _about_service(case: _Case) -> str:

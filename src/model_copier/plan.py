@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
+from model_copier.before_copy import refusal_before_copy
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import RETRYABLE_OPERATION, Code
 from model_copier.failures import bug, failure
@@ -24,6 +25,8 @@ def plan(
 
     A ``Model`` means that nothing needs to be asked: it is there.
     """
+    if refusal := refusal_before_copy(request, source):
+        return refusal
     target = request.target(source.name)
     call = CopyCall(
         source=source.name,

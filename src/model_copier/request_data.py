@@ -27,7 +27,7 @@ from model_copier.resource_names import (
     explain_bad_location,
     explain_bad_model_id,
 )
-from model_copier.settings import Settings
+from model_copier.settings import RequireKmsKey, Settings
 
 MAX_CORRELATION_BYTES = 4096
 # A week: the longest that anybody may want a stuck copy to be waited for.
@@ -210,6 +210,7 @@ class Defaults:
     target_projects: frozenset[str]
     service_accounts: frozenset[str]
     locations: frozenset[str] = LOCATIONS
+    require_kms_key: RequireKmsKey = RequireKmsKey.NEVER
     numbers: ProjectNumbers = dataclasses.field(default_factory=ProjectNumbers)
 
     @classmethod
@@ -224,6 +225,7 @@ class Defaults:
             target_projects=settings.target_projects,
             service_accounts=settings.allowed_service_accounts,
             locations=settings.allowed_locations,
+            require_kms_key=settings.require_kms_key,
         )
 
 
@@ -255,6 +257,7 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
         new_version=parent is not None,
         if_exists=asked.if_exists or IfExists.FAIL,
         kms_key_name=asked.kms_key_name or "",
+        require_kms_key=defaults.require_kms_key,
         custom_service_account=asked.custom_service_account or "",
         deadline_seconds=asked.deadline_seconds,
         correlation=asked.correlation,
@@ -336,6 +339,8 @@ def _wrong_place(asked: CopyData, project: str, location: str, defaults: Default
                 f"destination_parent_model: lies in {name.location_name}, but the target is"
                 f" projects/{project[:80]}/locations/{location}"
             )
+    if defaults.require_kms_key is RequireKmsKey.ALWAYS and not asked.kms_key_name:
+        yield f"kms_key_name: is required by the operator; name a key in {location!r}"
     key = _KMS_KEY.fullmatch(asked.kms_key_name or "")
     if key and key["location"] != location:
         yield (
