@@ -102,6 +102,12 @@ variable "vertex_role" {
   }
 }
 
+variable "allow_cancel" {
+  description = "Whether worker and api may cancel copies: aiplatform.models.update in the target projects, which may change models too. Without it a cancel that Vertex AI refuses is a warning in the outcome."
+  type        = bool
+  default     = false
+}
+
 variable "publishers" {
   description = "Who may ask for copies: members as IAM writes them (serviceAccount:..., group:..., principalSet://...)."
   type        = list(string)

@@ -41,6 +41,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "no-list": Dialect(unimplemented=frozenset({"ListOperations"})),
     "no-cancel": Dialect(unimplemented=frozenset({"CancelOperation"})),
     "cancel-ignored": Dialect(cancels=False),
+    "cancel-denied": Dialect(denies_cancel=True),
     "copy-names-root": Dialect(origin=Origin.ROOT),
     "proof-absent": Dialect(proof_after_seconds=None),
     "proof-late": Dialect(proof_after_seconds=30.0),

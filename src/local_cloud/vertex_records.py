@@ -134,6 +134,11 @@ class Dialect:
     cancels: Annotated[bool, "a cancel ends the copy; no: it is accepted, and the copy goes on"] = (
         True
     )
+    # Google names aiplatform.models.update for an upload's operation, and nothing for a copy's:
+    # its page of IAM permissions. A copier's role may lack it.
+    denies_cancel: Annotated[
+        bool, "a cancel is refused, PERMISSION_DENIED for aiplatform.models.update"
+    ] = False
     # "The Model this Model is a copy of": read literally, the immediate source.
     origin: Annotated[
         Origin, "what `original_model_info` of a copy of a copy names: its source, or the root"

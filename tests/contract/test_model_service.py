@@ -437,3 +437,23 @@ async def test_a_silent_server_leaves_a_copy_unknown_and_a_read_untold():
             await models.get_model(CALL.source)
 
         await models.close()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "code"),
+    [
+        (DIALECTS["cancel-denied"], Code.PERMISSION_DENIED),
+        (DIALECTS["no-cancel"], Code.UNIMPLEMENTED),
+    ],
+)
+async def test_refused_cancel_says_which_it_was(start: Start, dialect: Dialect, code: Code):
+    """The one is mended by a role, the other by nothing; the copy goes on in both."""
+    setting = await start(dialect)
+    started = await setting.models.copy_model(CALL)
+
+    with pytest.raises(RefusedError) as refusal:
+        await setting.models.cancel_operation(started.name)
+
+    assert refusal.value.code is code
+    assert (refusal.value.reason == "IAM_PERMISSION_DENIED") is (code is Code.PERMISSION_DENIED)
+    assert not (await setting.models.get_operation(started.name)).done
