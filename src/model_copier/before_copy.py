@@ -6,9 +6,18 @@ key without a word. Google's list: https://cloud.google.com/vertex-ai/docs/model
 
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
-from model_copier.hints import COPY_DOC, cannot_be_copied, shown
+from model_copier.hints import (
+    COPY_DOC,
+    TUNED,
+    TWO_HOPS,
+    cannot_be_copied,
+    goes_two_ways,
+    shown,
+)
 from model_copier.job import Failure
 from model_copier.settings import RequireKmsKey
+
+_MULTI_REGIONS = frozenset({"us", "eu"})
 
 
 def refusal_before_copy(request: CopyRequest, source: Source) -> Failure | None:
@@ -32,7 +41,19 @@ def refusal_before_copy(request: CopyRequest, source: Source) -> Failure | None:
 
 
 def warnings_before_copy(request: CopyRequest, source: Source) -> tuple[str, ...]:
-    """Say what the copy will not have that the source has."""
+    """Say what a dry run should tell: what the copy will lack, and what Google advises against."""
+    found: list[str] = []
+    if goes_two_ways(request, source):
+        found.append(TWO_HOPS)
+    if source.kind == TUNED and request.kms_key_name and request.target_location in _MULTI_REGIONS:
+        found.append(
+            "Google supports no kms_key_name for tuned Gemini 3 models, which lie in us and eu"
+        )
+    return (*losses(request, source), *found)
+
+
+def losses(request: CopyRequest, source: Source) -> tuple[str, ...]:
+    """Say what the copy does not have that the source has."""
     found: list[str] = []
     if source.kms_key_name and not request.kms_key_name:
         found.append(

@@ -13,7 +13,7 @@ from cloudevents.conversion import to_binary
 from cloudevents.http import CloudEvent
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from model_copier.before_copy import warnings_before_copy
+from model_copier.before_copy import losses
 from model_copier.errors import Code, RejectedError
 from model_copier.job import Failure, Job, State
 from model_copier.messages import (
@@ -227,7 +227,7 @@ def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:
 def _warnings_of(job: Job) -> list[str]:
     """What came up while it was copied, and what the copy lacks that the source has."""
     made = job.source is not None and not job.already_existed
-    lost = warnings_before_copy(job.request, job.source) if made and job.source else ()
+    lost = losses(job.request, job.source) if made and job.source else ()
     return [*job.warnings, *lost]
 
 

@@ -246,6 +246,7 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
         *_wrong_place(asked, target_project, target_location, defaults),
         *_not_allowed(asked, source, target_project, defaults),
         *_unknown_locations(asked, source, target_location, defaults),
+        *_wrong_account(asked, target_project),
     ]:
         raise RejectedError("; ".join(wrong))
     parent = asked.destination_parent_model
@@ -364,6 +365,30 @@ def _not_allowed(
             if given.isdigit():
                 told += "; it is a project's number: name the id, or list it as ID=NUMBER"
             yield told
+
+
+# Whose account it is, where its address says so; CopyModel takes one of the target's only.
+_ACCOUNT = re.compile(
+    r"[^@]+@(?P<project>[a-z0-9-]+)(?:\.(?P<domain>[a-z0-9.-]+))?\.iam\.gserviceaccount\.com"
+    r"|(?P<app>[^@]+)@appspot\.gserviceaccount\.com"
+)
+
+
+def _wrong_account(asked: CopyData, target_project: str) -> Iterator[str]:
+    """Vertex AI copies as an account of the target project, or as its own agent.
+
+    https://docs.cloud.google.com/vertex-ai/docs/general/custom-service-account
+    """
+    found = _ACCOUNT.fullmatch(asked.custom_service_account or "")
+    if not found or target_project.isdigit():
+        return
+    domain = f"{found['domain']}:" if found["domain"] else ""
+    owner = found["app"] or f"{domain}{found['project']}"
+    if owner != target_project:
+        yield (
+            f"custom_service_account: {_shown(asked.custom_service_account)} is of project"
+            f" {owner!r}; it must be of the target, {target_project!r}"
+        )
 
 
 def _unknown_locations(

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from model_copier.before_copy import refusal_before_copy, warnings_before_copy
+from model_copier.before_copy import losses, refusal_before_copy, warnings_before_copy
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code, RejectedError
+from model_copier.failures import failure
+from model_copier.hints import TWO_HOPS
 from model_copier.plan import plan
 from model_copier.request_data import Defaults, read_copy_data
 from model_copier.resource_names import ModelName
@@ -96,6 +98,55 @@ def test_lost_key_and_deployment_are_warned_of():
     assert "a copy is not: deploy it" in deployment
     assert warnings_before_copy(replace(REQUEST, kms_key_name=KEY), source) == (deployment,)
     assert warnings_before_copy(REQUEST, SOURCE) == ()
+
+
+def test_two_hops_are_advised_for_a_tuned_model():
+    """Google's guide does, where project and location both change."""
+    away = replace(REQUEST, target_location="europe-west4")
+
+    assert warnings_before_copy(away, SOURCE) == (TWO_HOPS,)
+    assert warnings_before_copy(away, replace(SOURCE, kind="CUSTOM")) == ()
+    assert warnings_before_copy(replace(away, target_project="tuning"), SOURCE) == ()
+    refused = failure(
+        Code.FAILED_PRECONDITION,
+        "Cross-project and cross-region copy is not supported",
+        away,
+        SOURCE,
+    )
+    assert refused.hint == TWO_HOPS
+    assert losses(away, SOURCE) == ()
+
+
+def test_key_in_a_multi_region_is_warned_of():
+    request = replace(REQUEST, target_location="us", kms_key_name=KEY)
+    source = replace(SOURCE, name=NAME, known_as=NAME)
+
+    assert any("supports no kms_key_name" in told for told in warnings_before_copy(request, source))
+
+
+@pytest.mark.parametrize(
+    ("account", "owner"),
+    [
+        ("copier@serving.iam.gserviceaccount.com", None),
+        ("serving@appspot.gserviceaccount.com", None),
+        ("12-compute@developer.gserviceaccount.com", None),
+        ("copier@tuning.iam.gserviceaccount.com", "tuning"),
+        ("tuning@appspot.gserviceaccount.com", "tuning"),
+        ("copier@serving.example.com.iam.gserviceaccount.com", "example.com:serving"),
+    ],
+)
+def test_account_of_another_project_is_rejected(account: str, owner: str | None):
+    """CopyModel takes an account of the target project only."""
+    settings = Settings.from_env(ENV | {"ALLOWED_SERVICE_ACCOUNTS": account})
+    data = {"source_model_id": "7", "custom_service_account": account}
+    if owner is None:
+        assert read_copy_data(data, Defaults.of(settings)).custom_service_account == account
+        return
+
+    with pytest.raises(RejectedError, match="custom_service_account: ") as refusal:
+        read_copy_data(data, Defaults.of(settings))
+
+    assert f"is of project '{owner}'; it must be of the target, 'serving'" in str(refusal.value)
 
 
 def test_key_that_is_always_required_is_asked_for_at_the_door():
