@@ -21,6 +21,7 @@ usage: deploy/gcloud.sh --project=ID --sources=ID,... --targets=ID,... (--image=
   --region=REGION       us-central1 unless given
   --name=NAME           what every name begins with; model-copy unless given
   --audience=WORD       what tokens must be for
+  --allow-cancel        let worker and api cancel copies: aiplatform.models.update in the targets
   --publishers=M,...    who may ask for copies (serviceAccount:..., group:...)
   --waiters=M,...       who may wait for replies with a subscription of their own (docs/security.md)
   --waiter-project=ID   where they make it: another project than --project
@@ -36,7 +37,7 @@ HELP
 
 PARTS=(services accounts topics store roles worker subscriptions ticks people api aws)
 PROJECT='' SOURCES='' TARGETS='' IMAGE='' REGION=us-central1 NAME=model-copy AUDIENCE='' PUBLISHERS=''
-WAITERS='' WAITER_PROJECT='' OPERATORS='' CALLERS='' AWS_ACCOUNT='' AWS_ROLES='' ONLY='' WORKER_URL='' FROM_SOURCE='' DRY_RUN='' AGAIN='' DESTROY=''
+WAITERS='' WAITER_PROJECT='' OPERATORS='' CALLERS='' AWS_ACCOUNT='' AWS_ROLES='' ALLOW_CANCEL='' ONLY='' WORKER_URL='' FROM_SOURCE='' DRY_RUN='' AGAIN='' DESTROY=''
 
 fail() {
   echo "gcloud.sh: $*" >&2
@@ -54,6 +55,7 @@ for argument in "$@"; do
     --region=?*) REGION=$value ;;
     --name=?*) NAME=$value ;;
     --audience=?*) AUDIENCE=$value ;;
+    --allow-cancel) ALLOW_CANCEL=yes ;;
     --publishers=?*) PUBLISHERS=$value ;;
     --waiters=?*) WAITERS=$value ;;
     --waiter-project=?*) WAITER_PROJECT=$value ;;
@@ -265,6 +267,14 @@ store() {
     --collection-group="$NAME-jobs" --enable-ttl
 }
 
+cancelling() { # target
+  local target=$1 who
+  role "$target" "${ROLE}Cancel" "aiplatform.models.update"
+  for who in worker api; do
+    grant_project "$target" "serviceAccount:$(account $who)" "projects/$target/roles/${ROLE}Cancel" None
+  done
+}
+
 roles() {
   local agent who target source
   agent=serviceAccount:service-$(number_of "$PROJECT")@gcp-sa-pubsub.iam.gserviceaccount.com
@@ -285,6 +295,7 @@ roles() {
     for who in worker api; do
       grant_project "$target" "serviceAccount:$(account $who)" "projects/$target/roles/${ROLE}Target" None
     done
+    [[ -z $ALLOW_CANCEL ]] || cancelling "$target"
   done
   for source in ${SOURCES//,/ }; do
     role "$source" "${ROLE}Source" aiplatform.models.get
@@ -501,6 +512,8 @@ destroy() {
       revoke_project "$PROJECT" "serviceAccount:$(account $who)" "projects/$PROJECT/roles/${ROLE}Jobs"
       for target in ${TARGETS//,/ }; do
         revoke_project "$target" "serviceAccount:$(account $who)" "projects/$target/roles/${ROLE}Target"
+        [[ -z $ALLOW_CANCEL ]] ||
+          revoke_project "$target" "serviceAccount:$(account $who)" "projects/$target/roles/${ROLE}Cancel"
       done
       for source in ${SOURCES//,/ }; do
         revoke_project "$source" "serviceAccount:$(account $who)" "projects/$source/roles/${ROLE}Source"
@@ -516,6 +529,7 @@ destroy() {
     done
     for target in ${TARGETS//,/ }; do
       run gcloud iam roles delete "${ROLE}Target" --project="$target" --quiet || true
+      [[ -z $ALLOW_CANCEL ]] || run gcloud iam roles delete "${ROLE}Cancel" --project="$target" --quiet || true
     done
     google iam roles delete "${ROLE}Jobs" || true
   fi

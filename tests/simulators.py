@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Code as VertexCode
@@ -183,8 +183,9 @@ class SimulatedModels:
     def __post_init__(self) -> None:
         self.view = View(self.registry)
 
-    def add(self, name: str, version: str = "1") -> None:
-        self.registry.add_model(name, version=version, now=self.clock.at)
+    def add(self, name: str, version: str = "1", **described: Any) -> None:
+        """``described``: kind, container_image, kms_key_name, deployed, ..."""
+        self.registry.add_model(name, version=version, now=self.clock.at, **described)
 
     def versions(self, name: str) -> list[ModelVersion]:
         """What is there now, whatever a caller is told; nothing when the model is not."""
@@ -295,6 +296,8 @@ class SimulatedModels:
             copy_of=self._named(origin) if origin else None,
             kind=version.kind,
             container_image=version.container_image,
+            kms_key_name=version.kms_key_name,
+            deployed=version.deployed,
         )
 
     def _operation(self, found: CopyOperation) -> Operation:

@@ -102,6 +102,12 @@ variable "vertex_role" {
   }
 }
 
+variable "allow_cancel" {
+  description = "Whether worker and api may cancel copies: aiplatform.models.update in the target projects, which may change models too. Without it a cancel that Vertex AI refuses is a warning in the outcome."
+  type        = bool
+  default     = false
+}
+
 variable "publishers" {
   description = "Who may ask for copies: members as IAM writes them (serviceAccount:..., group:..., principalSet://...)."
   type        = list(string)
@@ -231,11 +237,11 @@ variable "settings" {
     condition = alltrue([
       for name in keys(var.settings) : contains([
         "CALL_TIMEOUT_SECONDS", "COPY_DEADLINE_SECONDS", "FOLLOW_SECONDS", "LOCATIONS", "MAX_SKEW_SECONDS",
-        "POLL_SECONDS", "READ_TIMEOUT_SECONDS", "READS_PER_MINUTE", "SHOWN_WITHIN_SECONDS", "STARTS_PER_MINUTE",
-        "WAIT_SECONDS",
+        "POLL_SECONDS", "READ_TIMEOUT_SECONDS", "READS_PER_MINUTE", "REQUIRE_KMS_KEY", "SHOWN_WITHIN_SECONDS",
+        "STARTS_PER_MINUTE", "WAIT_SECONDS",
       ], name)
     ])
-    error_message = "settings may name CALL_TIMEOUT_SECONDS, COPY_DEADLINE_SECONDS, FOLLOW_SECONDS, LOCATIONS, MAX_SKEW_SECONDS, POLL_SECONDS, READ_TIMEOUT_SECONDS, READS_PER_MINUTE, SHOWN_WITHIN_SECONDS, STARTS_PER_MINUTE and WAIT_SECONDS; the others are set here."
+    error_message = "settings may name CALL_TIMEOUT_SECONDS, COPY_DEADLINE_SECONDS, FOLLOW_SECONDS, LOCATIONS, MAX_SKEW_SECONDS, POLL_SECONDS, READ_TIMEOUT_SECONDS, READS_PER_MINUTE, REQUIRE_KMS_KEY, SHOWN_WITHIN_SECONDS, STARTS_PER_MINUTE and WAIT_SECONDS; the others are set here."
   }
 }
 

@@ -22,8 +22,9 @@ locals {
   if contains(var.target_projects, pair[1]) }
 }
 
-# In a target: copy into it, and look at what came of it. Nothing is deleted or changed. Google names no
-# permission for reading and cancelling an operation; should ours not do, vertex_role is the way out.
+# In a target: copy into it, and look at what came of it. Nothing is deleted or changed. By Google's page of
+# permissions an upload's operation is read with aiplatform.models.get and cancelled with aiplatform.models.update;
+# of a copy's it says nothing. So a cancel may be refused without allow_cancel, which is a right to change models.
 resource "google_project_iam_custom_role" "target" {
   for_each    = toset(var.target_projects)
   project     = each.value
@@ -42,6 +43,22 @@ resource "google_project_iam_member" "target" {
   for_each = local.in_targets
   project  = each.value.project
   role     = var.vertex_role != "" ? var.vertex_role : google_project_iam_custom_role.target[each.value.project].id
+  member   = "serviceAccount:${each.value.email}"
+}
+
+resource "google_project_iam_custom_role" "cancel" {
+  for_each    = var.allow_cancel ? toset(var.target_projects) : toset([])
+  project     = each.value
+  role_id     = "${local.role_prefix}Cancel"
+  title       = "Model copier: cancel"
+  description = "Cancel copies. Vertex AI has no narrower permission; this one may change models too."
+  permissions = ["aiplatform.models.update"]
+}
+
+resource "google_project_iam_member" "cancel" {
+  for_each = var.allow_cancel ? local.in_targets : {}
+  project  = each.value.project
+  role     = google_project_iam_custom_role.cancel[each.value.project].id
   member   = "serviceAccount:${each.value.email}"
 }
 

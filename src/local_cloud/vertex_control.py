@@ -33,6 +33,8 @@ class NewModel(BaseModel):
     aliases: list[str] = [DEFAULT_ALIAS]
     kind: str = "GENIE"
     container_image: str = ""
+    kms_key_name: str = ""
+    deployed: bool = False
     evaluations: dict[str, dict[str, FiniteFloat]] = {}
 
 

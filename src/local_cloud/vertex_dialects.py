@@ -43,6 +43,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "no-location-list": Dialect(lists_by_location=None),
     "no-cancel": Dialect(unimplemented=frozenset({"CancelOperation"})),
     "cancel-ignored": Dialect(cancels=False),
+    "cancel-denied": Dialect(denies_cancel=True),
     "copy-names-root": Dialect(origin=Origin.ROOT),
     "proof-absent": Dialect(proof_after_seconds=None),
     "proof-late": Dialect(proof_after_seconds=30.0),

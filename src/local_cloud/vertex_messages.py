@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from google.cloud.aiplatform_v1.types import (
+    deployed_model_ref,
     encryption_spec,
     model,
     model_evaluation,
@@ -54,10 +55,17 @@ def model_message(record: ModelVersion, *, spelled: Spelled) -> Any:
             original_model_info=model.Model.OriginalModelInfo(model=spelled(original))
             if original
             else None,
+            deployed_models=[_endpoint_of(record, spelled=spelled)] if record.deployed else [],
             encryption_spec=encryption_spec.EncryptionSpec(kms_key_name=record.kms_key_name)
             if record.kms_key_name
             else None,
         )
+    )
+
+
+def _endpoint_of(record: ModelVersion, *, spelled: Spelled) -> Any:
+    return deployed_model_ref.DeployedModelRef(
+        endpoint=spelled(f"{record.name.parent}/endpoints/1"), deployed_model_id="1"
     )
 
 

@@ -140,6 +140,11 @@ class Dialect:
     cancels: Annotated[bool, "a cancel ends the copy; no: it is accepted, and the copy goes on"] = (
         True
     )
+    # Google names aiplatform.models.update for an upload's operation, and nothing for a copy's:
+    # its page of IAM permissions. A copier's role may lack it.
+    denies_cancel: Annotated[
+        bool, "a cancel is refused, PERMISSION_DENIED for aiplatform.models.update"
+    ] = False
     # "The Model this Model is a copy of": read literally, the immediate source.
     origin: Annotated[
         Origin, "what `original_model_info` of a copy of a copy names: its source, or the root"
@@ -228,6 +233,7 @@ class ModelVersion:
     root: ModelName | None = None  # where a chain of copies began
     wreck: bool = False  # left behind by a copy that failed
     kms_key_name: str = ""
+    deployed: bool = False  # to an endpoint; a copy is not
     kind: str = "GENIE"  # one of KINDS
     container_image: str = ""
     # Metrics by the name of the evaluation; a copy has none.

@@ -17,6 +17,7 @@ from local_cloud.vertex_records import (
     Origin,
     VertexError,
 )
+from local_cloud.vertex_refusals import worded
 
 
 class View:
@@ -29,10 +30,17 @@ class View:
         """Let a call of ``method`` pass, or not.
 
         Raises:
-            VertexError: UNIMPLEMENTED in this dialect.
+            VertexError: UNIMPLEMENTED or PERMISSION_DENIED in this dialect.
         """
         if method in self._dialect.unimplemented:
             raise VertexError(Code.UNIMPLEMENTED, f"{method} is not implemented.")
+        if method == "CancelOperation" and self._dialect.denies_cancel:
+            raise worded(
+                Code.PERMISSION_DENIED,
+                model="(no name)",
+                reason="IAM_PERMISSION_DENIED",
+                metadata={"permission": "aiplatform.models.update"},
+            )
 
     # Models
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from model_copier.resource_names import ModelName
+from model_copier.settings import RequireKmsKey
 
 
 class IfExists(StrEnum):
@@ -31,6 +32,7 @@ class CopyRequest:
     new_version: bool = False  # destination is a parent that must exist
     if_exists: IfExists = IfExists.FAIL
     kms_key_name: str = ""
+    require_kms_key: RequireKmsKey = RequireKmsKey.NEVER  # the operator's rule at acceptance
     custom_service_account: str = ""
     deadline_seconds: float | None = None
     correlation: Mapping[str, Any] | None = None
@@ -83,6 +85,8 @@ class Source:
     copy_of: ModelName | None = None  # the source's own original, when it is a copy itself
     kind: str = ""  # GENIE, CUSTOM, BQML, ...
     container_image: str = ""
+    kms_key_name: str = ""  # that it is encrypted with
+    deployed: bool = False  # to an endpoint, at least
 
     def is_origin(self, original: ModelName | None) -> bool:
         """Tell whether a model whose `original_model_info` says ``original`` is our copy."""

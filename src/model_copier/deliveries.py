@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from model_copier import failures, replies
+from model_copier.before_copy import warnings_before_copy
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import (
     Code,
@@ -32,7 +33,7 @@ from model_copier.messages import (
     StatusAsked,
 )
 from model_copier.planning import plan
-from model_copier.registry import CopyCall, Model
+from model_copier.registry import Model
 from model_copier.sender_load import SenderLoad
 from model_copier.senders import SenderPolicy
 from model_copier.workflow import Workflow
@@ -351,7 +352,7 @@ class Deliveries:
         await self.workflow.topics.publish_reply(reply)
         return _told_of(asked.identity, "validated")
 
-    async def validate(self, request: CopyRequest) -> CopyCall | Model:
+    async def validate(self, request: CopyRequest) -> replies.Planned:
         """Find out what a request would ask of Vertex AI now; change and store nothing.
 
         Raises:
@@ -367,7 +368,8 @@ class Deliveries:
         planned = plan(request, source, versions)
         if isinstance(planned, Failure):
             raise RejectedError(planned.message, code=planned.code, hint=planned.hint)
-        return planned
+        lost = () if isinstance(planned, Model) else warnings_before_copy(request, source)
+        return replies.Planned(plan=planned, warnings=lost)
 
 
 def _new_job(asked: Asked, received: Received, now: datetime) -> Job:

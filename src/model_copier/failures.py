@@ -46,6 +46,19 @@ def source_failure(
     return Failure(code=code, message=f"source_model_id: {name} does not exist", hint=hint)
 
 
+def cancel_refused(code: Code) -> str:
+    """Word the warning of a cancel that Vertex AI refused: the copy goes on."""
+    why = {
+        Code.PERMISSION_DENIED: (
+            "the copier's own service account lacks aiplatform.models.update on the target"
+            " project, which Terraform grants with allow_cancel = true"
+        ),
+        Code.UNIMPLEMENTED: "Vertex AI does not cancel copies there",
+        Code.NOT_FOUND: "Vertex AI does not know the operation",
+    }
+    return f"a cancel was requested and refused ({code}): {why.get(code, 'the copy goes on')}"
+
+
 def conflict(job: Job) -> Failure:
     """A request id was used before, for something else."""
     return Failure(

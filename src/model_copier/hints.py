@@ -16,7 +16,17 @@ from model_copier.errors import NO_CAUSE, Cause, Code
 
 COPY_DOC = "https://cloud.google.com/vertex-ai/docs/model-registry/copy-model"
 # Google's own serving images; https://cloud.google.com/vertex-ai/docs/predictions/pre-built-containers
-_GOOGLE_IMAGES = ("-docker.pkg.dev/vertex-ai/", "gcr.io/cloud-aiplatform/", "gcr.io/deeplearning-")
+_GOOGLE_IMAGE = re.compile(
+    r"(?:[a-z0-9-]+-docker\.pkg\.dev/(?:vertex-ai[a-z-]*|deeplearning-platform-release)"
+    r"|(?:[a-z]+\.)?gcr\.io/(?:cloud-aiplatform|cloud-ml-algos|deeplearning-[a-z-]+|automl-[a-z-]+))/.+"
+)
+TUNED = "GENIE"  # a tuned Gemini, as `model_source_info` has it
+# Google's guide for tuned models: https://github.com/google/skills, copy_deploy_guide.md
+TWO_HOPS = (
+    "Google advises two copies for a tuned model that changes project and location: first to the"
+    " location, in the source project, then to the target project; see docs/tuned-gemini.md"
+)
+_PLACE_WORDS = re.compile(r"cross|region|location|project", re.IGNORECASE)
 # What CopyModel may answer to a model that it does not take.
 _REFUSALS = frozenset({Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED})
 _KEY_WORDS = re.compile(r"crypto\s?key|kms|cmek", re.IGNORECASE)
@@ -86,6 +96,9 @@ def hint_of(
     kind = cannot_be_copied(source, request) if source and code in _REFUSALS else ""
     if kind:
         return f"{kind}; see {COPY_DOC}"
+    two_ways = source and code in _REFUSALS and goes_two_ways(request, source)
+    if two_ways and _PLACE_WORDS.search(message):
+        return TWO_HOPS
     if _NO_SUCH_HOST.search(message):
         where = request.source.location if of_source else request.target_location
         return f"no host of Vertex AI serves models in {shown(where)}: name another location"
@@ -121,13 +134,22 @@ def cannot_be_copied(source: Source, request: CopyRequest) -> str:
     return ""
 
 
+def goes_two_ways(request: CopyRequest, source: Source) -> bool:
+    """Tell whether a tuned model changes project and location at once."""
+    return (
+        source.kind == TUNED
+        and request.source.project != request.target_project
+        and request.source.location != request.target_location
+    )
+
+
 def shown(text: str) -> str:
     """Print what others wrote: as it is where it is plain, else so that it does nothing."""
     return text if _PLAIN.fullmatch(text) else repr(text[:300])
 
 
 def _is_googles(image: str) -> bool:
-    return any(part in image for part in _GOOGLE_IMAGES)
+    return bool(_GOOGLE_IMAGE.fullmatch(image))
 
 
 def _about_service(case: _Case) -> str:

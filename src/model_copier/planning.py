@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from model_copier.before_copy import refusal_before_copy
 from model_copier.copy_request import CopyRequest, IfExists, Source
 from model_copier.errors import RETRYABLE_OPERATION, Code
 from model_copier.failures import bug, failure
@@ -26,6 +27,8 @@ def plan(
 
     A ``Model`` means that no copy is needed: it is there.
     """
+    if refusal := refusal_before_copy(request, source):
+        return refusal
     target = request.target(source.name)
     call = CopyCall(
         source=source.name,
@@ -114,8 +117,8 @@ def _why_over(job: Job, now: datetime, timing: Timing) -> str:
     if job.state is State.COPYING and job.cancel_sent_at:
         return f"the copy did not end in {budget}: a cancel was requested and did not take effect"
     if job.state is State.COPYING:
-        refused = f", and it cannot be cancelled: {job.cancel_refused}"
-        return f"the copy did not end in {budget}{refused if job.cancel_refused else ''}"
+        refused = f": {job.cancel_refused}" if job.cancel_refused else ""
+        return f"the copy did not end in {budget}{refused}"
     if job.call:
         return f"no response to CopyModel came, and in {budget} no copy could be proven"
     if job.watching_since:

@@ -176,7 +176,13 @@ class ModelService(Protocol):
     async def get_operation(self, name: str) -> Operation: ...
 
     async def cancel_operation(self, name: str) -> None:
-        """Ask for a cancel; whether it came in time, the operation tells."""
+        """Ask for a cancel; whether it came in time, the operation tells.
+
+        Raises:
+            RefusedError: no cancel was asked for, and none would be: UNIMPLEMENTED where
+                copies cannot be cancelled, PERMISSION_DENIED where we may not cancel them,
+                NOT_FOUND where the operation is not known (yet, or any more).
+        """
 
 
 class Topics(Protocol):

@@ -16,6 +16,8 @@ class Model:
     copy_of: ModelName | None  # `original_model_info.model`
     kind: str = ""  # `model_source_info.source_type`: GENIE, CUSTOM, BQML, ...
     container_image: str = ""  # `container_spec.image_uri`
+    kms_key_name: str = ""  # `encryption_spec.kms_key_name`
+    deployed: bool = False  # has `deployed_models`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ not break: the same outcome always gives the same reply, byte for byte.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from cloudevents.conversion import to_binary
 from cloudevents.http import CloudEvent
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from model_copier.before_copy import losses
 from model_copier.errors import Code, RejectedError
 from model_copier.job import Failure, Job, State
 from model_copier.messages import (
@@ -184,6 +186,7 @@ class Validated(Reply):
     )
     already_existed: bool | None = Field(None, description="nothing would be copied: it is there")
     resource_name: str | None = Field(None, description="what is there already")
+    warnings: list[str] = Field(description="what somebody should know, for a person")
     correlation: dict[str, Any] | None = Field(None, description="the request's own, untouched")
 
 
@@ -223,7 +226,7 @@ def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:
                 version=job.model_version,
                 verified=job.verified,
                 already_existed=job.already_existed,
-                warnings=list(job.warnings),
+                warnings=_warnings_of(job),
                 possible_duplicates=list(job.possible_duplicates),
             )
         case State.FAILED | State.UNKNOWN:
@@ -237,6 +240,14 @@ def outcome_of(job: Job) -> Succeeded | Failed | Cancelled:
         case _:
             assert job.state is State.CANCELLED
             return Cancelled(**known)
+
+
+def _warnings_of(job: Job) -> list[str]:
+    """What came up while it was copied, and what the copy lacks that the source has."""
+    made = job.source is not None and not job.already_existed
+    lost = losses(job.request, job.source) if made and job.source else ()
+    refused = [job.cancel_refused] if job.cancel_refused else []
+    return [*job.warnings, *refused, *lost]
 
 
 def outcome(job: Job, source: str) -> Message:
@@ -257,6 +268,8 @@ def status_of(job: Job, in_reply_to: str) -> Status:
     known = _known_of(job)
     if job.state.final:
         known = {name: value for name, value in outcome_of(job) if name != "outcome"}
+    elif job.cancel_refused:
+        known["warnings"] = [job.cancel_refused]
     return Status(**known, state=job.state, in_reply_to=in_reply_to)
 
 
@@ -272,9 +285,18 @@ def status(job: Job, asking: Identity, source: str, now: datetime) -> Message:
     )
 
 
-def validated_of(asked: Asked, plan: CopyCall | Model) -> Validated:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a request would do now."""
+
+    plan: CopyCall | Model  # a model: it is there already
+    warnings: tuple[str, ...] = ()
+
+
+def validated_of(asked: Asked, planned: Planned) -> Validated:
     """Write what would be sent, or what is there already."""
     would: dict[str, Any]
+    plan = planned.plan
     if isinstance(plan, Model):
         would = {"already_existed": True, "resource_name": str(plan.name.at(None))}
     else:
@@ -283,6 +305,7 @@ def validated_of(asked: Asked, plan: CopyCall | Model) -> Validated:
         request_id=asked.identity.request_id,
         request_source=asked.identity.source,
         request_digest=asked.digest,
+        warnings=list(planned.warnings),
         correlation=_plain(asked.copy.correlation),
         **would,
     )
@@ -300,13 +323,13 @@ def _copy_model_request(call: CopyCall) -> CopyModelRequest:
     )
 
 
-def validated(asked: Asked, plan: CopyCall | Model, source: str, now: datetime) -> Message:
+def validated(asked: Asked, planned: Planned, source: str, now: datetime) -> Message:
     """Answer a request that only asked what would be sent.
 
     The event id names the moment too: asked again, the answer may be another.
     """
     return _cloud_event(
-        validated_of(asked, plan),
+        validated_of(asked, planned),
         kind="validated",
         source=source,
         event_id=f"{asked.identity.key}-validated-{now.timestamp():.6f}",

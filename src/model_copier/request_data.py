@@ -27,7 +27,7 @@ from model_copier.resource_names import (
     explain_bad_location,
     explain_bad_model_id,
 )
-from model_copier.settings import Settings
+from model_copier.settings import RequireKmsKey, Settings
 
 MAX_CORRELATION_BYTES = 4096
 # A week: the longest that anybody may want a stuck copy to be waited for.
@@ -210,6 +210,7 @@ class Defaults:
     target_projects: frozenset[str]
     service_accounts: frozenset[str]
     locations: frozenset[str] = LOCATIONS
+    require_kms_key: RequireKmsKey = RequireKmsKey.NEVER
     numbers: ProjectNumbers = dataclasses.field(default_factory=ProjectNumbers)
 
     @classmethod
@@ -224,6 +225,7 @@ class Defaults:
             target_projects=settings.target_projects,
             service_accounts=settings.allowed_service_accounts,
             locations=settings.allowed_locations,
+            require_kms_key=settings.require_kms_key,
         )
 
 
@@ -244,6 +246,7 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
         *_wrong_place(asked, target_project, target_location, defaults),
         *_not_allowed(asked, source, target_project, defaults),
         *_unknown_locations(asked, source, target_location, defaults),
+        *_wrong_account(asked, target_project),
     ]:
         raise RejectedError("; ".join(wrong))
     parent = asked.destination_parent_model
@@ -255,6 +258,7 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
         new_version=parent is not None,
         if_exists=asked.if_exists or IfExists.FAIL,
         kms_key_name=asked.kms_key_name or "",
+        require_kms_key=defaults.require_kms_key,
         custom_service_account=asked.custom_service_account or "",
         deadline_seconds=asked.deadline_seconds,
         correlation=asked.correlation,
@@ -336,6 +340,8 @@ def _wrong_place(asked: CopyData, project: str, location: str, defaults: Default
                 f"destination_parent_model: lies in {name.location_name}, but the target is"
                 f" projects/{project[:80]}/locations/{location}"
             )
+    if defaults.require_kms_key is RequireKmsKey.ALWAYS and not asked.kms_key_name:
+        yield f"kms_key_name: is required by the operator; name a key in {location!r}"
     key = _KMS_KEY.fullmatch(asked.kms_key_name or "")
     if key and key["location"] != location:
         yield (
@@ -359,6 +365,30 @@ def _not_allowed(
             if given.isdigit():
                 told += "; it is a project's number: name the id, or list it as ID=NUMBER"
             yield told
+
+
+# Whose account it is, where its address says so; CopyModel takes one of the target's only.
+_ACCOUNT = re.compile(
+    r"[^@]+@(?P<project>[a-z0-9-]+)(?:\.(?P<domain>[a-z0-9.-]+))?\.iam\.gserviceaccount\.com"
+    r"|(?P<app>[^@]+)@appspot\.gserviceaccount\.com"
+)
+
+
+def _wrong_account(asked: CopyData, target_project: str) -> Iterator[str]:
+    """Vertex AI copies as an account of the target project, or as its own agent.
+
+    https://docs.cloud.google.com/vertex-ai/docs/general/custom-service-account
+    """
+    found = _ACCOUNT.fullmatch(asked.custom_service_account or "")
+    if not found or target_project.isdigit():
+        return
+    domain = f"{found['domain']}:" if found["domain"] else ""
+    owner = found["app"] or f"{domain}{found['project']}"
+    if owner != target_project:
+        yield (
+            f"custom_service_account: {_shown(asked.custom_service_account)} is of project"
+            f" {owner!r}; it must be of the target, {target_project!r}"
+        )
 
 
 def _unknown_locations(

@@ -45,6 +45,14 @@ class TokenChecks(StrEnum):
     NONE = "none"
 
 
+class RequireKmsKey(StrEnum):
+    """When a request must name a key for its copy; without one a copy is not encrypted by any."""
+
+    NEVER = "never"
+    WHEN_SOURCE_HAS_ONE = "when-source-has-one"
+    ALWAYS = "always"
+
+
 class SettingsError(Exception):
     """One or more settings are missing or wrong; the message lists them all."""
 
@@ -101,6 +109,13 @@ def _token_checks(value: str) -> TokenChecks:
         return TokenChecks(value)
     except ValueError:
         raise ValueError(f"should be {', '.join(TokenChecks)}") from None
+
+
+def _require_kms_key(value: str) -> RequireKmsKey:
+    try:
+        return RequireKmsKey(value)
+    except ValueError:
+        raise ValueError(f"should be {', '.join(RequireKmsKey)}") from None
 
 
 def _number(least: float, most: float, of: str) -> Callable[[str], float]:
@@ -173,6 +188,11 @@ class Settings:
         "accounts that a request may name as custom_service_account, by comma",
         _names(_SERVICE_ACCOUNT, "service accounts, such as NAME@PROJECT.iam.gserviceaccount.com"),
         frozenset(),
+    )
+    require_kms_key: RequireKmsKey = _setting(  # noqa: RUF009  a frozen enum
+        "when a request must name a kms_key_name: `never`, `when-source-has-one` or `always`",
+        _require_kms_key,
+        RequireKmsKey.NEVER,
     )
     # Topics, subscriptions and the worker live in one project; the target's is the usual one.
     pubsub_project: str = _setting(

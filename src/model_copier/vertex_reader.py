@@ -47,6 +47,8 @@ class VertexReader:
             copy_of=model.copy_of,
             kind=model.kind,
             container_image=model.container_image,
+            kms_key_name=model.kms_key_name,
+            deployed=model.deployed,
         )
 
     async def operation(self, name: str) -> Operation | None:

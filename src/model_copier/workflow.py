@@ -356,7 +356,7 @@ class Workflow:
             try:
                 await self.models.cancel_operation(job.operation)
             except RefusedError as error:
-                job = job.cancel_answered(now, refused=str(error))
+                job = job.cancel_answered(now, refused=failures.cancel_refused(error.code))
             else:
                 job = job.cancel_answered(now)
         await self._look_again(job.unfinished(now), call.requested_at)

@@ -553,3 +553,23 @@ async def test_any_number_of_locations_leaves_few_clients():
         assert len(models._clients) == MAX_CLIENTS
         await models.close()
         assert len(models._clients) == 0
+
+
+@pytest.mark.parametrize(
+    ("dialect", "code"),
+    [
+        (DIALECTS["cancel-denied"], Code.PERMISSION_DENIED),
+        (DIALECTS["no-cancel"], Code.UNIMPLEMENTED),
+    ],
+)
+async def test_refused_cancel_says_which_it_was(start: Start, dialect: Dialect, code: Code):
+    """The one is mended by a role, the other by nothing; the copy goes on in both."""
+    setting = await start(dialect)
+    started = await setting.models.copy_model(CALL)
+
+    with pytest.raises(RefusedError) as refusal:
+        await setting.models.cancel_operation(started.name)
+
+    assert refusal.value.code is code
+    assert (refusal.value.reason == "IAM_PERMISSION_DENIED") is (code is Code.PERMISSION_DENIED)
+    assert not (await setting.models.get_operation(started.name)).done

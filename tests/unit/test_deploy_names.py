@@ -13,7 +13,13 @@ from model_copy_publisher.cli import main
 from model_copy_publisher.settings import NAMES
 
 TERRAFORM = Configuration.read(DEPLOY / "terraform")
-GRANTED = (("jobs", "Jobs"), ("target", "Target"), ("source", "Source"), ("waiter", "Waiter"))
+GRANTED = (
+    ("jobs", "Jobs"),
+    ("target", "Target"),
+    ("cancel", "Cancel"),
+    ("source", "Source"),
+    ("waiter", "Waiter"),
+)
 # Set by Cloud Run, or only for tests or one machine, or on the api alone.
 NOT_FOR_ALL = {"K_SERVICE", "HOST", "VERTEX_ENDPOINT", "CERTS_URL", "CALLERS_FILE"}
 

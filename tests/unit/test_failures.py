@@ -6,7 +6,7 @@ import pytest
 
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code
-from model_copier.failures import failure, source_failure
+from model_copier.failures import cancel_refused, failure, source_failure
 from model_copier.resource_names import ModelName
 
 EXPORT = "Permission 'aiplatform.models.export' denied on resource '//x' (or it may not exist)."
@@ -109,3 +109,19 @@ def test_a_source_that_may_not_be_read_names_the_role():
 
 def test_what_nobody_knows_a_cause_for_gets_no_hint():
     assert failure(Code.DATA_LOSS, "gone", REQUEST, SOURCE).hint == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (Code.PERMISSION_DENIED, "lacks aiplatform.models.update on the target project"),
+        (Code.UNIMPLEMENTED, "does not cancel copies there"),
+        (Code.NOT_FOUND, "does not know the operation"),
+        (Code.FAILED_PRECONDITION, "the copy goes on"),
+    ],
+)
+def test_refused_cancel_is_worded_by_its_code(code, told):
+    warning = cancel_refused(code)
+
+    assert warning.startswith(f"a cancel was requested and refused ({code}): ")
+    assert told in warning

@@ -30,10 +30,7 @@ def test_machine_on_aws_is_told_what_it_lacks(message: str, told: str):
     ("message", "told"),
     [
         (
-            (
-                "Cloud Pub/Sub API has not been used in project 12 before or it is disabled."
-                " Enable it by visiting https://console.developers.google.com/apis/api/pubsub.googleapis.com/x"
-            ),
+            "has not been used in project 12 before: see https://x/apis/api/pubsub.googleapis.com/y",
             "gcloud services enable pubsub.googleapis.com --project=12",
         ),
         ("no SERVICE_DISABLED", "gcloud services enable pubsub.googleapis.com --project=PROJECT"),

@@ -81,7 +81,7 @@ def validated() -> Message:
     name = ModelName.parse(f"{SOURCE}@1")
     planned = plan(asked.copy, Source(name=name, known_as=name), ())
     assert not isinstance(planned, Failure)
-    return replies.validated(asked, planned, SERVICE, START)
+    return replies.validated(asked, replies.Planned(plan=planned), SERVICE, START)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_rejection_names_the_content_where_there_is_any():
 def test_a_model_that_is_there_is_what_a_validation_tells():
     there = Model(name=ModelName.parse(f"{TARGET}@3"), copy_of=None)
 
-    told = read(replies.validated(asked_by(request()), there, SERVICE, START))
+    told = read(replies.validated(asked_by(request()), replies.Planned(plan=there), SERVICE, START))
 
     assert told["already_existed"] is True
     assert told["resource_name"] == TARGET

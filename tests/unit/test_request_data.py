@@ -22,11 +22,12 @@ ID = "7704127342733426688"
 REQUEST: dict[str, Any] = {"source_model_id": ID}
 KEY = "projects/keys/locations/us-central1/keyRings/ring/cryptoKeys/key"
 ACCOUNT = f"copier@{TARGET_PROJECT}.iam.gserviceaccount.com"
+ACCOUNT_OF_TEST = "copier@test.iam.gserviceaccount.com"
 ALLOWING = replace(
     DEFAULTS,
     source_projects=frozenset({SOURCE_PROJECT, "lab"}),
     target_projects=frozenset({TARGET_PROJECT, "test"}),
-    service_accounts=frozenset({ACCOUNT}),
+    service_accounts=frozenset({ACCOUNT, ACCOUNT_OF_TEST}),
 )
 
 # Everything that a JSON parser can hand over, halves of surrogate pairs included.
@@ -95,7 +96,7 @@ def test_every_field_finds_its_place():
         "target_project": "test",
         "target_location": "us-central1",
         "kms_key_name": KEY,
-        "custom_service_account": ACCOUNT,
+        "custom_service_account": ACCOUNT_OF_TEST,
         "deadline_seconds": 600,
         "correlation": {"run": 7},
         "validate_only": True,
@@ -108,7 +109,7 @@ def test_every_field_finds_its_place():
         destination="copied",
         if_exists=IfExists.SKIP,
         kms_key_name=KEY,
-        custom_service_account=ACCOUNT,
+        custom_service_account=ACCOUNT_OF_TEST,
         deadline_seconds=600,
         correlation={"run": 7},
         reply_tag="nightly",
@@ -294,7 +295,8 @@ KNOWN = (
         ),
         (
             {"custom_service_account": "root@x.example"},
-            f"custom_service_account: 'root@x.example' is not allowed; allowed are {ACCOUNT}",
+            "custom_service_account: 'root@x.example' is not allowed;"
+            f" allowed are {ACCOUNT}, {ACCOUNT_OF_TEST}",
         ),
         *(
             (

@@ -315,6 +315,8 @@ def read_model(found: types.Model, *, asked: ModelName) -> Model:
         copy_of=_parsed(found.original_model_info.model),
         kind=_kind(types.Model.pb(found).model_source_info.source_type),
         container_image=found.container_spec.image_uri,
+        kms_key_name=found.encryption_spec.kms_key_name,
+        deployed=bool(found.deployed_models),
     )
 
 
