@@ -5,13 +5,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from model_copier.planning import plan
 
 from model_copier.before_copy import losses, refusal_before_copy, warnings_before_copy
 from model_copier.copy_request import CopyRequest, Source
 from model_copier.errors import Code, RejectedError
 from model_copier.failures import failure
 from model_copier.hints import TWO_HOPS
+from model_copier.planning import plan
 from model_copier.request_data import Defaults, read_copy_data
 from model_copier.resource_names import ModelName
 from model_copier.settings import RequireKmsKey, Settings, SettingsError

@@ -295,8 +295,10 @@ KNOWN = (
         ),
         (
             {"custom_service_account": "root@x.example"},
-            "custom_service_account: 'root@x.example' is not allowed;"
-            f" allowed are {ACCOUNT}, {ACCOUNT_OF_TEST}",
+            (
+                "custom_service_account: 'root@x.example' is not allowed;"
+                f" allowed are {ACCOUNT}, {ACCOUNT_OF_TEST}"
+            ),
         ),
         *(
             (
