@@ -84,6 +84,9 @@ chaos: .venv/installed ## REQUESTS=1000, two workers killed and stopped; SEED=1,
 restore-drill: .venv/installed ## backup, kill, restore, SQLite to Firestore and back, under load; COUNT=40 SEED=1
 	@$(BIN)/python tests/restore_drill/run.py --count $(or $(COUNT),40) --seed $(or $(SEED),1)
 
+flood: .venv/installed ## COUNT=20000 requests of one sender, PART=fair|in-flight|large or all: fairness and memory
+	@$(BIN)/python tools/flood.py --count $(or $(COUNT),20000) $(if $(PART),--part $(PART))
+
 bench-rest: .venv/installed ## CALLERS=2000 wait at once on one process, beside FastAPI and Model.copy
 	@$(BIN)/python benchmarks/rest.py --callers $(or $(CALLERS),2000)
 
@@ -96,7 +99,7 @@ bench-reads: .venv/installed ## COUNT=2000 copies in flight before a quota of 60
 lint: .venv/installed ## linters, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy src publisher/src tests benchmarks deploy/checks main.py
+	@$(BIN)/mypy src publisher/src tests benchmarks tools deploy/checks main.py
 	@$(BIN)/lint-imports
 
 check-deploy: .venv/installed ## Terraform, image and scripts in deploy/, without Google

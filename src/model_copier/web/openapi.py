@@ -33,7 +33,7 @@ _ERRORS: Mapping[int, str] = {
     413: "The body is too large.",
     415: "A body is JSON.",
     422: "The Idempotency-Key was used for another request.",
-    429: "Vertex AI's quota is used up.",
+    429: "Vertex AI's quota is used up, or a limit of this caller is reached.",
     500: "A bug; the request_id finds it in the log.",
     502: "Vertex AI failed; `detail` tells how.",
     503: "Nothing was done; try again after `Retry-After` seconds.",
@@ -44,7 +44,7 @@ _READS = (400, 401, 403, 404, 405, 500, 503)
 _ASKS = (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 # An outcome of the copy as well as of the call: then the copy is in it.
 _OUTCOMES = (400, 401, 403, 404, 409, 429, 502, 504)
-_MOVES = (400, 401, 403, 404, 405, 409, 413, 415, 500, 503)
+_MOVES = (400, 401, 403, 404, 405, 409, 413, 415, 429, 500, 503)
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code,pre{font:14px/1.4 ui-monospace,monospace;background:#f4f4f4}pre{padding:.6rem}"

@@ -1,0 +1,160 @@
+"""The bytes that a process holds are bounded; small bodies never wait for large ones."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from model_copier.bootstrap import build_app
+from model_copier.settings import Settings, TokenChecks
+from model_copier.web import bodies
+from model_copier.web.bodies import LARGE_POOL, SMALL_BODY, SMALL_POOL, Bodies
+from world import SOURCE_PROJECT, TARGET_PROJECT, World
+
+SETTINGS = Settings(
+    source_project=SOURCE_PROJECT,
+    target_project=TARGET_PROJECT,
+    store="sqlite:///unused",
+    token_checks=TokenChecks.NONE,
+    follow_seconds=0,
+)
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Bodies:
+    """What the application of a process counts in."""
+    counted = Bodies()
+    monkeypatch.setattr("model_copier.bootstrap.Bodies", lambda: counted)
+    return counted
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def http(world: World, held: Bodies) -> AsyncIterator[httpx.AsyncClient]:
+    assert held.small == 0
+    app = build_app("all", world.deliveries, world.ticks, SETTINGS)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as c:
+        yield c
+
+
+def pushed(size: int, number: int = 0) -> bytes:
+    data = base64.b64encode(b"x" * size).decode()
+    return json.dumps({"message": {"messageId": f"m{number}", "data": data}}).encode()
+
+
+async def chunks(body: bytes, go_on: asyncio.Event | None = None) -> AsyncIterator[bytes]:
+    """The body in two parts; the second one comes when it may."""
+    yield body[: len(body) // 2]
+    if go_on:
+        await go_on.wait()
+    yield body[len(body) // 2 :]
+
+
+async def read_so_far(held: Bodies, size: int) -> None:
+    async with asyncio.timeout(10):
+        while held.small + held.large < size:  # noqa: ASYNC110  others move it
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_large_bodies_beyond_the_room_are_503(http, held, world, announced):
+    """At once, and later the same message is taken; whether its length is known or not."""
+    body, go_on = pushed(9_900_000), asyncio.Event()
+    headers = {"content-length": str(len(body))} if announced else {}
+    room = LARGE_POOL // len(body) if announced else 2 * LARGE_POOL // len(body)
+    waiting = [
+        asyncio.create_task(
+            http.post("/pubsub/requests", content=chunks(body, go_on), headers=headers)
+        )
+        for _ in range(room)
+    ]
+    await read_so_far(held, room * len(body) // (1 if announced else 2))
+
+    refused = await http.post("/pubsub/requests", content=chunks(body), headers=headers)
+    small = await http.post("/pubsub/requests", content=pushed(10))
+
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert small.status_code == 204
+    go_on.set()
+    first = await asyncio.gather(*waiting)
+    assert 204 in {each.status_code for each in first} <= {204, 503}
+    assert (held.small, held.large) == (0, 0)
+    assert (await http.post("/pubsub/requests", content=body)).status_code == 204
+    assert {len(letter.data) for letter in world.topics.letters} == {9_900_000, 10}
+
+
+async def test_small_bodies_have_room_of_their_own(http, held):
+    held.large = LARGE_POOL
+
+    assert (await http.post("/pubsub/requests", content=pushed(60_000))).status_code == 204
+    assert (await http.post("/pubsub/requests", content=pushed(SMALL_BODY))).status_code == 503
+    assert held.large == LARGE_POOL
+
+
+async def test_small_bodies_are_bounded_too(http, held):
+    held.small = SMALL_POOL
+
+    for path in ("/pubsub/requests", "/pubsub/ticks", "/pubsub/dead-letters", "/v1/models/copy"):
+        assert (await http.post(path, content=pushed(10))).status_code == 503
+    assert (await http.get("/health")).status_code == 200
+
+
+async def test_a_length_that_is_too_large_is_413_at_once(http, held):
+    """Nothing of it is read."""
+
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"x")
+        yield b"x"
+
+    headers = {"content-length": str(17 * MEBIBYTE)}
+    answer = await http.post("/pubsub/requests", content=body(), headers=headers)
+
+    assert answer.status_code == 413
+    assert (read, held.large) == ([], 0)
+
+
+async def test_a_body_that_does_not_come_gives_its_room_back(http, held, monkeypatch):
+    monkeypatch.setattr(bodies, "READ_SECONDS", 0.01)
+    body, never = pushed(9_900_000), asyncio.Event()
+    headers = {"content-length": str(len(body))}
+
+    answer = await http.post("/pubsub/requests", content=chunks(body, never), headers=headers)
+
+    assert answer.status_code == 503
+    assert "did not come" in answer.json()["detail"]
+    assert (held.small, held.large) == (0, 0)
+
+
+async def test_many_large_messages_are_kept_each(http, world):
+    """Two at a time are worked on; the others wait, read."""
+    answers = await asyncio.gather(
+        *(http.post("/pubsub/requests", content=pushed(1_000_000, number)) for number in range(20))
+    )
+
+    assert {answer.status_code for answer in answers} == {204}
+    assert len({letter.attributes["outcome_id"] for letter in world.topics.letters}) == 20
+
+
+async def test_a_tick_that_is_too_long_is_only_a_tick(http, world):
+    """No log entry is so long; a deeply nested one would take memory to read."""
+    data = b'{"operation": {"first": true, "id": "x"}, "more": [' + b"[]," * 200_000 + b"[]]}"
+    message = {"messageId": "1", "data": base64.b64encode(data).decode()}
+    await world.deliver()
+    await asyncio.sleep(0)
+    world.clock.advance(120)
+
+    answer = await http.post("/pubsub/ticks", json={"message": message})
+
+    assert answer.status_code == 204
+    assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
