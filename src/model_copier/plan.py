@@ -115,9 +115,11 @@ def what_came_of(job: Job, seen: Seen, now: datetime, timing: Timing) -> Found:
         return Running()
     found = _judge_proven(job, seen, proven, claims)
     shown = {model.name.version for model in seen.versions}
+    if job.restored:
+        shown |= made.keys()  # all that was ever made there, also what was deleted long ago
     if (
         now <= _settled_at(job, seen, timing)
-        or not (made.keys() <= shown or job.restored)  # `made` is then all that ever was
+        or not made.keys() <= shown
         # Ours, perhaps: the proof may come late.
         or any(model.copy_of is None and _may_be_ours(model, job, seen, made) for model in new)
         or isinstance(found, Unclear)
@@ -275,5 +277,6 @@ def stopped(job: Job, error: Exception, now: datetime) -> Job:
 def _known(job: Job) -> str:
     if job.asked_at and job.operation:
         return f"what came of operation {job.operation} is unknown"
-    unknown = job.asked_at or job.restored
-    return "whether a copy was made is unknown" if unknown else "nothing was made"
+    if job.restored:
+        return "whether a copy was made is unknown"
+    return "whether a copy was made is unknown" if job.asked_at else "nothing was made"
