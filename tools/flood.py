@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import base64
 import json
+import random
 import sys
 import tempfile
 import time
@@ -300,7 +301,7 @@ async def push_small(url: str) -> None:
 
 async def _push(http: httpx.AsyncClient, number: int, data: bytes, answers: Counter[str]) -> None:
     """Push as Pub/Sub does: until it is acknowledged, later each time."""
-    backoff = 1.0
+    backoff = 4.0  # Pub/Sub's own is 10 to 600 s
 
     head = b'{"message": {"messageId": "large-%d", "data": "' % number
     tail = b'"}, "subscription": "flood"}'
@@ -320,8 +321,8 @@ async def _push(http: httpx.AsyncClient, number: int, data: bytes, answers: Coun
                 return
         except httpx.TransportError:  # refused before it was sent whole
             answers["closed"] += 1
-        await asyncio.sleep(backoff)
-        backoff = min(backoff * 2, 10)
+        await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
+        backoff = min(backoff * 2, 60)
 
 
 async def _keep_reading(address: str, kept: set[str]) -> None:
