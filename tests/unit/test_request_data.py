@@ -295,7 +295,10 @@ KNOWN = (
         ),
         (
             {"custom_service_account": "root@x.example"},
-            f"custom_service_account: 'root@x.example' is not allowed; allowed are {ACCOUNT}, {ACCOUNT_OF_TEST}",
+            (
+                "custom_service_account: 'root@x.example' is not allowed; allowed are"
+                f" {ACCOUNT}, {ACCOUNT_OF_TEST}"
+            ),
         ),
         *(
             (
