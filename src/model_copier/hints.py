@@ -31,6 +31,7 @@ _PLACE_WORDS = re.compile(r"cross|region|location|project", re.IGNORECASE)
 _REFUSALS = frozenset({Code.FAILED_PRECONDITION, Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED})
 _KEY_WORDS = re.compile(r"crypto\s?key|kms|cmek", re.IGNORECASE)
 _DENIED = re.compile(r"permission|denied|access|not authorized", re.IGNORECASE)
+_DEMANDED = re.compile(r"requir|must|demand|constraint", re.IGNORECASE)
 _KEY_IS_OFF = re.compile(r"disabled|destroyed|scheduled for destruction", re.IGNORECASE)
 _NO_SUCH_HOST = re.compile(r"http2 header with status: 404|invalid hostname", re.IGNORECASE)
 _PERMISSION = re.compile(r"[Pp]ermission '?(?P<permission>[a-z]+\.[A-Za-z]+\.[A-Za-z]+)'? denied")
@@ -298,7 +299,9 @@ def _about_state(code: Code, request: CopyRequest) -> str:
 def _about_key(case: _Case) -> str:
     request = case.request
     if not request.kms_key_name:
-        return "the target may demand a key: name one of its region as kms_key_name"
+        if _DEMANDED.search(case.message):
+            return "the target demands a key: name one of its location as kms_key_name"
+        return _about_other(case.permission)
     if _KEY_IS_OFF.search(case.message):
         return "enable the key's version, or name another key as kms_key_name"
     if not case.permission and not _DENIED.search(case.message):

@@ -128,6 +128,24 @@ def test_missing_act_as_names_account_and_role():
 
 
 @pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("A CMEK is required in this project.", "the target demands a key"),
+        (
+            denied("cloudkms.cryptoKeyVersions.useToDecrypt"),
+            "the permission cloudkms.cryptoKeyVersions.useToDecrypt is missing",
+        ),
+        ("Cloud KMS is not available now.", ""),
+    ],
+)
+def test_key_that_the_request_does_not_name(message: str, told: str):
+    hint = failure(Code.FAILED_PRECONDITION, message, REQUEST, SOURCE).hint
+
+    assert told in hint
+    assert bool(hint) is bool(told)
+
+
+@pytest.mark.parametrize(
     "message", ["The Cloud KMS key version is disabled.", "CryptoKey k is destroyed"]
 )
 def test_key_that_is_off_needs_no_grant(message: str):

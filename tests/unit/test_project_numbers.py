@@ -1,5 +1,6 @@
 """A project's number and its id are one project: in settings, requests, locks and answers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,14 @@ from local_cloud.vertex import Vertex
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import RejectedError
+from model_copier.ports import Wanted
 from model_copier.request_data import Defaults, read_copy_data
 from model_copier.resource_names import ModelName, ProjectNumbers
 from model_copier.settings import Settings, SettingsError
+from model_copier.watch import Watch
+from model_copier.web.readiness import Readiness
+from model_copier.web.rest import Rest
+from world import CONTRACT, World
 
 ENV = {
     "SOURCE_PROJECT": "tuning",
@@ -157,3 +163,21 @@ async def test_number_is_learned_from_an_answer():
 
     assert [str(found.name), str(versions[0].name)] == [f"{name}@1", f"{name}@1"]
     assert asked(defaults, source_project="777777777777").source.project == "lab"
+
+
+def test_list_of_copies_is_filtered_by_either_spelling():
+    """Jobs are stored with ids."""
+    world = World()
+    numbers = ProjectNumbers({"110495173025": "tuning"})
+    contract = replace(CONTRACT, defaults=replace(CONTRACT.defaults, numbers=numbers))
+    rest = Rest(
+        deliveries=replace(world.deliveries, contract=contract),
+        watch=Watch(store=world.store),
+        readiness=Readiness(workflow=world.workflow, max_skew_seconds=1, outside_now=None),
+        wait_seconds=1,
+    )
+
+    wanted = rest._spelled(Wanted(request_source="//rest/a", source=BY_NUMBER))
+
+    assert wanted.source == BY_NUMBER.replace("110495173025", "tuning")
+    assert wanted.target == ""
