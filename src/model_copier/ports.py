@@ -43,7 +43,8 @@ class Wanted:
 
 class JobStore(Protocol):
     """Keeps jobs. Every method may raise ``UnavailableError``: then the caller does not know
-    whether a write was done, and finds out by reading.
+    whether a write was done, and finds out by reading. Each answers, or raises, in less time
+    than a lease lasts, whatever disk or network do.
     """
 
     async def create(self, job: Job) -> Job:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        done: Done = asyncio.run(asked.run(asked))
+        with redirect_stdout(sys.stderr):  # what is logged is for people
+            done: Done = asyncio.run(asked.run(asked))
     except RejectedError as error:
         return _not_done(asked, 3, str(error))
     except (CopierError, OSError) as error:

@@ -223,6 +223,7 @@ async def test_a_document_has_the_fields_that_are_indexed_and_no_empty_ones(stor
 async def test_what_is_not_set_up_is_told_with_the_command_that_mends_it(
     store, front, code, details, mended_by
 ):
+    await store.restored_at()  # reads a document: that needs no index
     front.refusal = (code, details)
 
     with pytest.raises(SetUpError, match=details) as told:

@@ -108,7 +108,7 @@ async def run(*arguments: object, code: int = 0) -> dict[str, Any]:
     out, errors = await ended.communicate()
     assert ended.returncode == code, errors.decode()
     assert b"Traceback" not in errors
-    told: dict[str, Any] = json.loads(out.splitlines()[-1])
+    told: dict[str, Any] = json.loads(out)
     return told
 
 

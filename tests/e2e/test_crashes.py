@@ -79,7 +79,7 @@ async def test_a_store_that_is_down_sends_the_message_back(own_stack, own_replie
     await own_stack.worker.start(own_stack.env)
     data = base64.b64encode(json.dumps(REQUEST).encode()).decode()
     push = {"message": {"data": data, "messageId": "1"}}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         answer = await http.post(f"{own_stack.worker.url}/pubsub/requests", json=push)
     await ask(own_stack)
 
@@ -147,7 +147,7 @@ async def test_stopped_processes_leave_one_whole_file(tmp_path: Path):
     """Of worker and api, the one that leaves last folds in what was committed."""
     async with quick_stack(tmp_path, with_api=True) as stack:
         inbox = await Inbox.open(stack.pubsub.address, topic_path(REPLIES), "replies")
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             assert (await http.get(f"{stack.api.url}/ready")).status_code == 200
         await ask(stack)
         await inbox.reply("request-1")
@@ -170,7 +170,7 @@ async def test_a_removed_store_acknowledges_nothing(own_stack, own_replies, lost
     await ask(own_stack, "before")
     await own_replies.reply("before")
     (own_stack.folder / lost).unlink()
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=30) as http:
         data = base64.b64encode(json.dumps(REQUEST).encode()).decode()
         push = {"message": {"data": data, "messageId": "1"}}
         answer = await http.post(f"{own_stack.worker.url}/pubsub/requests", json=push)

@@ -190,7 +190,7 @@ class Drill:
         )  # fmt: skip
         out, _ = await ended.communicate()
         assert ended.returncode == 0, out.decode()
-        told: dict[str, Any] = json.loads(out.splitlines()[-1])
+        told: dict[str, Any] = json.loads(out)
         return told
 
     # Requests and replies
