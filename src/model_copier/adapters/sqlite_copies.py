@@ -221,7 +221,7 @@ def _plain(file: Path) -> sqlite3.Connection:
 def _counts(connection: sqlite3.Connection) -> Counts:
     jobs, unfinished = connection.execute(
         "SELECT count(*), count(*) FILTER"
-        " (WHERE state NOT IN ('SUCCEEDED', 'FAILED', 'CANCELLED')) FROM jobs"
+        " (WHERE state NOT IN ('SUCCEEDED', 'FAILED', 'UNKNOWN', 'CANCELLED')) FROM jobs"
     ).fetchone()
     return Counts(jobs=jobs, unfinished=unfinished)
 
