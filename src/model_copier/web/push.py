@@ -60,7 +60,7 @@ class Push:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
             log("bug", severity="ERROR", traceback=traceback.format_exc())
-            told = await self.deliveries.reject(received, failures.bug(error))
+            told = await self.deliveries.reject(received, failures.bug(error), may_pass=True)
         _tell(started, received, told)
         return Response(status_code=204)
 
