@@ -4,6 +4,7 @@ A request is stored before it is acknowledged, and what cannot become a job is a
 and kept. Everything here may happen any number of times with the same message.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from model_copier.sender_load import SenderLoad
 from model_copier.senders import SenderPolicy
 from model_copier.workflow import Workflow
 
+REMEMBERED = 1000  # letters whose replies are due: an outage's first hour, at one in four seconds
 _MOVING = "the copy is being moved on at this moment: try again"
 
 
@@ -71,6 +73,8 @@ class Deliveries:
     restored_at: Callable[[], Awaitable[datetime | None]] = _never
     senders: SenderPolicy = field(default_factory=SenderPolicy)
     load: SenderLoad = field(init=False)
+    # Deliveries whose letter is written and whose reply is not: by message and outcome.
+    _unanswered: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.load = SenderLoad(
@@ -153,7 +157,7 @@ class Deliveries:
         except JobExistsError:
             stored = await self._stored(asked.identity)
             if stored and asked.digest not in stored.digests:
-                return await self.reject(received, failures.conflict(stored))
+                return await self.reject(received, failures.conflict(stored), may_pass=True)
             return replace(told, verdict="duplicate")  # recorded after all: the job tells
         return told
 
@@ -187,9 +191,11 @@ class Deliveries:
         """
         job = await self._stored(asked.identity)
         if asked.copy.validate_only or not _replays(job, received):
-            return await self.reject(received, failures.not_the_callers(asked.identity.source))
+            return await self.reject(
+                received, failures.not_the_callers(asked.identity.source), may_pass=True
+            )
         if refusal := self.contract.refusal_for_account(asked):
-            return await self.reject(received, failures.beyond_the_caller(refusal))
+            return await self.reject(received, failures.beyond_the_caller(refusal), may_pass=True)
         return await self._meet_again(asked, received, _told_of(asked.identity, "duplicate"))
 
     async def _came_before_restore(self, received: Received) -> bool:
@@ -208,7 +214,7 @@ class Deliveries:
             return await self._replay(job, asked, received, told)
         if asked.digest not in job.digests:
             failure = failures.conflict(job)
-            await self.reject(received, failure)
+            await self.reject(received, failure, may_pass=True)
             return replace(told, verdict="conflict", reason=failure.message)
         return replace(told, verdict=await self._announce_again(job))
 
@@ -238,7 +244,7 @@ class Deliveries:
             copy = job.request  # untouched: read by the defaults of then, whatever they are now
         if job.call and copy.goes_elsewhere(job.request):
             failure = failures.cannot_go_elsewhere(job)
-            await self.reject(received, failure)
+            await self.reject(received, failure, may_pass=True)
             return replace(told, verdict="rejected", reason=failure.message)
         again = job.replayed(
             self.workflow.clock.now(),
@@ -275,11 +281,15 @@ class Deliveries:
             )
         return newest
 
-    async def reject(self, received: Received, failure: Failure, *, keep: bool = True) -> Accepted:
-        """Answer a message that never becomes a job; then keep it in a letter.
+    async def reject(
+        self, received: Received, failure: Failure, *, keep: bool = True, may_pass: bool = False
+    ) -> Accepted:
+        """Answer a message that never becomes a job, and keep it in a letter.
 
-        The reply first: it may come twice, since its id is stable. A letter may not, and would
-        be written with each delivery for as long as the reply topic is away.
+        The reply goes first: it can be repeated, since its id is stable, while a letter would be
+        written with each delivery for as long as the reply topic is away. Where the message
+        ``may_pass`` when it comes again, since a job or a bug was in its way, the letter goes
+        first: a crash in between would leave a reply that names a letter which nobody writes.
         """
         identity = self.contract.identity(received)
         rejection = Rejection(
@@ -289,18 +299,30 @@ class Deliveries:
             at=self.workflow.clock.now(),
             kept=keep,
         )
+        if keep and may_pass:
+            await self._keep_once(rejection)
         if identity is not None:
             await self.workflow.topics.publish_reply(
                 replies.rejected(rejection, self.workflow.service_name)
             )
-        if keep:
+        if keep and not may_pass:
             await self.workflow.topics.publish_letter(letter_of_rejection(rejection))
+        self._unanswered.pop((received.message_id, rejection.outcome_id), None)
         return Accepted(
             verdict="rejected",
             request_id=identity.request_id if identity else "",
             request_source=identity.source if identity else "",
             reason=failure.message,
         )
+
+    async def _keep_once(self, rejection: Rejection) -> None:
+        """Write the letter, unless this process wrote it and only its reply did not go out."""
+        known = (rejection.received.message_id, rejection.outcome_id)
+        if known not in self._unanswered:
+            await self.workflow.topics.publish_letter(letter_of_rejection(rejection))
+            self._unanswered[known] = None
+            if len(self._unanswered) > REMEMBERED:
+                self._unanswered.popitem(last=False)
 
     async def cancel(self, identity: Identity) -> Accepted:
         """Ask for the end of a copy. Whether it came in time, the outcome tells.

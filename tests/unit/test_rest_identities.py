@@ -292,9 +292,11 @@ async def test_a_cancel_names_asker_and_asked():
     assert (told.asked_by, told.request_source) == ("//somebody/else", "//ec2/pipeline")
 
 
-async def test_a_rejected_message_makes_one_letter():
+@pytest.mark.parametrize("data", [{}, OTHER], ids=["unreadable", "a conflict"])
+async def test_a_rejected_message_makes_one_letter(data: dict[str, Any]):
     """Red team A.11: 21 letters after 20 deliveries, while the reply topic was away."""
     world = World()
+    await world.deliver()
     publish = world.topics.publish_reply
     away = True
 
@@ -306,10 +308,25 @@ async def test_a_rejected_message_makes_one_letter():
     world.topics.publish_reply = publish_reply
     for _ in range(20):
         with pytest.raises(UnavailableError):
-            await world.deliver(request({}))
+            await world.deliver(request(data))
     away = False
 
-    await world.deliver(request({}))
+    await world.deliver(request(data))
 
     assert len(world.topics.letters) == 1
-    assert len(world.topics.replies) == 1
+    assert [reply["outcome"] for reply in world.replies] == ["rejected"]
+
+
+async def test_a_conflict_that_passes_is_kept():
+    """A crash between reply and letter must not leave a reply that names no letter."""
+    world = World()
+    await world.deliver()
+
+    async def killed(_reply: Any) -> None:
+        raise KeyboardInterrupt
+
+    world.topics.publish_reply = killed
+    with pytest.raises(KeyboardInterrupt):
+        await world.deliver(request(OTHER))
+
+    assert len(world.topics.letters) == 1

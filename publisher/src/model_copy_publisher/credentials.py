@@ -199,7 +199,7 @@ def _of_aws_role(info: Mapping[str, Any]) -> Any:
         raise RefusedError(
             f"The AWS role of this machine is not the instance's ({elsewhere or 'see the file'}),"
             " and what finds it is not installed.",
-            "pip install 'model-copy-publisher[aws]'",
+            "pip install './publisher[aws]', from a checkout of the copier: docs/install.md",
         )
     from model_copy_publisher.aws_role import AwsRole  # noqa: PLC0415  needs botocore
 

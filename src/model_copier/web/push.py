@@ -69,7 +69,7 @@ class Push:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
             log("bug", severity="ERROR", traceback=traceback.format_exc())
-            return await self.deliveries.reject(received, failures.bug(error))
+            return await self.deliveries.reject(received, failures.bug(error), may_pass=True)
 
     async def take_forwarded(self, request: Request) -> Response:
         started = time.monotonic()
