@@ -31,6 +31,7 @@ SETTINGS = {
     "POLL_SECONDS": "0.2",
     "FOLLOW_SECONDS": "30",
     "STARTS_PER_MINUTE": "6000",
+    "REQUESTS_PER_MINUTE": "100000",
 }
 MODEL_COPY = Path(sys.executable).with_name("model-copy")
 
