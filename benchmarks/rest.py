@@ -140,6 +140,9 @@ async def ours(folder: Path, count: int) -> Row:
         "STARTS_PER_MINUTE": "6000",
         "READS_PER_MINUTE": "60000",
         "WAIT_SECONDS": str(PATIENCE_SECONDS),
+        # All callers are one account.
+        "REQUESTS_PER_MINUTE": "100000",
+        "MAX_WAITS": "10000",
     }
     async with Stack(folder=folder, with_api=True, tick_seconds=5, settings=settings) as stack:
         assert stack.api.running is not None

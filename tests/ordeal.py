@@ -270,7 +270,8 @@ class Ordeal:
     async def _empty_store(self, clock: SimulatedClock) -> Any:
         if stores.emulator:
             return stores.new_store(clock)
-        await self.store._write("DELETE FROM jobs", ())
+        for table in ("jobs", "queues"):
+            await self.store._write(f"DELETE FROM {table}", ())
         return self.store
 
     async def _post(

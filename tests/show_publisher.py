@@ -32,6 +32,7 @@ SETTINGS = {
     "FOLLOW_SECONDS": "30",
     "STARTS_PER_MINUTE": "6000",
     "READS_PER_MINUTE": "60000",
+    "REQUESTS_PER_MINUTE": "100000",
 }
 MODEL_COPY = Path(sys.executable).with_name("model-copy")
 

@@ -108,31 +108,6 @@ class SenderLoad:
                 del self._waits[sender]
 
 
-@dataclass(kw_only=True)
-class Turns:
-    """Gives new jobs their turns, one after the other, also to those that come at once."""
-
-    store: JobStore
-    policy: SenderPolicy = field(default_factory=SenderPolicy)
-    # Jobs that are being stored, by queue and sender: how many, and the last turn of them.
-    _under_way: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def next(self, queue: str, sender: str) -> AsyncIterator[float]:
-        """Return the turn of a new job, which is stored in this context."""
-        name, cost = (queue, sender), self.policy.cost(sender)
-        turn = await self.store.next_turn(queue, sender, cost)
-        count, last = self._under_way.get(name, (0, 0.0))
-        turn = max(turn, last + cost) if count else turn
-        self._under_way[name] = (count + 1, turn)
-        try:
-            yield turn
-        finally:
-            count, last = self._under_way.pop(name)
-            if count > 1:
-                self._under_way[name] = (count - 1, last)
-
-
 def _forget_oldest(remembered: OrderedDict[str, Any]) -> None:
     while len(remembered) > _SENDERS_REMEMBERED:
         remembered.popitem(last=False)
