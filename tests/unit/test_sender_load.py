@@ -1,14 +1,13 @@
-"""What each sender may keep busy: rates, unfinished jobs, waits; and turns that come at once."""
+"""What each sender may keep busy: rates, unfinished jobs, waits."""
 
 import asyncio
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import replace
 
 import pytest
 
 from model_copier.errors import Code, LimitedError, UnavailableError
 from model_copier.job import Failure, Job
-from model_copier.sender_load import SenderLoad, Turns
+from model_copier.sender_load import SenderLoad
 from model_copier.senders import SenderLimits, SenderPolicy
 from simulators import SimulatedClock, SimulatedStore
 from stores import job
@@ -123,31 +122,3 @@ def test_senders_without_end_are_not_remembered(load):
         load.take_request(f"//{number}")
 
     assert len(load._windows) == 10_000
-
-
-async def test_requests_that_come_at_once_get_turns_in_a_row(store):
-    """What is being stored counts; what was not stored in the end does not."""
-    turns = Turns(store=store, policy=POLICY)
-
-    async with AsyncExitStack() as stack:
-        given = [await stack.enter_async_context(turns.next("q", "//a")) for _ in range(3)]
-        large = [await stack.enter_async_context(turns.next("q", "//large")) for _ in range(3)]
-        assert await stack.enter_async_context(turns.next("other", "//a")) == 1
-
-    assert given == [1, 2, 3]
-    assert large == [0.25, 0.5, 0.75]
-    async with turns.next("q", "//a") as turn:
-        assert turn == 1
-
-
-async def test_turns_follow_what_is_stored(store):
-    turns = Turns(store=store, policy=POLICY)
-    queue = job(turn=1.0).start_queue
-    assert queue
-
-    for number in range(3):
-        async with turns.next(queue, "//a") as turn:
-            await store.create(job(f"{number}", request_source="//a", turn=turn))
-
-    assert sorted(stored.turn for stored in store.jobs.values()) == [1, 2, 3]
-    assert replace(job(), turn=None).start_queue is None
