@@ -6,6 +6,7 @@ only by whoever saved the call and still holds the lease.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -63,7 +64,7 @@ class Workflow:
     # Set when a copy was started or may be: whoever follows copies has something to do.
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     # When, by the monotonic clock, a job comes back that found the read budget used up.
-    postponed_until: float = 0.0
+    postponed_until: float = -math.inf
     reader: VertexReader = field(init=False)
     starts: StartQueue = field(init=False)
 

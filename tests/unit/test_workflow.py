@@ -778,7 +778,7 @@ NOT_ENDED = "the copy did not end in 60 s"
         (Dialect(cancels=False), f"{NOT_ENDED}: a cancel was requested and did not take effect"),
         (
             Dialect(unimplemented=frozenset({"CancelOperation"})),
-            f"{NOT_ENDED}, and it cannot be cancelled: UNIMPLEMENTED",
+            f"{NOT_ENDED}: a cancel was requested and refused (UNIMPLEMENTED)",
         ),
     ],
     ids=["cancelled", "ignored", "refused"],
@@ -818,7 +818,7 @@ async def test_a_refused_cancel_is_recorded():
     recorded = world.job
     await world.pass_time(150)
 
-    assert recorded.cancel_refused.startswith("UNIMPLEMENTED")
+    assert "UNIMPLEMENTED" in recorded.cancel_refused
     assert recorded.cancel_sent_at is None
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
 
