@@ -9,12 +9,16 @@ import asyncio
 import grpc
 from google.api_core.exceptions import GoogleAPICallError, NotFound, PermissionDenied
 from google.auth.exceptions import GoogleAuthError
+from google.protobuf.message import DecodeError
 from google.pubsub_v1 import PublisherAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
 from model_copier.errors import SetUpError, UnavailableError
 from model_copier.messages import Message
+
+# The last two: what Google's client raises of an error whose details it cannot read.
+_TROUBLE = (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError, DecodeError, ValueError)
 
 
 class PubsubTopics:
@@ -65,7 +69,7 @@ class PubsubTopics:
                 what="the topic does not exist",
                 mends="gcloud pubsub topics create TOPIC",
             ) from error
-        except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
+        except _TROUBLE as error:
             raise UnavailableError(f"{topic}: {error}") from error
 
     async def _publish(self, topic: str, message: Message) -> None:
@@ -78,7 +82,7 @@ class PubsubTopics:
                 await self._connected().publish(
                     request=request, retry=None, timeout=self._call_seconds
                 )
-        except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
+        except _TROUBLE as error:
             raise UnavailableError(f"publish to {topic}: {error}") from error
 
     def _connected(self) -> PublisherAsyncClient:
