@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 from google.cloud.aiplatform_v1 import types
 from google.longrunning import operations_pb2
@@ -10,8 +12,9 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.rpc import status_pb2
 
 from local_cloud.vertex import Vertex
+from model_copier.adapters.pubsub import PubsubTopics
 from model_copier.adapters.vertex import VertexModelService, read_model, read_operation
-from model_copier.errors import Code
+from model_copier.errors import Code, OutcomeUnknownError, UnavailableError
 from model_copier.registry import CopyCall
 from model_copier.resource_names import ModelName
 
@@ -140,3 +143,48 @@ async def test_copy_of_a_kind_from_the_future_is_read_back():
 
     assert source.kind == copy.kind == version.kind == "unknown (42)"
     assert copy.copy_of == ASKED.at("1")
+
+
+class _Garbled(grpc.GenericRpcHandler):
+    """Refuses every call, with details that no client can read."""
+
+    def service(self, call: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        del call
+
+        async def refuse(_: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "no",
+                trailing_metadata=(("grpc-status-details-bin", b"\xff\xff\xff"),),
+            )
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+async def test_unreadable_details_of_an_error_are_no_bug():
+    """Google's client raises of them instead of the error; of a copy nothing is known then."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((_Garbled(),))
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    models = VertexModelService(call_seconds=5, endpoint=f"http://{address}")
+    topic = "projects/p/topics/t"
+    topics = PubsubTopics(
+        reply_topic=topic,
+        dead_letter_topic=topic,
+        tick_topic=topic,
+        call_seconds=5,
+        emulator_host=address,
+    )
+
+    with pytest.raises(UnavailableError):
+        await models.get_model(ASKED)
+    with pytest.raises(OutcomeUnknownError):
+        await models.copy_model(
+            CopyCall(source=ASKED, target_location=ASKED.location_name, model_id="m")
+        )
+    with pytest.raises(UnavailableError):
+        await topics.publish_tick()
+    await models.close()
+    await topics.close()
+    await server.stop(0)

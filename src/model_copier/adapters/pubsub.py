@@ -9,6 +9,7 @@ import asyncio
 import grpc
 from google.api_core.exceptions import GoogleAPICallError, NotFound, PermissionDenied
 from google.auth.exceptions import GoogleAuthError
+from google.protobuf.message import DecodeError
 from google.pubsub_v1 import PublisherAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
@@ -18,6 +19,8 @@ from model_copier.logs import log
 from model_copier.messages import Message
 
 _AWAY = "Pub/Sub does not take messages of the service now, and nothing was changed: try again"
+# The last two: what Google's client raises of an error whose details it cannot read.
+_TROUBLE = (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError, DecodeError, ValueError)
 
 
 class PubsubTopics:
@@ -74,7 +77,7 @@ class PubsubTopics:
                 what="the topic does not exist",
                 mends="gcloud pubsub topics create TOPIC",
             ) from error
-        except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
+        except _TROUBLE as error:
             raise UnavailableError(f"{topic}: {error}", told=_AWAY) from error
 
     async def _publish(self, topic: str, message: Message) -> None:
@@ -87,7 +90,7 @@ class PubsubTopics:
                 await self._connected().publish(
                     request=request, retry=None, timeout=self._call_seconds
                 )
-        except (GoogleAPICallError, GoogleAuthError, TimeoutError, OSError) as error:
+        except _TROUBLE as error:
             raise UnavailableError(f"publish to {topic}: {error}", told=_AWAY) from error
 
     def _connected(self) -> PublisherAsyncClient:
