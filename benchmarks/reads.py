@@ -218,16 +218,18 @@ async def measure(way: str, copies: int, *, guarded: bool, dialect: str) -> Row:
     world.timing = Timing()
     limited.limited = True
     if guarded:
+        guard = GuardedModelService(
+            limited,
+            store=store,
+            clock=clock,
+            call_seconds=30,
+            reads_per_minute=READS_PER_MINUTE,
+        )
         world.models = SharedReads(
-            GuardedModelService(
-                limited,
-                store=store,
-                clock=clock,
-                call_seconds=30,
-                reads_per_minute=READS_PER_MINUTE,
-            ),
+            guard,
             clock=clock,
             reads_per_minute=READS_PER_MINUTE,
+            on_listed=guard.leave_line,
         )
     world.start_worker()
     put_off: list[str] = []

@@ -105,7 +105,7 @@ def _models(settings: Settings, timing: Timing, store: JobStore, clock: Clock) -
     guarded = GuardedModelService(
         vertex, store=store, clock=clock, call_seconds=timing.call, reads_per_minute=reads
     )
-    return SharedReads(guarded, clock=clock, reads_per_minute=reads)
+    return SharedReads(guarded, clock=clock, reads_per_minute=reads, on_listed=guarded.leave_line)
 
 
 async def _open_store(settings: Settings, timing: Timing, clock: Clock) -> JobStore:
