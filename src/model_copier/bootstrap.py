@@ -136,7 +136,7 @@ def _models(
     guarded = GuardedModelService(
         vertex, store=store, clock=clock, call_seconds=timing.call, reads_per_minute=reads
     )
-    return SharedReads(guarded, clock=clock, reads_per_minute=reads)
+    return SharedReads(guarded, clock=clock, reads_per_minute=reads, on_listed=guarded.leave_line)
 
 
 async def _open_store(

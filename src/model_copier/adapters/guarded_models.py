@@ -72,8 +72,13 @@ class GuardedModelService:
         self._projects: dict[str, str] = {}  # as Vertex AI spells those that we name
 
     async def get_model(self, name: ModelName) -> Model:
+        kind = Kind.START if reading() is Reading.SOURCE else Kind.OUTCOME
         found = await self._read(
-            name.project, name.location, Kind.START, lambda: self._models.get_model(name)
+            name.project,
+            name.location,
+            kind,
+            lambda: self._models.get_model(name),
+            name=str(name),
         )
         self._learn(name.project, found.name.project)
         return found
@@ -106,6 +111,12 @@ class GuardedModelService:
         return await self._read(
             project, place, kind, lambda: self._models.get_operation(name), name=name
         )
+
+    async def leave_line(self, name: str) -> None:
+        """Note that this operation was polled otherwise, and waits for no slot."""
+        project, place = _where(name)
+        async with self._budgets.use(f"{self._spelled(project)}/{place}") as budget:
+            budget.leave(Kind.POLL, name)
 
     async def cancel_operation(self, name: str) -> None:
         project, place = _where(name)

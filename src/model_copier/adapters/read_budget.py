@@ -13,7 +13,7 @@ seconds, and ``n`` times what is free and what a process takes at a time more.
 
 import asyncio
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -37,13 +37,16 @@ EMPTY_SECONDS = 1.0  # until the store is asked again that had no slot left
 class Kind(IntEnum):
     """What a read is for, the more urgent first."""
 
-    START = 0  # or an outcome
-    FRESH = 1  # somebody says that it changed
-    POLL = 2
+    START = 0
+    FRESH = 1  # somebody says that it changed; or one answer serves many
+    OUTCOME = 2  # the copy is there: it is read back
+    POLL = 3
 
 
-# Of what is contended for: a half, a quarter and a quarter.
-_STRIDES = {Kind.START: 1.0, Kind.FRESH: 2.0, Kind.POLL: 2.0}
+# Of what all contend for: a third, a sixth, a third and a sixth.
+_STRIDES = {Kind.START: 1.0, Kind.FRESH: 2.0, Kind.OUTCOME: 1.0, Kind.POLL: 2.0}
+# There may be thousands of these: each keeps its place.
+_LINES = (Kind.OUTCOME, Kind.POLL)
 
 # How many of the ``wanted`` slots the store grants.
 TakeSlots = Callable[[int], Awaitable[int]]
@@ -72,8 +75,9 @@ class ReadBudget:
     clock: Clock
     rate: ReadRate = field(init=False)
     _queues: dict[Kind, _Queue] = field(init=False)
-    _places: dict[str, _Place] = field(default_factory=dict)  # the first in line first
-    _numbers: int = 0  # of places
+    # By kind and name, the first in line first.
+    _lines: dict[Kind, dict[str, _Place]] = field(init=False)
+    _numbers: Counter[Kind] = field(default_factory=Counter)  # of places
     _arrivals: int = 0  # of all others
     _free: deque[float] = field(default_factory=deque)
     _granted: deque[float] = field(default_factory=deque)
@@ -85,6 +89,7 @@ class ReadBudget:
     def __post_init__(self) -> None:
         self.rate = ReadRate(per_minute=self.per_minute)
         self._queues = {kind: _Queue() for kind in Kind}
+        self._lines = {kind: {} for kind in _LINES}
 
     async def spend(self, kind: Kind, name: str = "") -> None:
         """Wait for a slot for one read, for some seconds at most.
@@ -103,10 +108,10 @@ class ReadBudget:
         # Where tokens pile up, those who are ahead by name do not come back for theirs.
         idle = self.rate.level(now) >= max(1.0, self.rate.burst - 1)
         if not idle and ahead / self.rate.per_second(now) > MOST_WAIT_SECONDS:
-            raise self._exhausted(name, ahead, now)
+            raise self._exhausted(kind, name, ahead, now)
         queue = self._queues[kind]
         if len(queue.waiting) >= MOST_WAITING:
-            raise self._exhausted(name, ahead, now)
+            raise self._exhausted(kind, name, ahead, now)
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not any(each.waiting for each in self._queues.values()):
             self._catch_up()
@@ -120,9 +125,13 @@ class ReadBudget:
             if not slot.done():
                 queue.waiting.remove((number, slot))
         if not slot.done():
-            raise self._exhausted(name, self._ahead(kind, number), self.clock.monotonic())
+            raise self._exhausted(kind, name, self._ahead(kind, number), self.clock.monotonic())
         slot.result()
-        self._places.pop(name, None)
+        self.leave(kind, name)
+
+    def leave(self, kind: Kind, name: str) -> None:
+        """Give up a place in line: it was answered otherwise."""
+        self._lines.get(kind, {}).pop(name, None)
 
     def refused(self) -> bool:
         """Note that Vertex AI had no quota left; tell whether it had until then."""
@@ -136,39 +145,33 @@ class ReadBudget:
     # Who is next
 
     def _line_up(self, kind: Kind, name: str, now: float) -> int:
-        if kind is not Kind.POLL or not name:
+        line = self._lines.get(kind)
+        if line is None or not name:
             self._arrivals += 1
             return self._arrivals
-        self._forget_lost_places(now)
-        place = self._places.get(name)
+        _forget_lost_places(line, now)
+        place = line.get(name)
         if place is None:
             # Not by arrival: a number that nobody has makes the line seem longer than it is.
-            self._numbers += 1
-            place = _Place(number=self._numbers, back_at=now)
-            if len(self._places) < MOST_PLACES:
-                self._places[name] = place
+            self._numbers[kind] += 1
+            place = _Place(number=self._numbers[kind], back_at=now)
+            if len(line) < MOST_PLACES:
+                line[name] = place
         place.back_at = now
         return place.number
 
-    def _forget_lost_places(self, now: float) -> None:
-        """Drop those at the head who did not come back; those behind get there in time."""
-        while self._places:
-            name, first = next(iter(self._places.items()))
-            if now - first.back_at <= LOST_SECONDS:
-                return
-            del self._places[name]
-
     def _ahead(self, kind: Kind, number: int) -> int:
-        if kind is not Kind.POLL or not self._places:
+        line = self._lines.get(kind)
+        if not line:
             return len(self._queues[kind].waiting)
         # Some in between may be gone: then this is too many, and whoever comes back finds fewer.
-        first = next(iter(self._places.values())).number
-        return min(max(0, number - first), len(self._places))
+        first = next(iter(line.values())).number
+        return min(max(0, number - first), len(line))
 
-    def _exhausted(self, name: str, ahead: int, now: float) -> BudgetExhaustedError:
+    def _exhausted(self, kind: Kind, name: str, ahead: int, now: float) -> BudgetExhaustedError:
         wait = 1 + (ahead + 1) / self.rate.per_second(now)
         wait = min(max(wait, MOST_WAIT_SECONDS), LONGEST_RETRY_SECONDS)
-        if place := self._places.get(name):
+        if place := self._lines.get(kind, {}).get(name):
             place.back_at = now + wait
         return BudgetExhaustedError(
             f"the read budget of {self.per_minute} a minute is used up; next try in {wait:.0f} s",
@@ -275,3 +278,12 @@ class ReadBudget:
         self._slots += await self.take_slots(min(most, max(waiting, len(self._granted))))
         self._slots_until = before + CHUNK_SECONDS
         return self._slots > 0
+
+
+def _forget_lost_places(line: dict[str, _Place], now: float) -> None:
+    """Drop those at the head who did not come back; those behind get there in time."""
+    while line:
+        name, first = next(iter(line.items()))
+        if now - first.back_at <= LOST_SECONDS:
+            return
+        del line[name]

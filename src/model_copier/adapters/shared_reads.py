@@ -7,7 +7,7 @@ next one; and what is FRESH is shared with nobody.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from model_copier.adapters.operation_scan import OperationScan
@@ -36,8 +36,17 @@ class _Source:
 class SharedReads:
     """See ``ports.ModelService``."""
 
-    def __init__(self, models: ModelService, *, clock: Clock, reads_per_minute: int) -> None:
+    def __init__(
+        self,
+        models: ModelService,
+        *,
+        clock: Clock,
+        reads_per_minute: int,
+        on_listed: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """``on_listed`` is told of each operation that a list answered for."""
         self._models = models
+        self._on_listed = on_listed
         self._clock = clock
         self._reads_per_minute = reads_per_minute
         self._sources = Pool(lambda name: _Source(name=ModelName.parse(name)), most=MOST_SOURCES)
@@ -54,6 +63,8 @@ class SharedReads:
             return await self._models.get_operation(name)
         async with self._scans.use("/".join(name.split("/")[:4])) as scan:
             if listed := await scan.find(name):
+                if self._on_listed:
+                    await self._on_listed(name)
                 return listed
             found = await self._models.get_operation(name)
             scan.asked_by_name(found)
