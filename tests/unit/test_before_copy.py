@@ -29,6 +29,7 @@ ENV = {
     "TARGET_PROJECT": "serving",
     "STORE": "sqlite:///jobs.db",
     "TOKEN_CHECKS": "none",
+    "HOST": "127.0.0.1",
 }
 
 

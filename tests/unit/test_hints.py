@@ -209,6 +209,7 @@ def test_key_outside_googles_alphabet_is_rejected(key: str):
                 "TARGET_PROJECT": "serving",
                 "STORE": "sqlite:///jobs.db",
                 "TOKEN_CHECKS": "none",
+                "HOST": "127.0.0.1",
             }
         )
     )

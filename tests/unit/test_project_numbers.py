@@ -24,6 +24,7 @@ ENV = {
     "TARGET_PROJECT": "serving",
     "STORE": "sqlite:///jobs.db",
     "TOKEN_CHECKS": "none",
+    "HOST": "127.0.0.1",
     "ALLOWED_SOURCE_PROJECTS": "tuning=110495173025,lab",
     "ALLOWED_TARGET_PROJECTS": "serving=123456789012",
 }

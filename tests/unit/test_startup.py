@@ -45,6 +45,7 @@ def test_main_adds_only_the_settings_to_what_the_framework_imports():
         "model_copier",
         "model_copier.callers",
         "model_copier.locations",
+        "model_copier.senders",
         "model_copier.settings",
     ]
 

@@ -40,6 +40,7 @@ NEW = Job(
 METHODS: dict[str, Callable[[Job], Job]] = {
     "leased": lambda job: job.leased(START, TIMING),
     "retry_later": lambda job: job.retry_later(START),
+    "postponed": lambda job: job.postponed(START),
     "retry_after_bug": lambda job: job.retry_after_bug(START),
     "snoozed": lambda job: job.snoozed(START),
     "unfinished": lambda job: job.unfinished(START),
@@ -69,8 +70,13 @@ METHODS: dict[str, Callable[[Job], Job]] = {
     "announced_again": lambda job: job.announced_again(START),
 }
 # Moves that the methods take one by one, and no step combines: nobody looks for a copy without
-# a lock or a call, and an operation that surely made nothing is not reconciled.
-UNUSED = {("ACCEPTED", "SUCCEEDED", "succeeded"), ("REQUESTED", "CANCELLED", "cancelled")}
+# a lock or a call, an operation that surely made nothing is not reconciled, and a restored job
+# that holds its destination looks before anything can fail it.
+UNUSED = {
+    ("QUEUED", "UNKNOWN", "failed"),
+    ("ACCEPTED", "SUCCEEDED", "succeeded"),
+    ("REQUESTED", "CANCELLED", "cancelled"),
+}
 
 
 def _plain(job: Job) -> Job:
