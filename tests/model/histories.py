@@ -143,7 +143,7 @@ class History:
             self.cloud.models.add(source)
         self.cloud.models.add(PARENT)
         self.jumps_wanted = rng.random() < 0.15 and "clock jumps" not in self.without
-        self.restore_wanted = rng.random() < 0.1 and "restore" not in self.without
+        self.restore_wanted = rng.random() < 0.15 and "restore" not in self.without
         self.other_timing = rng.random() < 0.2 and "other timing" not in self.without
         self.sleeps = rng.random() < 0.1 and "sleeps" not in self.without
         self.outages_wanted = rng.random() < 0.3 and "outages" not in self.without
@@ -291,7 +291,7 @@ class History:
             self.somebody_copies: 0.1 if self.somebody_wanted else 0.0,
             self.jump_a_clock: 0.1 if self.jumps_wanted else 0.0,
             self.back_up: 0.1 if self.restore_wanted and not self.backup else 0.0,
-            self.restore: 0.05 if self.backup else 0.0,
+            self.restore: 0.15 if self.backup else 0.0,
         }
         (act,) = rng.choices(list(wishes), list(wishes.values()))
         act()
