@@ -360,7 +360,8 @@ class Job:
         """Look for an earlier call that a restored store has forgotten, before sending one."""
         assert self.state is State.QUEUED
         call = Call(requested_at=now, visible_at=timing.visible_at(now), forgotten=True)
-        return replace(self.copy_requested(now, call, timing), copy_attempts=self.copy_attempts)
+        looking = self.copy_requested(now, call, timing)
+        return replace(looking, copy_attempts=self.copy_attempts, history=self.history)
 
     def copy_reset(self, now: datetime, why: str, code: Code | None = None) -> Self:
         """The call made nothing, and never will."""

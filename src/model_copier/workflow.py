@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from model_copier import failures, replies
+from model_copier.before_copy import refusal_before_copy
 from model_copier.errors import (
     BudgetExhaustedError,
     Cause,
@@ -214,6 +215,9 @@ class Workflow:
                 error.code, error.message, job.request, cause=error.cause
             )
             await self.persist(job.failed(self.clock.now(), failure))
+            return
+        if refusal := refusal_before_copy(job.request, source):
+            await self.persist(job.failed(self.clock.now(), refusal))
             return
         job = job.with_source(source, await self.starts.turn_of(job))
         try:
