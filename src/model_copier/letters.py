@@ -70,7 +70,7 @@ def _kept(original: Original) -> dict[str, str]:
     return {
         name: value
         for name, value in original.attributes.items()
-        if name not in LETTER_ATTRIBUTES and not name.startswith(("goog", "CloudPubSub"))
+        if name.lower() not in LETTER_ATTRIBUTES and not name.startswith(("goog", "CloudPubSub"))
     }
 
 

@@ -4,6 +4,7 @@ Pure. JSON dictionaries do not travel past this file. What must not break: the i
 of a request, which is its CloudEvents `source` and `id` and nothing else.
 """
 
+import codecs
 import hashlib
 import json
 import re
@@ -16,6 +17,7 @@ import rfc8785
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 
+from model_copier import spellings
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import RejectedError
 from model_copier.job import Failure, Original
@@ -196,6 +198,8 @@ class Contract:
             )
         _check_size(received.data)
         _check_attributes(received)
+        if wrong := spellings.explain_bad_spelling(received.attributes):
+            raise RejectedError(wrong)
         event_type, data = _event(received)
         match event_type:
             case "dev.modelcopier.copy.requested.v1":
@@ -212,7 +216,7 @@ class Contract:
                 )
 
     def _copy(self, data: object, received: Received) -> CopyRequest:
-        reply_tag = received.attributes.get("reply_tag", "")
+        reply_tag = spellings.folded(received.attributes).get("reply_tag", "")
         if len(reply_tag) > MAX_REPLY_TAG:
             raise RejectedError(
                 f"reply_tag: has {len(reply_tag)} characters; at most {MAX_REPLY_TAG} are allowed"
@@ -262,7 +266,7 @@ def _check_size(data: bytes) -> None:
 def _check_attributes(received: Received) -> None:
     own = [
         name
-        for name in received.attributes
+        for name in spellings.folded(received.attributes)
         if not name.startswith(("ce-", "CloudPubSub", "goog"))
         # What is replayed was within the limit when it came first.
         and name not in {"content-type", "replay_of", *LETTER_ATTRIBUTES}
@@ -273,20 +277,35 @@ def _check_attributes(received: Received) -> None:
         )
 
 
-def _is_structured(attributes: Mapping[str, str]) -> bool:
-    return attributes.get("content-type", "").lower().startswith("application/cloudevents")
+def _structured(attributes: Mapping[str, str], data: bytes) -> Any:
+    """Return the parsed data where they are the whole event, else None.
+
+    Without any attribute that says so, the data tell: some SDKs write none in structured mode.
+
+    Raises:
+        RejectedError: they should be an event, and cannot be read as JSON.
+    """
+    if spellings.is_structured(attributes):
+        return parse_json(data)
+    if any(f"ce-{name}" in attributes for name in spellings.REQUIRED):
+        return None
+    found = parse_json(data)
+    return found if spellings.is_event(found) else None
 
 
 def _unchecked_event(received: Received) -> Mapping[str, Any]:
     """Read `id` and `source` from wherever they stand, without judging."""
-    if _is_structured(received.attributes):
-        try:
-            _check_size(received.data)
-            event = parse_json(received.data)
-        except RejectedError:
-            return {}
-        return event if isinstance(event, dict) else {}
-    return {name: received.attributes.get(f"ce-{name}") for name in ("id", "source")}
+    given = spellings.folded(received.attributes)
+    try:
+        _check_size(received.data)
+        event = _structured(given, received.data)
+    except RejectedError:
+        event = None
+    if isinstance(event, dict):
+        return event
+    if spellings.is_structured(given):
+        return {}
+    return {name: given.get(f"ce-{name}") for name in ("id", "source")}
 
 
 def _event(received: Received) -> tuple[str, Any]:
@@ -295,21 +314,26 @@ def _event(received: Received) -> tuple[str, Any]:
     The names of the HTTP binding are those of the Pub/Sub binding:
     https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md
     """
-    headers = dict(received.attributes)
-    structured = _is_structured(headers)
-    if not structured and not any(name.startswith("ce-") for name in headers):
-        return REQUESTED, parse_json(received.data)
-    if structured:
-        found = parse_json(received.data)
+    headers = spellings.folded(received.attributes)
+    if wrong := spellings.explain_bad_format(headers):
+        raise RejectedError(wrong)
+    found = _structured(headers, received.data)
+    if found is not None or spellings.is_structured(headers):
         if not isinstance(found, dict):
             raise RejectedError("data: should be a CloudEvent in JSON, an object")
-    else:
+        if wrong := next(spellings.contradictions(headers, found), None):
+            raise RejectedError(wrong)
+        headers["content-type"] = spellings.STRUCTURED
+    elif any(name.startswith("ce-") for name in headers):
         found = {k.removeprefix("ce-"): v for k, v in headers.items() if k.startswith("ce-")}
-    for name in ("specversion", "id", "source", "type"):
+    else:
+        return REQUESTED, parse_json(received.data)
+    for name in spellings.REQUIRED:
         if not isinstance(found.get(name), str) or not found[name]:
             raise RejectedError(f"ce-{name}: is required, a string")
+    body = received.data.removeprefix(codecs.BOM_UTF8)
     try:
-        event = from_http(headers, received.data, data_unmarshaller=lambda value: value)
+        event = from_http(headers, body, data_unmarshaller=lambda value: value)
     except (GenericException, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RejectedError(f"CloudEvent: cannot be read: {error}") from error
     # In structured mode the package hands `data` over as JSON text again.
@@ -320,14 +344,18 @@ def _event(received: Received) -> tuple[str, Any]:
 def parse_json(data: bytes | None, *, field: str = "data") -> Any:
     """Parse strictly: one UTF-8 document, no field twice, no NaN, no half of a character.
 
-    ``field`` is what a refusal names.
+    ``field`` is what a refusal names. A byte order mark, as editors on Windows write it, is
+    passed over.
     """
 
     def no_constant(name: str) -> Any:
         raise RejectedError(f"{field}: {name} is not JSON")
 
+    data = (data or b"").removeprefix(codecs.BOM_UTF8)
     if not data:
         raise RejectedError(f"{field}: is empty; expected a JSON object")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RejectedError(f"{field}: is UTF-16; JSON is sent as UTF-8")
     try:
         found = json.loads(
             data.decode(), object_pairs_hook=_no_field_twice, parse_constant=no_constant
