@@ -74,8 +74,15 @@ class Received:
 
     @property
     def replay_of(self) -> str:
-        """The outcome whose letter was published again, or nothing."""
-        return self.attributes.get("replay_of", "")
+        """The outcome whose letter was published again, or nothing.
+
+        A general tool publishes a letter as it is: then the letter itself names its outcome,
+        and a `replay_of` beside it is of an earlier replay.
+        """
+        given = spellings.folded(self.attributes)
+        if "dead_letter_code" in given and (outcome_id := given.get("outcome_id", "")):
+            return outcome_id
+        return given.get("replay_of", "")
 
     @property
     def forwarded_after(self) -> str:
