@@ -16,7 +16,7 @@ def put_back(world: World, **more: str) -> Received:
     return Received(data=letter.data, attributes=attributes, message_id="put-back")
 
 
-async def failed(world: World, received: Received = request()) -> None:
+async def failed(world: World, received: Received) -> None:
     world.models.refusals = [Code.PERMISSION_DENIED]
     await world.deliver(received)
 
@@ -25,7 +25,7 @@ async def failed(world: World, received: Received = request()) -> None:
 async def test_a_letter_put_back_is_replayed(case):
     """After the tool's acknowledgement the request is in no other topic."""
     world = World()
-    await failed(world)
+    await failed(world, request())
     letter = put_back(world)
     letter = replace(letter, attributes={case(k): v for k, v in letter.attributes.items()})
 
@@ -41,7 +41,7 @@ async def test_a_letter_put_back_is_replayed(case):
 
 async def test_a_letter_put_back_twice_is_replayed_once():
     world = World()
-    await failed(world)
+    await failed(world, request())
     letter = put_back(world)
 
     verdicts = [(await world.deliver(letter)).verdict for _ in range(2)]
@@ -52,7 +52,7 @@ async def test_a_letter_put_back_twice_is_replayed_once():
 async def test_the_second_letter_is_of_the_second_outcome():
     """It holds the `replay_of` of the replay that failed, which is no longer the present one."""
     world = World()
-    await failed(world)
+    await failed(world, request())
     first = world.topics.letters[-1].attributes["outcome_id"]
     await failed(world, put_back(world))
 
@@ -65,7 +65,7 @@ async def test_the_second_letter_is_of_the_second_outcome():
 async def test_an_outcome_id_alone_is_no_replay():
     """A sender may have an attribute of that name."""
     world = World()
-    await failed(world)
+    await failed(world, request())
     letter = put_back(world)
     attributes = {k: v for k, v in letter.attributes.items() if k != "dead_letter_code"}
 
@@ -76,7 +76,7 @@ async def test_an_outcome_id_alone_is_no_replay():
 
 async def test_a_letter_that_fails_again_is_kept_again():
     world = World()
-    await failed(world)
+    await failed(world, request())
 
     await failed(world, put_back(world))
 

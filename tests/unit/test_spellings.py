@@ -1,4 +1,4 @@
-"""However a sender spells a CloudEvent, it has one identity or is refused; never none by accident."""
+"""However a sender spells a CloudEvent, it has one identity or is refused."""
 
 import codecs
 import json
