@@ -90,6 +90,13 @@ done
 
 WAITER_PROJECT=${WAITER_PROJECT:-$PROJECT}
 AUDIENCE=${AUDIENCE:-https://$NAME.$PROJECT.example}
+
+# Google's samples mint tokens for the URL that they call, with or without its path.
+audiences() {
+  local url
+  url=https://$NAME-api-$(number_of "$PROJECT").$REGION.run.app
+  echo "$AUDIENCE,$url,$url/v1/models/copy"
+}
 ROLE=$(for word in ${NAME//-/ }; do printf %s "${word^}"; done)
 
 account() { echo "$NAME-$1@$PROJECT.iam.gserviceaccount.com"; }
@@ -264,8 +271,9 @@ roles() {
 }
 
 deploy() { # target, ingress, account, more
-  local target=$1 ingress=$2 timeout=$3 from=()
+  local target=$1 ingress=$2 timeout=$3 from=() accepted=$AUDIENCE
   shift 3
+  [[ $target != api ]] || accepted=$(audiences)
   if [[ -n $FROM_SOURCE ]]; then
     from=(--source=. --function="$target" --base-image=python311)
   else
@@ -277,12 +285,12 @@ deploy() { # target, ingress, account, more
     "ALLOWED_SOURCE_PROJECTS=$SOURCES" "ALLOWED_TARGET_PROJECTS=$TARGETS" "LOCATION=$REGION"
     "PUBSUB_PROJECT=$PROJECT" "REQUEST_TOPIC=$NAME-requests" "REPLY_TOPIC=$NAME-replies"
     "DEAD_LETTER_TOPIC=$NAME-dead-letters" "TICK_TOPIC=$NAME-ticks" "STORE=firestore://$PROJECT/$NAME?collection=$NAME"
-    "AUDIENCE=$AUDIENCE" "PUSH_ACCOUNT=$(account push)" "TOKEN_CHECKS=trust-cloud-run"
+    "AUDIENCE=$accepted" "PUSH_ACCOUNT=$(account push)" "TOKEN_CHECKS=trust-cloud-run"
   )
   [[ $target != api ]] || settings+=("CALLERS_FILE=/callers/callers.toml")
   google run deploy "$NAME-$target" --region="$REGION" "${from[@]}" \
     --service-account="$(account "$target")" --no-allow-unauthenticated --ingress="$ingress" \
-    --set-custom-audiences="$AUDIENCE" --concurrency=1000 --timeout="$timeout" --max-instances=4 \
+    --set-custom-audiences="$accepted" --concurrency=1000 --timeout="$timeout" --max-instances=4 \
     --cpu=1 --memory=1Gi --cpu-throttling --cpu-boost \
     --set-env-vars="^;^$(
       IFS=';'

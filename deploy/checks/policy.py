@@ -25,6 +25,8 @@ _NEVER_PERMITTED = re.compile(
 _LOOSE = re.compile(r"\|\||startsWith|endsWith|contains|matches|\*|(?<!=)!=")
 _AGENT = "local.pubsub_agent"
 _WORKER = "google_cloud_run_v2_service.worker"
+_API = "google_cloud_run_v2_service.api"
+API_TIMEOUT = "3600s"  # Cloud Run's longest; callers are told of the outcome in one call
 
 
 def nobody_is_everybody(configuration: Configuration) -> Iterator[Problem]:
@@ -171,6 +173,9 @@ def services_ask_who_calls(configuration: Configuration) -> Iterator[Problem]:
             if str(template.get("max_instance_request_concurrency")) != "1000":
                 what = "template.max_instance_request_concurrency should be 1000"
                 yield Problem.in_block(block, f"{what}: a request that waits costs next to nothing")
+            if block.address == _API and text_of(template.get("timeout", "")) != API_TIMEOUT:
+                what = f"template.timeout should be {API_TIMEOUT}: a copy may take an hour"
+                yield Problem.in_block(block, what)
             if not text_of(template.get("service_account", "")):
                 what = "template.service_account is missing: it would be the project's default"
                 yield Problem.in_block(block, what)

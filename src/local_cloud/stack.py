@@ -146,11 +146,16 @@ class Stack:
         if not self.check_tokens:
             return {"TOKEN_CHECKS": "none"}
         return {
-            "AUDIENCE": AUDIENCE,
+            "AUDIENCE": ",".join(self.audiences),
             "PUSH_ACCOUNT": PUSH_ACCOUNT,
             "CALLERS_FILE": str(self._callers_file),
             "CERTS_URL": self.pubsub.certs_url,
         }
+
+    @property
+    def audiences(self) -> Sequence[str]:
+        """What tokens may be for: the fixed one, the api's URL, and the URL of its endpoint."""
+        return (AUDIENCE, self.api.url, f"{self.api.url}/v1/models/copy")
 
     def token(self, account: str = CALLER) -> str:
         """Sign an ID token for the api."""

@@ -154,7 +154,7 @@ def test_the_services_start_with_the_settings_that_they_are_given(applied, tmp_p
         assert settings.target_projects == {"serving-models", "other-serving"}
         assert settings.allowed_service_accounts == {ALL["copy_accounts"]["serving-models"]}
         assert settings.store == "firestore://serving-models/model-copy?collection=model-copy"
-        assert settings.audience == "https://model-copy.serving-models.example"
+        assert settings.audience[0] == "https://model-copy.serving-models.example"
 
 
 def test_the_publisher_reads_the_settings_that_are_printed(applied, tmp_path):

@@ -110,6 +110,12 @@ MISTAKES = {
         '"allUsers"',
         ("google_cloud_run_v2_service_iam_member.push", "allUsers"),
     ),
+    "an api that hangs up after five minutes": (
+        "api.tf",
+        'timeout = "3600s"',
+        'timeout = "300s"',
+        ("google_cloud_run_v2_service.api", "template.timeout should be 3600s"),
+    ),
     "IAM switched off": (
         "api.tf",
         '  ingress             = "INGRESS_TRAFFIC_ALL"',
