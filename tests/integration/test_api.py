@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from model_copier.bootstrap import Service, build_app, contained
@@ -15,6 +16,7 @@ from model_copier.errors import Code, SetUpError, UnavailableError, outcome_of_r
 from model_copier.job import Job
 from model_copier.registry import Model
 from model_copier.settings import Settings, TokenChecks
+from model_copier.web.asking import Waiting, preferred
 from model_copier.web.calls import numbered
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
 
@@ -540,3 +542,11 @@ async def test_what_is_not_set_up_is_told_with_what_mends_it_and_no_names(api, c
     )
     assert "projects/p" not in answer.text
     assert "projects/p has no database jobs" in capsys.readouterr().out
+
+
+def test_a_copy_of_an_hour_is_waited_for():
+    """Without ``Prefer``; a minute is left of Cloud Run's longest request, 3,600 s."""
+    settings = Settings(source_project="a", target_project="b", store="sqlite:///x")
+    call = Request({"type": "http", "headers": []})
+
+    assert preferred(call, settings.wait_seconds) == Waiting(seconds=3540)

@@ -22,6 +22,7 @@ COMMANDS = {
     "watch": "watching",
     "dead-letters": "lettering",
     "doctor": "examining",
+    "token": "tokens",
     "config": "configuring",
     "completion": "completing",
 }
