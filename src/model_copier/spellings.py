@@ -78,8 +78,8 @@ def is_event(data: object) -> bool:
 def contradictions(attributes: Mapping[str, str], event: Mapping[str, object]) -> Iterator[str]:
     """Name what the attributes of a structured event and the event itself say differently."""
     for name in ("id", "source", "type"):
-        given = attributes.get(f"ce-{name}", event.get(name))
-        if given != event.get(name):
+        given = attributes.get(f"ce-{name}")
+        if given is not None and given != event.get(name):
             yield f"ce-{name}: is {given[:80]!r}, but the event in the data says otherwise"
 
 

@@ -80,7 +80,7 @@ def test_an_event_in_the_data_is_one(attributes: dict[str, str], mark: bytes):
 )
 def test_an_almost_event_is_never_nameless(names: list[str]):
     """What tries to name itself and fails is refused, with the names that are right."""
-    wrong = refusal(plain(**dict.fromkeys(names, "x")))
+    wrong = refusal(replace(plain(), attributes=dict.fromkeys(names, "x")))
 
     assert "ce-specversion" in wrong
 
@@ -100,7 +100,7 @@ def test_an_event_in_part_is_refused(missing: str):
 @pytest.mark.parametrize("name", ["team", "id", "source", "type", "device", "ce", "price-id"])
 def test_other_attributes_name_nothing(name: str):
     assert explain_bad_spelling({name: "x"}) is None
-    assert asked_by(plain(**{name: "x"})).identity.request_id == "42"
+    assert asked_by(replace(plain(), attributes={name: "x"})).identity.request_id == "42"
 
 
 @pytest.mark.parametrize("second", ["//ec2/pipeline", "other"])

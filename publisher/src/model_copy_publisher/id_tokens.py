@@ -97,7 +97,7 @@ def _token(audience: str, named: str | None, account: str) -> str:
         from google.oauth2 import service_account  # noqa: PLC0415  seldom needed
 
         return _refreshed(
-            service_account.IDTokenCredentials.from_service_account_info(  # type: ignore[no-untyped-call]
+            service_account.IDTokenCredentials.from_service_account_info(
                 info, target_audience=audience
             ),
             request,
@@ -116,14 +116,12 @@ def _of_this_machine(audience: str, request: Any) -> str:
     from google.auth import compute_engine  # noqa: PLC0415  only on Google's machines
     from google.auth.compute_engine import _metadata  # noqa: PLC0415
 
-    if not _metadata.ping(request):  # type: ignore[no-untyped-call]
+    if not _metadata.ping(request):
         raise google.auth.exceptions.DefaultCredentialsError(
             "there are none on this machine; set GOOGLE_APPLICATION_CREDENTIALS"
         )
     return _refreshed(
-        compute_engine.IDTokenCredentials(  # type: ignore[no-untyped-call]
-            request, audience, use_metadata_identity_endpoint=True
-        ),
+        compute_engine.IDTokenCredentials(request, audience, use_metadata_identity_endpoint=True),
         request,
     )
 

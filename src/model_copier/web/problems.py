@@ -35,6 +35,7 @@ _RETRY_AFTER = {429: "60", 503: "5"}  # a minute: Vertex AI's quotas are counted
 _TYPE = "https://modelcopier.dev/problems/{}"
 # What the application itself answers: kind, code, and what is wrong.
 _OWN = {
+    400: ("no-push", Code.INVALID_ARGUMENT, ""),
     404: ("not-found", Code.NOT_FOUND, "there is no such path; /docs tells those that are there"),
     405: ("method-not-allowed", Code.UNIMPLEMENTED, "another method is for this path: see Allow"),
     413: ("too-large", Code.INVALID_ARGUMENT, ""),

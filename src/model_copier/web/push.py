@@ -22,7 +22,8 @@ from model_copier.messages import MAX_MESSAGE_BYTES, Received
 from model_copier.tick_data import Ended, Look, Nothing, read_tick
 from model_copier.ticks import Ticks
 from model_copier.web.bodies import read_body
-from model_copier.web.envelopes import open_envelope
+from model_copier.web.calls import call_of
+from model_copier.web.envelopes import NO_METADATA, open_push
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -48,7 +49,7 @@ class Push:
 
     async def take_request(self, request: Request) -> Response:
         started = time.monotonic()
-        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
+        received = await _received(request)
         if not can_be_kept(received.original):
             # Not from Pub/Sub, whose messages a letter can always hold.
             raise HTTPException(413, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
@@ -66,14 +67,16 @@ class Push:
 
     async def take_forwarded(self, request: Request) -> Response:
         started = time.monotonic()
-        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
+        received = await _received(request)
         _tell(started, received, await self.deliveries.accept_forwarded(received))
         return Response(status_code=204)
 
     async def take_tick(self, request: Request) -> Response:
         started = time.monotonic()
-        received = open_envelope(await read_body(request, MAX_BODY_BYTES))
-        match read_tick(received.data):
+        body = await read_body(request, MAX_BODY_BYTES)
+        received = open_push(request.scope["headers"], body)
+        # Whose it is does not matter here: a tick without metadata is a tick.
+        match read_tick(body if received is None else received.data):
             case Nothing():
                 return Response(status_code=204)
             case Ended(operation=ended):
@@ -86,6 +89,20 @@ class Push:
         behind = round(self.ticks.behind_seconds)
         log("tick", advanced=advanced, ended=ended, behind=behind, seconds=seconds)
         return Response(status_code=204)
+
+
+async def _received(request: Request) -> Received:
+    """Return what was pushed.
+
+    Raises:
+        HTTPException: 400: its identity was lost on the way, so Pub/Sub is to keep the message.
+    """
+    received = open_push(request.scope["headers"], await read_body(request, MAX_BODY_BYTES))
+    if received is None:
+        path, call_id = request.scope["path"][:200], call_of(request).id
+        log("unwrapped", severity="ERROR", path=path, request_id=call_id, why=NO_METADATA)
+        raise HTTPException(400, f"push: {NO_METADATA}")
+    return received
 
 
 def _tell(started: float, received: Received, told: Accepted) -> None:
