@@ -343,7 +343,7 @@ ticks() {
     there logging sinks describe "$NAME-ended" --project="$target" && sink=update
     run gcloud logging sinks $sink "$NAME-ended" "pubsub.googleapis.com/projects/$PROJECT/topics/$NAME-ticks" \
       --project="$target" --quiet \
-      --log-filter='log_id("cloudaudit.googleapis.com/activity") protoPayload.serviceName="aiplatform.googleapis.com" protoPayload.methodName:"ModelService.CopyModel" operation.last=true'
+      --log-filter='log_id("cloudaudit.googleapis.com/activity") protoPayload.serviceName="aiplatform.googleapis.com" protoPayload.methodName:"ModelService.CopyModel" NOT (operation.first=true AND NOT operation.last=true)'
     identity=$(ask serviceAccount:SINK logging sinks describe "$NAME-ended" --project="$target" \
       --format='value(writerIdentity)')
     grant_topic ticks "$identity" roles/pubsub.publisher

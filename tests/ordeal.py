@@ -299,7 +299,7 @@ class Ordeal:
             status=response.status_code,
             verdict=verdicts[0] if verdicts else "",
             met_bug=any(line["message"] == "bug" for line in lines),
-            log="\n".join(str(line.get("traceback", line)) for line in lines),
+            log="\n".join(str(line.get("stack_trace", line)) for line in lines),
             replies_before=replies_before,
             letters_before=letters_before,
             letters_after=len(topics.letters),

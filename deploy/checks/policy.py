@@ -15,6 +15,7 @@ Rule = Callable[[Configuration], Iterator[Problem]]
 LONGEST_RETENTION = "2678400s"  # 31 days
 TICK_RETENTION = "600s"
 MAX_ATTEMPTS = "100"
+ENDS_ALONE = "NOT (operation.first = true AND NOT operation.last = true)"
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _TOO_WIDE = re.compile(r"roles/(?:owner|editor|viewer|[\w.]+\.(?:admin|editor|owner))(?![\w.])")
 # Predefined, and yet on a whole project: Google documents no narrower one for a service agent.
@@ -212,8 +213,9 @@ def sinks_can_write(configuration: Configuration) -> Iterator[Problem]:
             yield Problem.in_block(block, "its writer_identity may not publish: a grant is missing")
         if block.text("unique_writer_identity").lower() != "true":
             yield Problem.in_block(block, "unique_writer_identity should be true")
-        if "operation.last" not in block.text("filter"):
-            yield Problem.in_block(block, "filter should ask for operation.last = true")
+        if ENDS_ALONE not in " ".join(block.text("filter").split()):
+            what = f"filter should say {ENDS_ALONE}: an entry may have no marks of its place"
+            yield Problem.in_block(block, what)
 
 
 def jobs_are_safe(configuration: Configuration) -> Iterator[Problem]:

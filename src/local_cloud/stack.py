@@ -5,6 +5,7 @@ started here is stopped on leaving.
 """
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from local_cloud.cloud import LocalCloud
 from local_cloud.cloud import Ports as CloudPorts
-from local_cloud.process import Process, free_port
+from local_cloud.process import Process, free_port, without_proxy
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import (
     DEAD_LETTERS,
@@ -182,6 +183,7 @@ class Stack:
     def exports(self) -> dict[str, str]:
         """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
         return {
+            **without_proxy(os.environ),
             **self.cloud.exports(project=PROJECT),
             "MODEL_COPY_PROJECT": PROJECT,
             "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),

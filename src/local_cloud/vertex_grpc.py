@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from local_cloud.vertex_methods import SERVICES
 from local_cloud.vertex_records import VertexError
 from local_cloud.vertex_service import Service
+from local_cloud.vertex_versions import BETA, renamed
 
 
 class GrpcFace(grpc.GenericRpcHandler):
@@ -28,11 +29,13 @@ class GrpcFace(grpc.GenericRpcHandler):
         if request_class is None:
             return grpc.unary_unary_rpc_method_handler(_refusing(name, method))
         return grpc.unary_unary_rpc_method_handler(
-            self._answering(method, request_class),
+            self._answering(method, request_class, beta=name.startswith(BETA)),
             response_serializer=lambda response: response.SerializeToString(),
         )
 
-    def _answering(self, method: str, request_class: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _answering(
+        self, method: str, request_class: Any, *, beta: bool
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def answer(raw: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
             try:
                 # Not as a deserializer of gRPC's: it would answer INTERNAL, and log a trace.
@@ -42,9 +45,12 @@ class GrpcFace(grpc.GenericRpcHandler):
                     grpc.StatusCode.INVALID_ARGUMENT, f"The bytes are no request of {method}."
                 )
             try:
-                return await self._service.call(method, request, face="grpc")
+                answer = await self._service.call(method, request, face="grpc")
             except VertexError as error:
                 await context.abort(grpc.StatusCode[error.code.name], error.message)
+            starts = method == "CopyModel"
+            versions = self._service.versions
+            return renamed(answer) if versions.is_beta(answer, beta=beta, starts=starts) else answer
 
         return answer
 

@@ -229,7 +229,10 @@ class Contract:
                 f"reply_tag: has {len(reply_tag)} characters; at most {MAX_REPLY_TAG} are allowed"
             )
         copy = read_copy_data(data, self.defaults, reply_tag=reply_tag)
-        if copy.correlation and len(canonical(copy.correlation)) > MAX_CORRELATION_BYTES:
+        if (
+            copy.correlation
+            and len(canonical(copy.correlation, field="correlation")) > MAX_CORRELATION_BYTES
+        ):
             raise RejectedError(f"correlation: is larger than {MAX_CORRELATION_BYTES} bytes")
         return copy
 
@@ -240,12 +243,35 @@ def _named(data: object, asking: Identity) -> Identity:
     return Identity(source=named.request_source or asking.source, request_id=named.request_id)
 
 
-def canonical(data: object) -> bytes:
-    """Write JSON in the one form of RFC 8785, so that equal contents are equal bytes."""
+def canonical(data: object, *, field: str = "data") -> bytes:
+    """Write JSON in the one form of RFC 8785, so that equal contents are equal bytes.
+
+    ``field`` is what the data are of.
+    """
+    if found := _unsafe_number(data, () if field == "data" else (field,)):
+        path, number = found
+        raise RejectedError(
+            f"{'.'.join(path) or field}: {str(number)[:40]} is beyond ±(2^53 - 1), where JSON"
+            " readers begin to round; write it as a string"
+        )
     try:
         return rfc8785.dumps(data)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
         raise RejectedError(f"data: cannot be written as canonical JSON: {error}") from error
+
+
+def _unsafe_number(data: object, path: tuple[str, ...]) -> tuple[tuple[str, ...], int] | None:
+    """Find the first whole number that has no canonical form, and where it stands."""
+    left: list[tuple[tuple[str, ...], object]] = [(path, data)]
+    while left:
+        place, value = left.pop(0)
+        if isinstance(value, dict):
+            left += [((*place, str(name)[:80]), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            left += [((*place, str(number)), inner) for number, inner in enumerate(value)]
+        elif isinstance(value, int) and abs(value) >= 2**53:
+            return place, value
+    return None
 
 
 def digest(data: object) -> str:

@@ -140,7 +140,9 @@ class VertexModelService:
 
     def _transport(self, location: str) -> ModelServiceGrpcAsyncIOTransport:
         if self._endpoint:
-            channel = grpc.aio.insecure_channel(self._endpoint, options=_CHANNEL_OPTIONS)
+            # Whatever proxy the environment names is not for this machine.
+            options = [*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
+            channel = grpc.aio.insecure_channel(self._endpoint, options=options)
             return ModelServiceGrpcAsyncIOTransport(channel=channel)
 
         def connect(host: str, **how: Any) -> grpc.aio.Channel:

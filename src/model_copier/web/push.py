@@ -60,7 +60,8 @@ class Push:
         except Exception as error:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
-            log("bug", severity="ERROR", traceback=traceback.format_exc())
+            # Error Reporting finds a trace by this name, and by no other beside a message.
+            log("bug", severity="ERROR", stack_trace=traceback.format_exc())
             told = await self.deliveries.reject(received, failures.bug(error))
         _tell(started, received, told)
         return Response(status_code=204)
