@@ -257,7 +257,7 @@ def canonical(data: object, *, field: str = "data") -> bytes:
     try:
         return rfc8785.dumps(data)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
-        raise RejectedError(f"data: cannot be written as canonical JSON: {error}") from error
+        raise RejectedError(f"{field}: cannot be written as canonical JSON: {error}") from error
 
 
 def _unsafe_number(data: object, path: tuple[str, ...]) -> tuple[tuple[str, ...], int] | None:

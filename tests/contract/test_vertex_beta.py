@@ -13,7 +13,12 @@ import httpx
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1beta1 as beta
-from google.cloud.aiplatform_v1beta1.services.model_service import transports
+from google.cloud.aiplatform_v1beta1.services.model_service.transports.grpc import (
+    ModelServiceGrpcTransport,
+)
+from google.cloud.aiplatform_v1beta1.services.model_service.transports.rest import (
+    ModelServiceRestTransport,
+)
 
 from local_cloud.vertex import Vertex
 from vertex_clients import CATS, SOURCE, TARGET
@@ -30,15 +35,13 @@ async def vertex() -> AsyncIterator[Vertex]:
 def client(vertex: Vertex, kind: str) -> beta.ModelServiceClient:
     if kind == "grpc":
         channel = grpc.insecure_channel(vertex.address, options=[("grpc.enable_http_proxy", 0)])
-        return beta.ModelServiceClient(
-            transport=transports.ModelServiceGrpcTransport(channel=channel)
-        )
+        return beta.ModelServiceClient(transport=ModelServiceGrpcTransport(channel=channel))
     host = vertex.rest_url.removeprefix("http://")
     return beta.ModelServiceClient(
-        transport=transports.ModelServiceRestTransport(
+        transport=ModelServiceRestTransport(
             host=host,
             url_scheme="http",
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            credentials=AnonymousCredentials(),
         )
     )
 
