@@ -149,10 +149,17 @@ class Freezer:
     def __init__(self, address: str) -> None:
         self.host, _, self.port = address.partition(":")
         self.epoch = 0
+        self._writers: list[asyncio.StreamWriter] = []
+
+    def close(self) -> None:
+        """Hang up on everybody, so that nothing is left open behind the trial."""
+        for each in self._writers:
+            each.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         epoch = self.epoch
         back, forth = await asyncio.open_connection(self.host, int(self.port))
+        self._writers += [writer, forth]
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             with suppress(OSError):
@@ -161,9 +168,9 @@ class Freezer:
                         sink.write(content)
                         await sink.drain()
 
-        await asyncio.gather(pump(reader, forth), pump(back, writer))
-        for each in (writer, forth):
-            each.close()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(pump(reader, forth))
+            both.create_task(pump(back, writer))
 
 
 @trial(
@@ -193,6 +200,7 @@ async def dead_connection(on: Ground) -> None:
         freezer.epoch += 1
         told = await waiting
         server.close()
+        freezer.close()
 
     assert told.code == 0, told.all
     says(told.out, "succeeded")
