@@ -310,6 +310,32 @@ async def test_what_it_tells_to_run_mends_it(pubsub: PubSub, topics: Topics, tmp
     assert not_ok(await findings(pubsub.rest_url)) == []
 
 
+@pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        made_anew(filter='attributes.env="prod"'),
+        made_anew(enable_message_ordering=True, retry_policy=None, ack_deadline_seconds=10),
+    ],
+    ids=["filter", "order"],
+)
+async def test_what_cannot_be_changed_is_made_anew(
+    pubsub: PubSub, topics: Topics, tmp_path: Path, breaks: Break
+):
+    """One command, whole; it keeps where the pushes go, and as whom."""
+    await breaks(topics)
+    env = os.environ | pubsub.exports(project=PROJECT) | {"CLOUDSDK_CONFIG": str(tmp_path)}
+    command = next(each.mend for each in await findings(pubsub.rest_url) if "&&" in each.mend)
+
+    process = await asyncio.create_subprocess_shell(
+        command, env=env, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await process.communicate()
+
+    assert process.returncode == 0, complaint
+    assert [each for each in await findings(pubsub.rest_url) if each.verdict is Verdict.WRONG] == []
+
+
 async def test_with_a_publishers_rights_it_says_what_it_cannot_see(pubsub: PubSub, topics: Topics):
     for name in (REQUESTS, DEAD_LETTERS, REPLIES):
         await let(topics, topic_path(name), "roles/pubsub.publisher")

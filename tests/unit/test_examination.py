@@ -137,6 +137,16 @@ def test_a_permission_is_there_or_not():
     assert mend.endswith("--member=serviceAccount:a@p.iam.gserviceaccount.com")
 
 
+def test_a_command_quotes_what_others_wrote():
+    """An endpoint is whatever somebody gave the subscription."""
+    odd = "https://worker.example/$(reboot);/pubsub/requests"
+
+    found = requests(push_endpoint=odd, filter="attributes.x", audience="other")
+
+    for wrong in (each for each in found if each.verdict is Verdict.WRONG):
+        assert any(odd in word for word in shlex.split(wrong.mend)), wrong.mend
+
+
 def test_nobody_who_answers_is_a_finding():
     """A stopped worker looks as if all were well: Pub/Sub takes requests for it."""
     answered = of_answer(0.41, within_seconds=30, project="p")

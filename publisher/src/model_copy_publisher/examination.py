@@ -4,6 +4,7 @@ Pure. It judges what was seen; a thing that our rights do not show is never call
 """
 
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -74,7 +75,7 @@ def of_pushed(
         yield Finding(
             Verdict.WRONG,
             f"{seen.name} is detached from its topic: it gets nothing",
-            f"gcloud pubsub subscriptions delete {seen.name}, and make it anew",
+            _anew(seen),
         )
     yield from _expiry(seen, update)
 
@@ -98,15 +99,13 @@ def _lasting(seen: SeenSubscription, *, needs_filter: str = "") -> Iterator[Find
         yield Finding(
             Verdict.WRONG,
             f"{seen.name} takes only messages with {seen.filter}: Pub/Sub drops all others",
-            f"gcloud pubsub subscriptions delete {seen.name}; a filter cannot be changed:"
-            " make it anew without one",
+            _anew(seen),
         )
     if seen.ordered:
         yield Finding(
             Verdict.WRONG,
             f"{seen.name} keeps messages in order: one that fails holds up those behind it",
-            f"gcloud pubsub subscriptions delete {seen.name}; ordering cannot be changed:"
-            " make it anew without it",
+            _anew(seen),
         )
     if seen.kept_seconds < KEPT_DAYS * _DAY:
         yield Finding(
@@ -128,6 +127,29 @@ def _lasting(seen: SeenSubscription, *, needs_filter: str = "") -> Iterator[Find
             f"{seen.name} delivers again at once: an outage of seconds uses up all attempts",
             f"{update} --min-retry-delay=10s --max-retry-delay=600s",
         )
+
+
+def _anew(seen: SeenSubscription, *, message_filter: str = "") -> str:
+    """Return what makes a subscription anew: its filter and its order cannot be changed.
+
+    What lies in the old one goes with it; publish it again.
+    """
+    words = ["gcloud", "pubsub", "subscriptions", "create", seen.name, f"--topic={seen.topic}"]
+    if seen.push_endpoint:
+        words.append(f"--push-endpoint={seen.push_endpoint}")
+    if seen.push_account:
+        words.append(f"--push-auth-service-account={seen.push_account}")
+        words.append(f"--push-auth-token-audience={seen.audience or seen.push_endpoint}")
+    if seen.dead_letter_topic:
+        words.append(f"--dead-letter-topic={seen.dead_letter_topic}")
+        words.append(f"--max-delivery-attempts={max(seen.max_attempts, 100)}")
+    if message_filter:
+        words.append(f"--message-filter={message_filter}")
+    words += [f"--ack-deadline={max(seen.ack_seconds, ACK_SECONDS)}", "--expiration-period=never"]
+    words += [f"--message-retention-duration={KEPT_DAYS}d"]
+    words += ["--min-retry-delay=10s", "--max-retry-delay=600s"]
+    delete = ["gcloud", "pubsub", "subscriptions", "delete", seen.name]
+    return f"{shlex.join(delete)} && {shlex.join(words)}"
 
 
 def _long(seconds: int) -> str:
@@ -178,7 +200,7 @@ def of_forwarded(
         yield Finding(
             Verdict.WRONG,
             f"{seen.name} tells the worker also of its own letters",
-            f"a filter cannot be changed: make it anew with --message-filter={FORWARDED_FILTER}",
+            _anew(seen, message_filter=FORWARDED_FILTER),
         )
 
 
@@ -186,7 +208,7 @@ def _push(seen: SeenSubscription, path: str, audience: str) -> Finding:
     endpoint = seen.push_endpoint
     right = endpoint if endpoint.endswith(path) else f"https://WORKER{path}"
     mend = (
-        f"gcloud pubsub subscriptions update {seen.name} --push-endpoint={right}"
+        f"gcloud pubsub subscriptions update {seen.name} --push-endpoint={shlex.quote(right)}"
         f" --push-auth-service-account={seen.push_account or 'ACCOUNT'}"
         f" --push-auth-token-audience={audience or 'AUDIENCE'}"
     )
