@@ -190,8 +190,9 @@ async def test_the_workflow_publishes_with_options_that_there_are(stack: Stack):
         SOURCE=SOURCE_MODEL,
         NAME="by_github",
         GITHUB_RUN_ID="7",
+        GITHUB_RUN_ATTEMPT="2",
     )
 
     assert code == 0, output
-    assert "request gha-7" in output
+    assert "request gha-7-2" in output
     assert "succeeded  " in output

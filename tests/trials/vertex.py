@@ -1,5 +1,6 @@
 """Reports about Vertex AI: names, kinds, keys, refusals."""
 
+import shlex
 from typing import Any
 
 from local_cloud.stack import SOURCE_MODEL
@@ -144,7 +145,7 @@ async def dry_run_knows(on: Ground) -> None:
 @trial(
     7,
     "apache/airflow#63181",
-    "after a failure is mended, the sender's own retry copies",
+    "a failed outcome says how to try again once its cause is gone, and that copies",
     alone=True,
 )
 async def retry_after_failure(on: Ground) -> None:
@@ -152,7 +153,10 @@ async def retry_after_failure(on: Ground) -> None:
     words = ("publish", SOURCE_MODEL, "retried", "--request-id", "airflow-0123", "--wait")
 
     first = await on.cli(*words)
-    retried = await on.cli("retry", "airflow-0123", "--wait")
+    [line] = [each for each in first.out.splitlines() if each.startswith("again ")]
+    command = line.partition("model-copy ")[2]
+    again = await on.cli(*shlex.split(command), "--yes", "--wait")
 
     assert first.code == 1, first.all
-    assert retried.code == 0, retried.all
+    assert again.code == 0, again.all
+    says(again.out, "succeeded")
