@@ -62,6 +62,9 @@ show-dead-letters: .venv/installed ## fifty failed requests: seen, repaired, rep
 show-replays: .venv/installed ## COUNT=500 letters: their replay killed ten times, then two at once; nothing twice, none lost
 	@PYTHONPATH=tests $(BIN)/python tests/show_dead_letters.py replays --count $(or $(COUNT),500)
 
+trials: .venv/installed ## public reports, replayed on real processes: what a correct copier does, and whether this one does
+	@PYTHONPATH=tests $(BIN)/python -m trials $(ONLY)
+
 test-airflow: .venv/installed ## the Airflow operator in real Airflow, in an environment of its own (.airflow)
 	@PYTHONPATH=tests $(BIN)/python tests/with_airflow/check.py
 

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import functions_framework.aio
+from starlette.convertors import PathConvertor
 
 # A buildpack installs requirements.txt only: our own code is found from here.
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
 from model_copier.settings import Settings, SettingsError
+
+# The framework hands every path to us, but for one with a line break in it, which it would answer
+# itself, in plain text: the pattern of its route stops there. It reads this on making its routes.
+PathConvertor.regex = "(?s:.*)"
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -120,6 +120,13 @@ done
 
 WAITER_PROJECT=${WAITER_PROJECT:-$PROJECT}
 AUDIENCE=${AUDIENCE:-https://$NAME.$PROJECT.example}
+
+# Google's samples mint tokens for the URL that they call, with or without its path.
+audiences() {
+  local url
+  url=https://$NAME-api-$(number_of "$PROJECT").$REGION.run.app
+  echo "$AUDIENCE,$url,$url/v1/models/copy"
+}
 ROLE=$(for word in ${NAME//-/ }; do printf %s "${word^}"; done)
 
 account() { echo "$NAME-$1@$PROJECT.iam.gserviceaccount.com"; }
@@ -311,8 +318,9 @@ roles() {
 }
 
 deploy() { # target, ingress, account, more
-  local target=$1 ingress=$2 timeout=$3 from=()
+  local target=$1 ingress=$2 timeout=$3 from=() accepted=$AUDIENCE
   shift 3
+  [[ $target != api ]] || accepted=$(audiences)
   if [[ -n $FROM_SOURCE ]]; then
     from=(--source=. --function="$target" --base-image=python311)
   else
@@ -324,12 +332,12 @@ deploy() { # target, ingress, account, more
     "ALLOWED_SOURCE_PROJECTS=$(with_numbers "$SOURCES")" "ALLOWED_TARGET_PROJECTS=$(with_numbers "$TARGETS")" "LOCATION=$REGION"
     "PUBSUB_PROJECT=$PROJECT" "REQUEST_TOPIC=$NAME-requests" "REPLY_TOPIC=$NAME-replies"
     "DEAD_LETTER_TOPIC=$NAME-dead-letters" "TICK_TOPIC=$NAME-ticks" "STORE=firestore://$PROJECT/$NAME?collection=$NAME"
-    "AUDIENCE=$AUDIENCE" "PUSH_ACCOUNT=$(account push)" "TOKEN_CHECKS=trust-cloud-run"
+    "AUDIENCE=$accepted" "PUSH_ACCOUNT=$(account push)" "TOKEN_CHECKS=trust-cloud-run"
   )
   [[ $target != api ]] || settings+=("CALLERS_FILE=/callers/callers.toml")
   google run deploy "$NAME-$target" --region="$REGION" "${from[@]}" \
     --service-account="$(account "$target")" --no-allow-unauthenticated --ingress="$ingress" \
-    --set-custom-audiences="$AUDIENCE" --concurrency=1000 --timeout="$timeout" --max-instances=4 \
+    --set-custom-audiences="$accepted" --concurrency=1000 --timeout="$timeout" --max-instances=4 \
     --cpu=1 --memory=1Gi --cpu-throttling --cpu-boost \
     --set-env-vars="^;^$(
       IFS=';'
@@ -382,7 +390,7 @@ ticks() {
     there logging sinks describe "$NAME-ended" --project="$target" && sink=update
     run gcloud logging sinks $sink "$NAME-ended" "pubsub.googleapis.com/projects/$PROJECT/topics/$NAME-ticks" \
       --project="$target" --quiet \
-      --log-filter='log_id("cloudaudit.googleapis.com/activity") protoPayload.serviceName="aiplatform.googleapis.com" protoPayload.methodName:"ModelService.CopyModel" operation.last=true'
+      --log-filter='log_id("cloudaudit.googleapis.com/activity") protoPayload.serviceName="aiplatform.googleapis.com" protoPayload.methodName:"ModelService.CopyModel" NOT (operation.first=true AND NOT operation.last=true)'
     identity=$(ask serviceAccount:SINK logging sinks describe "$NAME-ended" --project="$target" \
       --format='value(writerIdentity)')
     grant_topic ticks "$identity" roles/pubsub.publisher

@@ -31,6 +31,7 @@ async def ask(
     request_id: str = "request-1",
     data: object = REQUEST,
     kind: str = "dev.modelcopier.copy.requested.v1",
+    **more: str,
 ) -> str:
     return await asyncio.to_thread(
         publish,
@@ -42,6 +43,7 @@ async def ask(
             "ce-source": "//ec2/test",
             "ce-type": kind,
             "content-type": "application/json",
+            **more,
         },
     )
 

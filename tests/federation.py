@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import grpc
@@ -35,6 +35,12 @@ ROLE, REGION, SESSION_TOKEN = "pipeline", "eu-west-1", "session-token"
 KEYS = {"instance": ("AKIAINSTANCE", "instance/secret"), "container": ("AKIACONTAINER", "c+secret")}
 
 
+class Mint(Protocol):
+    """Makes an ID token."""
+
+    def __call__(self, account: str, audience: str, *, with_email: bool) -> str: ...
+
+
 @dataclass
 class Federation:
     """The servers, and what they were asked for."""
@@ -49,6 +55,7 @@ class Federation:
     published: list[tuple[Any, dict[str, str]]] = field(default_factory=list)
     plain: str = ""  # URL of the endpoints of AWS
     proxy: str = ""
+    mint: Mint | None = None
 
     def credentials_file(
         self, *, impersonate: bool = True, audience: str = AUDIENCE, instance: str = "/latest"
@@ -98,6 +105,8 @@ class Federation:
             return (200, json.dumps(_keys("container"))) if known else (401, "not this container")
         if path == "/v1/token":
             return self._exchange(dict(parse_qsl(body.decode())))
+        if path.endswith(":generateIdToken"):
+            return self._sign_in(path, headers.get("Authorization"), json.loads(body))
         if path.endswith(f"{ACCOUNT}:generateAccessToken"):
             return self._impersonate(headers.get("Authorization"))
         return 404, f"nothing at {path}"
@@ -146,6 +155,21 @@ class Federation:
         expires = datetime.now(UTC) + timedelta(hours=1)
         token = {"accessToken": "account-token", "expireTime": f"{expires:%Y-%m-%dT%H:%M:%SZ}"}
         return 200, json.dumps(token)
+
+    def _sign_in(
+        self, path: str, authorization: str | None, asked: dict[str, Any]
+    ) -> tuple[int, str]:
+        """IAM Credentials: without ``includeEmail`` a token names no account."""
+        if authorization != "Bearer federated-token":
+            return 401, "who?"
+        account = path.rpartition("/")[2].partition(":")[0]
+        if not self.bound or account != ACCOUNT:
+            message = "Permission 'iam.serviceAccounts.getOpenIdToken' denied on resource"
+            status = {"code": 403, "message": message, "status": "PERMISSION_DENIED"}
+            return 403, json.dumps({"error": status})
+        assert self.mint is not None
+        token = self.mint(account, asked["audience"], with_email=asked.get("includeEmail") is True)
+        return 200, json.dumps({"token": token})
 
 
 def verify_caller_identity(subject_token: str) -> str:

@@ -51,7 +51,7 @@ VERDICTS = (
     "accepted", "duplicate", "announced_again", "replayed", "conflict", "rejected", "validated",
     "status", "cancelling", "forwarded",
 )  # fmt: skip
-STATUSES = ("204", "404", "405", "413", "503")
+STATUSES = ("204", "400", "404", "405", "413", "503")
 SETTINGS = Settings(
     source_project=SOURCE_PROJECT,
     target_project=TARGET_PROJECT,
@@ -136,22 +136,31 @@ class Read:
     attributes: Mapping[str, str]  # that the letter must carry
     names: frozenset[str]  # a reply may call the sender by any of these
     question: bool  # asks, and changes nothing
+    enveloped: bool = True  # nothing else is a push without metadata
 
 
 def read(body: bytes) -> Read:
     """Read an envelope as the contract says, and anything else as itself."""
-    unreadable = Read(kept=body, size=len(body), attributes={}, names=frozenset(), question=False)
+    nothing = Read(
+        kept=body,
+        size=len(body),
+        attributes={},
+        names=frozenset(),
+        question=False,
+        enveloped=False,
+    )
     try:
         message = json.loads(body)["message"]
     except (ValueError, RecursionError, TypeError, KeyError):
-        return unreadable
+        return nothing
     if not isinstance(message, dict):
-        return unreadable
+        return nothing
     given = {} if message.get("attributes") is None else message["attributes"]
     attributes = given if isinstance(given, dict) else {}
+    told = {name.lower(): value for name, value in attributes.items()}
     names = {
         name
-        for name in (attributes.get("ce-id"), message.get("messageId") or message.get("message_id"))
+        for name in (told.get("ce-id"), message.get("messageId") or message.get("message_id"))
         if name and _is_value(name)
     }
     data = _decoded(message.get("data"))
@@ -167,10 +176,13 @@ def read(body: bytes) -> Read:
             kept=body, size=len(body), attributes={}, names=frozenset(names), question=False
         )
     content = _json(data)
-    structured = attributes.get("content-type", "").lower().startswith("application/cloudevents")
+    structured = told.get("content-type", "").lower().startswith("application/cloudevents") or (
+        not {"ce-specversion", "ce-id", "ce-source", "ce-type"} & told.keys()
+        and ("specversion" in content or {"id", "source", "type"} <= content.keys())
+    )
     if structured:
         names |= {name for name in [content.get("id")] if isinstance(name, str)}
-    kind = content.get("type") if structured else attributes.get("ce-type")
+    kind = content.get("type") if structured else told.get("ce-type")
     inner = content.get("data") if structured else content
     inner = inner if isinstance(inner, dict) else {}
     if kind in _QUESTIONS and isinstance(inner.get("request_id"), str):
@@ -288,7 +300,7 @@ class Ordeal:
             status=response.status_code,
             verdict=verdicts[0] if verdicts else "",
             met_bug=any(line["message"] == "bug" for line in lines),
-            log="\n".join(str(line.get("traceback", line)) for line in lines),
+            log="\n".join(str(line.get("stack_trace", line)) for line in lines),
             replies_before=replies_before,
             letters_before=letters_before,
             letters_after=len(topics.letters),
@@ -342,6 +354,8 @@ def _refusals(posted: Input, *, outage: bool) -> set[int]:
         return {413}
     if posted.path in ("/", rubbish.REQUESTS) and read(posted.body).size > MAX_MESSAGE_BYTES:
         return {413}
+    if posted.path != rubbish.TICKS and not read(posted.body).enveloped:
+        return {400}
     return {503} if outage else set()
 
 

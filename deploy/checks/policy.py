@@ -15,6 +15,7 @@ Rule = Callable[[Configuration], Iterator[Problem]]
 LONGEST_RETENTION = "2678400s"  # 31 days
 TICK_RETENTION = "600s"
 MAX_ATTEMPTS = "100"
+ENDS_ALONE = "NOT (operation.first = true AND NOT operation.last = true)"
 _EVERYBODY = ("allUsers", "allAuthenticatedUsers")
 _TOO_WIDE = re.compile(r"roles/(?:owner|editor|viewer|[\w.]+\.(?:admin|editor|owner))(?![\w.])")
 # Predefined, and yet on a whole project: Google documents no narrower one for a service agent.
@@ -27,6 +28,8 @@ _CANCEL = ("cancel", "aiplatform.models.update")
 _LOOSE = re.compile(r"\|\||startsWith|endsWith|contains|matches|\*|(?<!=)!=")
 _AGENT = "local.pubsub_agent"
 _WORKER = "google_cloud_run_v2_service.worker"
+_API = "google_cloud_run_v2_service.api"
+API_TIMEOUT = "3600s"  # Cloud Run's longest; callers are told of the outcome in one call
 
 
 def nobody_is_everybody(configuration: Configuration) -> Iterator[Problem]:
@@ -173,6 +176,9 @@ def services_ask_who_calls(configuration: Configuration) -> Iterator[Problem]:
             if str(template.get("max_instance_request_concurrency")) != "1000":
                 what = "template.max_instance_request_concurrency should be 1000"
                 yield Problem.in_block(block, f"{what}: a request that waits costs next to nothing")
+            if block.address == _API and text_of(template.get("timeout", "")) != API_TIMEOUT:
+                what = f"template.timeout should be {API_TIMEOUT}: a copy may take an hour"
+                yield Problem.in_block(block, what)
             if not text_of(template.get("service_account", "")):
                 what = "template.service_account is missing: it would be the project's default"
                 yield Problem.in_block(block, what)
@@ -209,8 +215,9 @@ def sinks_can_write(configuration: Configuration) -> Iterator[Problem]:
             yield Problem.in_block(block, "its writer_identity may not publish: a grant is missing")
         if block.text("unique_writer_identity").lower() != "true":
             yield Problem.in_block(block, "unique_writer_identity should be true")
-        if "operation.last" not in block.text("filter"):
-            yield Problem.in_block(block, "filter should ask for operation.last = true")
+        if ENDS_ALONE not in " ".join(block.text("filter").split()):
+            what = f"filter should say {ENDS_ALONE}: an entry may have no marks of its place"
+            yield Problem.in_block(block, what)
 
 
 def waiters_are_elsewhere(configuration: Configuration) -> Iterator[Problem]:

@@ -46,13 +46,14 @@ resource "google_cloud_run_v2_service" "api" {
   name                = "${var.name}-api"
   location            = var.region
   ingress             = "INGRESS_TRAFFIC_ALL"
-  custom_audiences    = [local.audience]
+  custom_audiences    = local.audiences
   deletion_protection = false
 
   template {
     service_account                  = google_service_account.api.email
     max_instance_request_concurrency = 1000
-    # A little more than the longest WAIT_SECONDS.
+    # Cloud Run's longest, and a little more than the longest WAIT_SECONDS (3,540): a caller is told
+    # of a copy of an hour in one call.
     timeout = "3600s"
 
     scaling {
@@ -65,7 +66,7 @@ resource "google_cloud_run_v2_service" "api" {
       dynamic "env" {
         for_each = merge(
           local.settings,
-          { FUNCTION_TARGET = "api" },
+          { FUNCTION_TARGET = "api", AUDIENCE = join(",", local.audiences) },
           length(local.with_callers) > 0 ? { CALLERS_FILE = "/callers/callers.toml" } : {},
         )
         content {

@@ -21,6 +21,12 @@ data "google_project" "source" {
 locals {
   audience = var.audience != "" ? var.audience : "https://${var.name}.${var.project}.example"
 
+  # Google's samples mint tokens for the URL that they call, with or without its path. This is the URL
+  # that can be told before the service is there; its other one goes into var.more_audiences.
+  api_urls  = var.api ? ["https://${var.name}-api-${data.google_project.copier.number}.${var.region}.run.app"] : []
+  endpoints = flatten([for url in concat(local.api_urls, var.more_audiences) : [url, "${url}/v1/models/copy"]])
+  audiences = distinct(concat([local.audience], local.endpoints))
+
   # Roles have no hyphens.
   role_prefix = replace(title(replace(var.name, "-", " ")), " ", "")
 

@@ -33,13 +33,18 @@ output "aws_credentials" {
 }
 
 output "api_url" {
-  description = "Where the api is; tokens are for api_audience, not for this."
+  description = "Where the api is. Tokens may be for this once it is listed in more_audiences."
   value       = var.api ? google_cloud_run_v2_service.api["api"].uri : ""
 }
 
 output "api_audience" {
-  description = "What the tokens of callers must be for."
+  description = "What the tokens of callers should be for: it stays the same whatever the URLs."
   value       = local.audience
+}
+
+output "api_audiences" {
+  description = "All that the tokens of callers may be for."
+  value       = local.audiences
 }
 
 output "worker_url" {

@@ -17,8 +17,9 @@ resource "google_cloud_scheduler_job" "ticks" {
 }
 
 # A finished CopyModel is written to the audit log of the project that it was copied to: told at once,
-# not at the next poll. Google documents no list of these names; this one is by analogy with UploadModel.
-# Should it differ, no tick comes from here, and the outcome is told within a minute all the same.
+# not at the next poll. Google's catalogue of audit methods has google.cloud.aiplatform.v1.ModelService.CopyModel
+# and, for the console, google.cloud.aiplatform.ui.ModelService.CopyModel; the colon matches both. An entry may
+# carry no marks of first and last: only one that says it is the first alone is left out.
 resource "google_logging_project_sink" "ended" {
   for_each    = toset(var.target_projects)
   project     = each.value
@@ -28,7 +29,7 @@ resource "google_logging_project_sink" "ended" {
     log_id("cloudaudit.googleapis.com/activity")
     protoPayload.serviceName = "aiplatform.googleapis.com"
     protoPayload.methodName : "ModelService.CopyModel"
-    operation.last = true
+    NOT (operation.first = true AND NOT operation.last = true)
   EOT
 
   unique_writer_identity = true

@@ -228,6 +228,17 @@ variable "audience" {
   }
 }
 
+variable "more_audiences" {
+  description = "Further URLs of the api that tokens may be for, such as the output api_url; each also with its endpoint's path."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for url in var.more_audiences : can(regex("^https://[^\\s,/]{1,255}$", url))])
+    error_message = "more_audiences should be URLs without a path, such as https://model-copy-api-abc123-uc.a.run.app."
+  }
+}
+
 variable "settings" {
   description = "Further settings of worker and api, by their names in the README (FOLLOW_SECONDS, WAIT_SECONDS, ...)."
   type        = map(string)

@@ -46,7 +46,13 @@ class Process:
                 str(Path(sys.executable).parent / "functions-framework"),
                 f"--target={self.target}",
                 f"--source={self.main}",
-                env={**os.environ, **env, "HOST": "127.0.0.1", "PORT": str(self.port)},
+                env={
+                    **os.environ,
+                    **without_proxy(os.environ),
+                    **env,
+                    "HOST": "127.0.0.1",
+                    "PORT": str(self.port),
+                },
                 stdout=out,
                 stderr=out,
                 # Ctrl-C is for whoever started us; the end of this process is theirs to choose.
@@ -114,6 +120,13 @@ class Process:
 
     def _last_words(self) -> str:
         return self.log.read_text(errors="replace")[-2000:]
+
+
+def without_proxy(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what has every client reach this machine directly, whatever proxy ``env`` names."""
+    named = [name for name in ("NO_PROXY", "no_proxy") if env.get(name)]
+    hosts = ",".join([*(env[name] for name in named), "127.0.0.1,localhost"])
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
 
 
 def free_port() -> int:

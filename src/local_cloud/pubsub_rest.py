@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route
 
 from local_cloud import rest_json
-from local_cloud.pubsub_records import BrokerError, InvalidArgumentError, UnimplementedError
+from local_cloud.pubsub_records import BrokerError, InvalidArgumentError
 from local_cloud.pubsub_service import SERVICES, Service
 
 _PROJECT = "projects/[^/]+"
@@ -82,7 +82,7 @@ def _match(request: Request) -> tuple[str, dict[str, str]]:
         found = pattern.fullmatch(request.scope["path"])
         if found and verb == request.method:
             return method, found.groupdict()
-    raise UnimplementedError(f"The local Pub/Sub has no {request.method} {request.url.path}.")
+    raise HTTPException(404)
 
 
 async def _fields(request: Request) -> dict[str, Any]:
@@ -112,9 +112,9 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _no_such_path(request: Request, _: Exception) -> JSONResponse:
-    """A verb that no route has, or a path with a line break in it."""
+    """What is not built, a verb that no route has, or a path with a line break in it."""
     what = f"{request.method} {request.url.path}"
-    return rest_json.error_response("UNIMPLEMENTED", f"The local Pub/Sub has no {what}.")
+    return rest_json.not_built(f"The local Pub/Sub has no {what}.")
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:

@@ -93,6 +93,10 @@ def updated(record: Any, request: Any) -> Any:
         raise InvalidArgumentError(f"update_mask: {paths} names an unknown field.")
     changed = types.Subscription.pb()()
     changed.CopyFrom(record)
+    for path in paths:
+        # A part that is named and not given is to be cleared; merging passes over it otherwise.
+        if "." in path:
+            getattr(request.subscription, path.partition(".")[0]).SetInParent()
     request.update_mask.MergeMessage(
         request.subscription, changed, replace_message_field=True, replace_repeated_field=True
     )

@@ -86,9 +86,20 @@ def message_response(request: Request, message: Any) -> JSONResponse:
     return JSONResponse(body, headers={"date": formatdate(usegmt=True)})
 
 
-def error_response(code: str, message: str, details: Sequence[Any] = ()) -> JSONResponse:
+def not_built(message: str) -> JSONResponse:
+    """Answer for a method that is not here: UNIMPLEMENTED, under a status that is not retried.
+
+    gcloud takes any 5xx for an outage and tries again for half a minute; Google's own answer to a
+    path that it does not have is 404.
+    """
+    return error_response("UNIMPLEMENTED", message, status=404)
+
+
+def error_response(
+    code: str, message: str, details: Sequence[Any] = (), *, status: int | None = None
+) -> JSONResponse:
     """``code`` is the name of a canonical code, such as NOT_FOUND."""
-    status = HTTP_STATUS[code]
+    status = status or HTTP_STATUS[code]
     error = {"code": status, "message": message, "status": code}
     return JSONResponse(
         {"error": {**error, "details": list(details)} if details else error},

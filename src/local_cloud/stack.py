@@ -5,6 +5,7 @@ started here is stopped on leaving.
 """
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from local_cloud.cloud import LocalCloud
 from local_cloud.cloud import Ports as CloudPorts
 from local_cloud.private_files import private_folder, write_private
-from local_cloud.process import Process, free_port
+from local_cloud.process import Process, free_port, without_proxy
 from local_cloud.pubsub import PubSub
 from local_cloud.topics import (
     DEAD_LETTERS,
@@ -170,11 +171,16 @@ class Stack:
         if not self.check_tokens:
             return {"TOKEN_CHECKS": "none"}
         return {
-            "AUDIENCE": AUDIENCE,
+            "AUDIENCE": ",".join(self.audiences),
             "PUSH_ACCOUNT": PUSH_ACCOUNT,
             "CALLERS_FILE": str(self._callers_file),
             "CERTS_URL": self.pubsub.certs_url,
         }
+
+    @property
+    def audiences(self) -> Sequence[str]:
+        """What tokens may be for: the fixed one, the api's URL, and the URL of its endpoint."""
+        return (AUDIENCE, self.api.url, f"{self.api.url}/v1/models/copy")
 
     def token(self, account: str = CALLER) -> str:
         """Sign an ID token for the api."""
@@ -201,6 +207,7 @@ class Stack:
     def exports(self) -> dict[str, str]:
         """What aims Google's clients, gcloud, curl and the publisher at this cloud."""
         return {
+            **without_proxy(os.environ),
             **self.cloud.exports(project=PROJECT),
             "MODEL_COPY_PROJECT": PROJECT,
             "MODEL_COPY_REQUEST_TOPIC": topic_path(REQUESTS),

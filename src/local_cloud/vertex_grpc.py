@@ -16,6 +16,7 @@ from local_cloud.vertex_messages import status_message
 from local_cloud.vertex_methods import SERVICES, resource_of
 from local_cloud.vertex_records import VertexError
 from local_cloud.vertex_service import Service
+from local_cloud.vertex_versions import BETA, renamed
 
 
 class GrpcFace(grpc.GenericRpcHandler):
@@ -32,11 +33,13 @@ class GrpcFace(grpc.GenericRpcHandler):
         if request_class is None:
             return grpc.unary_unary_rpc_method_handler(_refusing(name, method))
         return grpc.unary_unary_rpc_method_handler(
-            self._answering(method, request_class),
+            self._answering(method, request_class, beta=name.startswith(BETA)),
             response_serializer=lambda response: response.SerializeToString(),
         )
 
-    def _answering(self, method: str, request_class: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _answering(
+        self, method: str, request_class: Any, *, beta: bool
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def answer(raw: Any, context: "grpc.aio.ServicerContext[Any, Any]") -> Any:
             try:
                 # Not as a deserializer of gRPC's: it would answer INTERNAL, and log a trace.
@@ -47,7 +50,7 @@ class GrpcFace(grpc.GenericRpcHandler):
                 )
             try:
                 check_served(resource_of(request), served=self._location)
-                return await self._service.call(method, request, face="grpc")
+                answer = await self._service.call(method, request, face="grpc")
             except VertexError as error:
                 details = (("grpc-status-details-bin", status_message(error).SerializeToString()),)
                 await context.abort(
@@ -55,6 +58,9 @@ class GrpcFace(grpc.GenericRpcHandler):
                     error.message,
                     trailing_metadata=details if error.why else (),
                 )
+            starts = method == "CopyModel"
+            versions = self._service.versions
+            return renamed(answer) if versions.is_beta(answer, beta=beta, starts=starts) else answer
 
         return answer
 

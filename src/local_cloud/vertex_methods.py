@@ -26,6 +26,10 @@ SERVICES: dict[str, dict[str, Any]] = {
         "DeleteOperation": operations_pb2.DeleteOperationRequest,
     },
 }
+# v1beta1 is v1 by another name: its messages have the same fields.
+SERVICES["google.cloud.aiplatform.v1beta1.ModelService"] = SERVICES[
+    "google.cloud.aiplatform.v1.ModelService"
+]
 REQUEST_CLASSES = {method: known for each in SERVICES.values() for method, known in each.items()}
 
 

@@ -26,6 +26,7 @@ from local_cloud.vertex_messages import status_message
 from local_cloud.vertex_methods import REQUEST_CLASSES, resource_of
 from local_cloud.vertex_records import Code, VertexError
 from local_cloud.vertex_service import Service
+from local_cloud.vertex_versions import BETA, STABLE
 
 __all__ = ["RestServer", "json_object", "rest_app"]
 
@@ -63,7 +64,12 @@ def rest_app(service: Service, *, extra_routes: list[BaseRoute]) -> Starlette:
             return rest_json.error_response(Code.NOT_FOUND.name, error.message)
         call = service.call(method, message, face="rest")
         answer = await rest_json.while_listening(request, call)
-        return _in_version(request, rest_json.message_response(request, answer))
+        beta = request.scope["path"].startswith("/v1beta1/")
+        told = rest_json.message_response(request, answer)
+        starts = method == "CopyModel"
+        return (
+            _in_beta(told) if service.versions.is_beta(answer, beta=beta, starts=starts) else told
+        )
 
     everything = Route("/{path:path}", answer, methods=["GET", "POST", "DELETE", "PATCH", "PUT"])
     return Starlette(
@@ -93,7 +99,7 @@ def _match(request: Request) -> tuple[str, dict[str, Any]]:
         found = pattern.fullmatch(request.scope["path"])
         if found and verb == request.method:
             return method, rest_json.query_fields(request) | found.groupdict()
-    raise VertexError(Code.UNIMPLEMENTED, _does_not_serve(request))
+    raise HTTPException(404)
 
 
 def _does_not_serve(request: Request) -> str:
@@ -107,12 +113,10 @@ def _message(method: str, fields: dict[str, Any]) -> Any:
         raise VertexError(Code.INVALID_ARGUMENT, f"Not a request of {method}: {error}") from error
 
 
-def _in_version(request: Request, response: JSONResponse) -> Response:
-    """Name the types of v1beta1 to those who asked it; else the messages are the same."""
-    if not request.scope["path"].startswith("/v1beta1/"):
-        return response
-    types = b"type.googleapis.com/google.cloud.aiplatform."
-    body = bytes(response.body).replace(types + b"v1.", types + b"v1beta1.")
+def _in_beta(response: JSONResponse) -> Response:
+    """Name types as v1beta1 does; else the messages are the same."""
+    types = "type.googleapis.com/"
+    body = bytes(response.body).replace(f"{types}{STABLE}".encode(), f"{types}{BETA}".encode())
     return Response(body, media_type=response.media_type)
 
 
@@ -123,8 +127,8 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _not_served(request: Request, _: Exception) -> JSONResponse:
-    """Answer for a verb that no route takes, which the router itself refuses."""
-    return rest_json.error_response(Code.UNIMPLEMENTED.name, _does_not_serve(request))
+    """Answer for what is not built, and for a verb that no route takes."""
+    return rest_json.not_built(_does_not_serve(request))
 
 
 async def _gone(_: Request, __: Exception) -> JSONResponse:

@@ -34,6 +34,7 @@ from local_cloud.vertex_methods import resource_of
 from local_cloud.vertex_quotas import Quotas
 from local_cloud.vertex_records import LOCATION_NAME, Code, VertexError
 from local_cloud.vertex_refusals import worded
+from local_cloud.vertex_versions import Versions
 from local_cloud.vertex_view import View
 
 # Google says that Wait may answer early; nobody is kept longer than this.
@@ -74,6 +75,7 @@ class Service:
         self.registry = registry
         self.view = View(registry)
         self.faults = faults
+        self.versions = Versions()
         self._clock = clock
         self._closing = False
         self._changed = asyncio.Event()

@@ -220,7 +220,7 @@ def contained(app: ASGIApp) -> ASGIApp:
         except Exception:  # noqa: BLE001  whatever it is
             path, call_id = scope["path"], call_of(Request(scope)).id
             trace = traceback.format_exc()
-            log("bug", severity="ERROR", path=path, request_id=call_id, traceback=trace)
+            log("bug", severity="ERROR", path=path, request_id=call_id, stack_trace=trace)
             if not answered:
                 await bug(request_id=call_id)(scope, receive, send)
 

@@ -79,7 +79,8 @@ def _letter(
 ) -> Message:
     theirs = _kept(original)
     # Before all else: without it, a replay would call CopyModel again.
-    marked = original.attributes.get(OUTCOME_UNKNOWN, "true")
+    given = original.attributes.items()
+    marked = next((value for name, value in given if name.lower() == OUTCOME_UNKNOWN), "true")
     must = {OUTCOME_UNKNOWN: marked} if outcome_unknown else {}
     # What came has passed Pub/Sub once: so much is always taken.
     came = _size(original.data, {**must, **theirs})
@@ -124,10 +125,11 @@ def _kept(original: Original) -> dict[str, str]:
     kept = {
         name: value
         for name, value in original.attributes.items()
-        if name not in {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
+        if name.lower() not in {*LETTER_ATTRIBUTES, OUTCOME_UNKNOWN}
         and not name.startswith(("goog", "CloudPubSub"))
     }
-    first = {name: kept[name] for name in _MOST_NEEDED if name in kept}
+    needed = {most: name for name in kept for most in _MOST_NEEDED if name.lower() == most}
+    first = {needed[most]: kept[needed[most]] for most in _MOST_NEEDED if most in needed}
     return first | kept
 
 

@@ -4,6 +4,7 @@ Pure. JSON dictionaries do not travel past this file. What must not break: the i
 of a request, which is its CloudEvents `source` and `id` and nothing else.
 """
 
+import codecs
 import hashlib
 import json
 import re
@@ -16,6 +17,7 @@ import rfc8785
 from cloudevents.exceptions import GenericException
 from cloudevents.http import from_http
 
+from model_copier import spellings
 from model_copier.callers import Caller
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import RejectedError
@@ -81,18 +83,26 @@ class Received:
 
     @property
     def replay_of(self) -> str:
-        """The outcome whose letter was published again, or nothing."""
-        return self.attributes.get("replay_of", "")
+        """The outcome whose letter was published again, or nothing.
+
+        A general tool publishes a letter as it is: then the letter itself names its outcome,
+        and a `replay_of` beside it is of an earlier replay.
+        """
+        given = spellings.folded(self.attributes)
+        if "dead_letter_code" in given and (outcome_id := given.get("outcome_id", "")):
+            return outcome_id
+        return given.get("replay_of", "")
 
     def is_older_than(self, moment: datetime) -> bool:
         """Tell whether the request was made before this, by Pub/Sub's clock or its sender's."""
-        times = (self.published_at, self.attributes.get("ce-time", ""))
+        times = (self.published_at, spellings.folded(self.attributes).get("ce-time", ""))
         return any(at <= moment for text in times if (at := _moment(text)))
 
     @property
     def outcome_unknown(self) -> bool:
         """The dead letter that was published again may be of a request that has a copy."""
-        return OUTCOME_UNKNOWN in self.attributes
+        # Not by its value: two spellings that say different things are still the mark.
+        return any(name.lower() == OUTCOME_UNKNOWN for name in self.attributes)
 
     @property
     def forwarded_after(self) -> str:
@@ -235,6 +245,8 @@ class Contract:
             )
         _check_size(received.data)
         _check_attributes(received)
+        if wrong := spellings.explain_bad_spelling(received.attributes):
+            raise RejectedError(wrong)
         event_type, data = _event(received)
         match event_type:
             case "dev.modelcopier.copy.requested.v1":
@@ -263,13 +275,16 @@ class Contract:
         )
 
     def _copy(self, data: object, received: Received) -> CopyRequest:
-        reply_tag = received.attributes.get("reply_tag", "")
+        reply_tag = spellings.folded(received.attributes).get("reply_tag", "")
         if len(reply_tag) > MAX_REPLY_TAG:
             raise RejectedError(
                 f"reply_tag: has {len(reply_tag)} characters; at most {MAX_REPLY_TAG} are allowed"
             )
         copy = read_copy_data(data, self.defaults, reply_tag=reply_tag)
-        if copy.correlation and len(canonical(copy.correlation)) > MAX_CORRELATION_BYTES:
+        if (
+            copy.correlation
+            and len(canonical(copy.correlation, field="correlation")) > MAX_CORRELATION_BYTES
+        ):
             raise RejectedError(f"correlation: is larger than {MAX_CORRELATION_BYTES} bytes")
         return copy
 
@@ -280,12 +295,35 @@ def _named(data: object, asking: Identity) -> Identity:
     return Identity(source=named.request_source or asking.source, request_id=named.request_id)
 
 
-def canonical(data: object) -> bytes:
-    """Write JSON in the one form of RFC 8785, so that equal contents are equal bytes."""
+def canonical(data: object, *, field: str = "data") -> bytes:
+    """Write JSON in the one form of RFC 8785, so that equal contents are equal bytes.
+
+    ``field`` is what the data are of.
+    """
+    if found := _unsafe_number(data, () if field == "data" else (field,)):
+        path, number = found
+        raise RejectedError(
+            f"{'.'.join(path) or field}: {str(number)[:40]} is beyond ±(2^53 - 1), where JSON"
+            " readers begin to round; write it as a string"
+        )
     try:
         return rfc8785.dumps(data)  # type: ignore[arg-type]
     except (rfc8785.CanonicalizationError, RecursionError, UnicodeError) as error:
-        raise RejectedError(f"data: cannot be written as canonical JSON: {error}") from error
+        raise RejectedError(f"{field}: cannot be written as canonical JSON: {error}") from error
+
+
+def _unsafe_number(data: object, path: tuple[str, ...]) -> tuple[tuple[str, ...], int] | None:
+    """Find the first whole number that has no canonical form, and where it stands."""
+    left: list[tuple[tuple[str, ...], object]] = [(path, data)]
+    while left:
+        place, value = left.pop(0)
+        if isinstance(value, dict):
+            left += [((*place, str(name)[:80]), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            left += [((*place, str(number)), inner) for number, inner in enumerate(value)]
+        elif isinstance(value, int) and abs(value) >= 2**53:
+            return place, value
+    return None
 
 
 def digest(data: object) -> str:
@@ -313,7 +351,7 @@ def _check_size(data: bytes) -> None:
 def _check_attributes(received: Received) -> None:
     own = [
         name
-        for name in received.attributes
+        for name in spellings.folded(received.attributes)
         if not name.startswith(("ce-", "CloudPubSub", "goog"))
         # What is replayed was within the limit when it came first.
         and name not in {"content-type", "replay_of", OUTCOME_UNKNOWN, *LETTER_ATTRIBUTES}
@@ -324,7 +362,7 @@ def _check_attributes(received: Received) -> None:
         )
     sent = [
         name
-        for name in received.attributes
+        for name in spellings.folded(received.attributes)
         if not name.startswith(("CloudPubSub", "goog"))
         and name not in {"replay_of", "ce-replays", *LETTER_ATTRIBUTES}
     ]
@@ -335,20 +373,35 @@ def _check_attributes(received: Received) -> None:
         )
 
 
-def _is_structured(attributes: Mapping[str, str]) -> bool:
-    return attributes.get("content-type", "").lower().startswith("application/cloudevents")
+def _structured(attributes: Mapping[str, str], data: bytes) -> Any:
+    """Return the parsed data where they are the whole event, else None.
+
+    Without any attribute that says so, the data tell: some SDKs write none in structured mode.
+
+    Raises:
+        RejectedError: they should be an event, and cannot be read as JSON.
+    """
+    if spellings.is_structured(attributes):
+        return parse_json(data)
+    if any(f"ce-{name}" in attributes for name in spellings.REQUIRED):
+        return None
+    found = parse_json(data)
+    return found if spellings.is_event(found) else None
 
 
 def _unchecked_event(received: Received) -> Mapping[str, Any]:
     """Read `id` and `source` from wherever they stand, without judging."""
-    if _is_structured(received.attributes):
-        try:
-            _check_size(received.data)
-            event = parse_json(received.data)
-        except RejectedError:
-            return {}
-        return event if isinstance(event, dict) else {}
-    return {name: received.attributes.get(f"ce-{name}") for name in ("id", "source")}
+    given = spellings.folded(received.attributes)
+    try:
+        _check_size(received.data)
+        event = _structured(given, received.data)
+    except RejectedError:
+        event = None
+    if isinstance(event, dict):
+        return event
+    if spellings.is_structured(given):
+        return {}
+    return {name: given.get(f"ce-{name}") for name in ("id", "source")}
 
 
 def _event(received: Received) -> tuple[str, Any]:
@@ -357,21 +410,26 @@ def _event(received: Received) -> tuple[str, Any]:
     The names of the HTTP binding are those of the Pub/Sub binding:
     https://github.com/googleapis/google-cloudevents/blob/main/docs/spec/pubsub.md
     """
-    headers = dict(received.attributes)
-    structured = _is_structured(headers)
-    if not structured and not any(name.startswith("ce-") for name in headers):
-        return REQUESTED, parse_json(received.data)
-    if structured:
-        found = parse_json(received.data)
+    headers = spellings.folded(received.attributes)
+    if wrong := spellings.explain_bad_format(headers):
+        raise RejectedError(wrong)
+    found = _structured(headers, received.data)
+    if found is not None or spellings.is_structured(headers):
         if not isinstance(found, dict):
             raise RejectedError("data: should be a CloudEvent in JSON, an object")
-    else:
+        if wrong := next(spellings.contradictions(headers, found), None):
+            raise RejectedError(wrong)
+        headers["content-type"] = spellings.STRUCTURED
+    elif any(name.startswith("ce-") for name in headers):
         found = {k.removeprefix("ce-"): v for k, v in headers.items() if k.startswith("ce-")}
-    for name in ("specversion", "id", "source", "type"):
+    else:
+        return REQUESTED, parse_json(received.data)
+    for name in spellings.REQUIRED:
         if not isinstance(found.get(name), str) or not found[name]:
             raise RejectedError(f"ce-{name}: is required, a string")
+    body = received.data.removeprefix(codecs.BOM_UTF8)
     try:
-        event = from_http(headers, received.data, data_unmarshaller=lambda value: value)
+        event = from_http(headers, body, data_unmarshaller=lambda value: value)
     except (GenericException, ValueError, TypeError, KeyError, RecursionError) as error:
         raise RejectedError(f"CloudEvent: cannot be read: {error}") from error
     # In structured mode the package hands `data` over as JSON text again.
@@ -382,14 +440,18 @@ def _event(received: Received) -> tuple[str, Any]:
 def parse_json(data: bytes | None, *, field: str = "data") -> Any:
     """Parse strictly: one UTF-8 document, no field twice, no NaN, no half of a character.
 
-    ``field`` is what a refusal names.
+    ``field`` is what a refusal names. A byte order mark, as editors on Windows write it, is
+    passed over.
     """
 
     def no_constant(name: str) -> Any:
         raise RejectedError(f"{field}: {name} is not JSON")
 
+    data = (data or b"").removeprefix(codecs.BOM_UTF8)
     if not data:
         raise RejectedError(f"{field}: is empty; expected a JSON object")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise RejectedError(f"{field}: is UTF-16; JSON is sent as UTF-8")
     try:
         found = json.loads(
             data.decode(), object_pairs_hook=_no_field_twice, parse_constant=no_constant

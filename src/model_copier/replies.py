@@ -13,6 +13,7 @@ from cloudevents.conversion import to_binary
 from cloudevents.http import CloudEvent
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from model_copier import spellings
 from model_copier.before_copy import losses
 from model_copier.errors import Code, RejectedError
 from model_copier.job import Failure, Job, State
@@ -346,6 +347,7 @@ def rejected(rejection: Rejection, source: str) -> Message:
         content = digest_of(rejection.received)
     except RejectedError:
         content = None  # it has none
+    given = spellings.folded(rejection.received.attributes)
     return _cloud_event(
         Rejected(
             request_id=identity.request_id,
@@ -359,7 +361,7 @@ def rejected(rejection: Rejection, source: str) -> Message:
         event_id=rejection.outcome_id,
         # Without a time: rejected again, it is told by the same event to the last byte.
         time=None,
-        filters={"reply_tag": rejection.received.attributes.get("reply_tag", "")[:MAX_REPLY_TAG]},
+        filters={"reply_tag": given.get("reply_tag", "")[:MAX_REPLY_TAG]},
     )
 
 

@@ -267,6 +267,15 @@ def read_copy_data(data: object, defaults: Defaults, *, reply_tag: str = "") -> 
     )
 
 
+def check_copy_data(data: object) -> None:
+    """Refuse what no request may hold, before anything is made of it.
+
+    Raises:
+        RejectedError: naming each field that is wrong.
+    """
+    _parsed(CopyData, data)
+
+
 def read_named_request(data: object) -> NamedRequest:
     """Turn parsed JSON into whom a cancel or status request is about.
 

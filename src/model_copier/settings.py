@@ -104,6 +104,17 @@ def _locations(value: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _audiences(value: str) -> tuple[str, ...]:
+    """In the order given: the first is the one that the pushes carry."""
+    words = [part.strip() for part in value.split(",")]
+    if not all(re.fullmatch(r"[^\s,]{1,512}", word) for word in words):
+        raise ValueError(
+            "should be words, by comma, such as https://model-copier.example, the service's URL,"
+            " or that with /v1/models/copy"
+        )
+    return tuple(dict.fromkeys(words))
+
+
 def _token_checks(value: str) -> TokenChecks:
     try:
         return TokenChecks(value)
@@ -255,9 +266,10 @@ class Settings:
         _seconds(0.1, 3600),
         60.0,
     )
-    # The seed's callers expect an answer within Cloud Run's default of 300 s.
+    # A caller without `Prefer` gets the outcome, not a promise, of any copy that ends in an hour.
+    # A minute below Cloud Run's longest request leaves time to answer.
     wait_seconds: float = _setting(
-        "how long `POST /v1/models/copy` waits for the outcome", _seconds(0, 3500), 290.0
+        "longest that `POST /v1/models/copy` waits for the outcome", _seconds(0, 3540), 3540.0
     )
     token_checks: TokenChecks = _setting(  # noqa: RUF009  a frozen enum
         "`verify` each caller's token; `trust-cloud-run` where it has taken the signature off;"
@@ -265,11 +277,12 @@ class Settings:
         _token_checks,
         TokenChecks.VERIFY,
     )
-    # One that does not change with the service's URLs, of which Cloud Run has two.
-    audience: str = _setting(
-        "the `aud` that tokens must name; required unless TOKEN_CHECKS is `none`",
-        _text(re.compile(r"\S{1,512}"), "one word, such as https://model-copier.example"),
-        "",
+    # One that does not change with the service's URLs, of which Cloud Run has two; and those URLs,
+    # since Google's own samples mint tokens for the URL that they call, with and without its path.
+    audience: tuple[str, ...] = _setting(
+        "audiences (`aud`) that tokens may name, by comma; required unless TOKEN_CHECKS is `none`",
+        _audiences,
+        (),
     )
     push_account: str = _setting(
         "service account that Pub/Sub pushes as; empty: nobody may push",
@@ -505,7 +518,7 @@ def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> It
         return
     if not env.get("AUDIENCE", "").strip():
         yield (
-            "AUDIENCE is missing: the `aud` that tokens must name; where nobody else reaches this"
+            "AUDIENCE is missing: the `aud` that tokens may name; where nobody else reaches this"
             " machine, TOKEN_CHECKS=none does without tokens"
         )
     for caller in values.get("callers_file", CallersFile()).callers:

@@ -2,18 +2,19 @@
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
-import requests
 
 from e2e.conftest import quick_stack
 from inbox import Inbox
 from local_cloud.stack import CALLER, Stack
 from local_cloud.topics import REPLIES, topic_path
+from metadata_server import metadata_server
 from world import TARGET
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -40,20 +41,54 @@ async def own(tmp_path: Path) -> AsyncIterator[Stack]:
         yield running
 
 
+# The first document's client, word for word.
+FIRST_CLIENT = """
+import requests
+import google.auth.transport.requests
+import google.oauth2.id_token
+
+API_URL = "https://my-copy-api-xxxxx-uc.a.run.app/v1/models/copy"
+SOURCE_MODEL_ID = "7704127342733426688"
+DEST_MODEL_ID = "target-model-260213"
+
+# Google Cloud OIDC 토큰 발급 (서비스 계정 WIF나 키로 발급받음)
+auth_req = google.auth.transport.requests.Request()
+token = google.oauth2.id_token.fetch_id_token(auth_req, API_URL)
+
+headers = {"Authorization": f"Bearer {token}"}
+payload = {
+    "source_model_id": SOURCE_MODEL_ID,
+    "destination_model_id": DEST_MODEL_ID
+}
+
+print("Cloud Run으로 모델 복사를 지시합니다...")
+response = requests.post(API_URL, headers=headers, params=payload)
+
+if response.status_code == 200:
+    print("✅ 성공:", response.json())
+else:
+    print("❌ 에러:", response.text)
+"""
+
+
 async def test_the_first_document_s_client_gets_its_copy(checked: Stack):
-    """Line by line what that document shows; only the token is the local cloud's."""
-    api_url = f"{checked.api.url}/v1/models/copy"
-    headers = {"Authorization": f"Bearer {checked.token()}"}
-    payload = ASK
+    """Word for word but for the URL: its token is for that URL, with the path."""
+    program = FIRST_CLIENT.replace("https://my-copy-api-xxxxx-uc.a.run.app", checked.api.url)
 
-    response = await asyncio.to_thread(
-        requests.post, api_url, headers=headers, params=payload, timeout=60
-    )
+    def mint(audience: str) -> str:
+        return checked.pubsub.signer.mint(email=CALLER, audience=audience)
 
-    assert response.status_code == 200
-    assert response.json()["resource_name"] == TARGET
-    assert response.json()["status"] == "success"
-    assert response.json()["requested_by"] == CALLER
+    with metadata_server(mint) as env:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program,
+            env={"PYTHONUTF8": "1", **env},
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await process.communicate()
+
+    assert "✅ 성공: {'status': 'success'" in out.decode()
+    assert f"'resource_name': '{TARGET}'" in out.decode()
+    assert f"'requested_by': '{CALLER}'" in out.decode()
     assert checked.vertex.versions(TARGET)
 
 

@@ -52,17 +52,37 @@ async def test_rest_copies_once_for_one_key_and_says_what_is_wrong(stack: Stack,
     assert "'Upper' has an upper-case letter" in wrong[1]
 
 
-async def test_rest_follows_a_copy_that_takes_longer_than_the_service_waits(stack: Stack):
+@pytest.mark.parametrize("words", [["sh", "-c"], [sys.executable, "-c"]], ids=["sh", "py"])
+async def test_rest_waits_for_a_copy_that_is_pending(stack: Stack, words: list[str]):
     """The api answers 202 and a place to look at; here because the client asks it to."""
-    program = (EXAMPLES / "rest.py").read_text()
-    patient = program.replace(
-        '"Idempotency-Key": key', '"Idempotency-Key": key, "Prefer": "respond-async"'
-    )
+    shell = words[0] == "sh"
+    program = (EXAMPLES / ("rest.sh" if shell else "rest.py")).read_text()
+    patient = program.replace("wait=240", "respond-async", 1)
+    patient = patient.replace('f"wait={WAIT_SECONDS}"', '"respond-async"')
     assert patient != program
+    model = f"patient-{'sh' if shell else 'py'}"
+    name = ["rest.sh"] if shell else []
 
-    ended = await run(stack, sys.executable, "-c", patient, SOURCE_MODEL, "patient", "key-patient")
+    code, output = await run(stack, *words, patient, *name, SOURCE_MODEL, model, f"key-{model}")
 
-    assert ended == (0, f"{TARGET.replace('target-model-260213', 'patient')}\n")
+    assert code == 0, output
+    assert TARGET.replace("target-model-260213", model) in output
+
+
+async def test_rest_has_an_exit_code_for_pending(stack: Stack):
+    """A script must not take it for a success."""
+    program = (EXAMPLES / "rest.sh").read_text().replace("wait=240", "wait=0")
+    stack.vertex.copy_seconds = 30
+    try:
+        ended = await run(
+            stack,
+            *("sh", "-c", program, "rest.sh", SOURCE_MODEL, "late", "key-late"),
+            MODEL_COPY_TIMEOUT="1",
+        )
+    finally:
+        stack.vertex.copy_seconds = 0.5
+
+    assert ended[0] == 3, ended[1]
 
 
 async def test_googles_client_alone_is_enough(stack: Stack, replies):
@@ -208,8 +228,9 @@ async def test_the_workflow_publishes_with_options_that_there_are(stack: Stack):
         SOURCE=SOURCE_MODEL,
         NAME="by_github",
         GITHUB_RUN_ID="7",
+        GITHUB_RUN_ATTEMPT="2",
     )
 
     assert code == 0, output
-    assert "request gha-7" in output
+    assert "request gha-7-2" in output
     assert "succeeded  " in output

@@ -98,6 +98,15 @@ async def test_a_copy_that_was_cancelled_is_no_success(stack, http):
     assert answer.json()["copy"]["outcome"] == "cancelled"
 
 
+async def test_a_path_with_a_line_break_is_a_problem(http):
+    """The framework's own 404 is plain text, without a request id."""
+    answer = await http.get("/v1/copies/a%0Ab")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"]
+
+
 async def test_only_the_contracts_paths_are_there(http):
     health = await http.get("/health")
     lost = await http.get("/pubsub/requests")

@@ -162,10 +162,12 @@ def by_schema(received: Received) -> str:
 
 def _event(received: Received) -> tuple[str, Any]:
     """Read a request as leniently as anybody would, with nothing but ``json``."""
-    data = json.loads(received.data)
-    if received.attributes.get("content-type", "").startswith("application/cloudevents"):
+    data = json.loads(received.data.decode("utf-8-sig"))
+    attributes = {name.lower(): value for name, value in received.attributes.items()}
+    structured = attributes.get("content-type", "").startswith("application/cloudevents")
+    if structured or "specversion" in data:
         return data["type"], data.get("data")
-    return received.attributes.get("ce-type", "dev.modelcopier.copy.requested.v1"), data
+    return attributes.get("ce-type", "dev.modelcopier.copy.requested.v1"), data
 
 
 def _data(message: Mapping[str, Any]) -> bytes:

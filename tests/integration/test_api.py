@@ -1,6 +1,7 @@
 """The REST endpoints over the real application: asked, answered, refused."""
 
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from model_copier.bootstrap import Service, build_app, contained
@@ -22,6 +24,7 @@ from model_copier.errors import (
 from model_copier.job import Job
 from model_copier.registry import Model
 from model_copier.settings import Settings, TokenChecks
+from model_copier.web.asking import Waiting, preferred
 from model_copier.web.calls import numbered
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
 
@@ -529,7 +532,7 @@ async def test_a_bug_is_500_and_tells_nothing_of_itself(api, capsys):
         if line["message"] == "bug"
     )  # fmt: skip
     assert bug["request_id"] == answer.json()["request_id"]
-    assert "secret" in bug["traceback"]
+    assert "secret" in bug["stack_trace"]
 
 
 async def test_it_is_ready_when_store_and_topic_are_there(api):
@@ -613,3 +616,114 @@ async def test_what_is_not_set_up_is_told_with_what_mends_it_and_no_names(api, c
     )
     assert "projects/p" not in answer.text
     assert "projects/p has no database jobs" in capsys.readouterr().out
+
+
+def test_a_copy_of_an_hour_is_waited_for():
+    """Without ``Prefer``; a minute is left of Cloud Run's longest request, 3,600 s."""
+    settings = Settings(source_project="a", target_project="b", store="sqlite:///x")
+    call = Request({"type": "http", "headers": []})
+
+    assert preferred(call, settings.wait_seconds) == Waiting(seconds=3540)
+
+
+# What senders write in their own way
+
+
+async def test_a_number_for_an_id_is_refused_by_name(api):
+    """The first document's own id is beyond what JSON's numbers hold."""
+    answer = await api.ask(source_model_id=7704127342733426688)
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == (
+        "source_model_id: should be a string, not 7704127342733426688"
+    )
+
+
+async def test_a_large_number_inside_is_refused_by_its_place(api):
+    answer = await api.ask(correlation={"models": [{"id": 7704127342733426688}]})
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith(
+        "correlation.models.0.id: 7704127342733426688 is beyond"
+    )
+
+
+async def test_a_repair_with_a_number_is_refused_by_name(api):
+    api.world.models.refusals = [Code.PERMISSION_DENIED]
+    await api.ask()
+    await api.world.pass_time(60)
+
+    answer = await api.http.post("/v1/copies/first:replay", json={"source_model_id": 7})
+
+    assert answer.json()["detail"] == "source_model_id: should be a string, not 7"
+
+
+async def test_a_quoted_key_is_the_key(api):
+    """As the IETF draft writes it."""
+    quoted = await api.ask('"8e03978e"')
+    plain = await api.ask("8e03978e")
+
+    assert quoted.status_code == plain.status_code == 202
+    assert quoted.json()["id"] == plain.json()["id"] == "8e03978e"
+    assert len(api.world.store.jobs) == 1
+
+
+@pytest.mark.parametrize("key", ['"', '""', '"a', 'a"', '"a b"', '"."', '"a\\"b"', "'a'"])
+async def test_a_key_that_is_badly_quoted_is_refused(api, key):
+    answer = await api.ask(key)
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("Idempotency-Key: ")
+
+
+@pytest.mark.parametrize("text", ["true", "True", "TRUE"])
+async def test_true_in_a_query_has_any_case(api, text):
+    answer = await api.http.post("/v1/models/copy", params=ASK | {"validate_only": text})
+
+    assert answer.json()["outcome"] == "validated"
+
+
+async def test_a_gzip_body_is_read(api):
+    body = gzip.compress(json.dumps(ASK).encode())
+
+    answer = await api.http.post(
+        "/v1/models/copy", content=body, headers={"Content-Encoding": "gzip"}
+    )
+
+    assert answer.status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", gzip.compress(bytes(10_000_000)), 413),
+        ("gzip", json.dumps(ASK).encode(), 400),
+        ("gzip", gzip.compress(b"{}")[:-4], 400),
+        ("gzip", gzip.compress(b"{}") + b"more", 400),
+        ("br", b"{}", 415),
+        ("gzip, gzip", b"{}", 415),
+        ("identity", json.dumps(ASK).encode(), 202),
+    ],
+)
+async def test_what_is_no_small_gzip_is_refused(api, encoding, body, status):
+    answer = await api.http.post(
+        "/v1/models/copy", content=body, headers={"Content-Encoding": encoding}
+    )
+
+    assert answer.status_code == status
+    assert answer.headers["x-request-id"]
+    if status == 415:
+        assert answer.headers["accept-encoding"] == "gzip, identity"
+
+
+async def test_the_worker_does_not_name_a_page_it_lacks():
+    world = World()
+    app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=app), base_url="http://worker"
+    ) as http:
+        answer = await http.get("/docs")
+
+    assert answer.status_code == 404
+    assert "/docs" not in answer.json()["detail"]
+    assert "/pubsub/requests" in answer.json()["detail"]

@@ -52,7 +52,7 @@ async def ready(certs_url: str) -> httpx.Response:
         source_project=SOURCE_PROJECT,
         target_project=TARGET_PROJECT,
         store="sqlite:///unused",
-        audience="https://copier.example",
+        audience=("https://copier.example",),
         certs_url=certs_url,
         max_skew_seconds=MAX_SKEW_SECONDS,
     )

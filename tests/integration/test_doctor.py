@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.pubsub_v1.types import PushConfig
+from google.pubsub_v1.types import PushConfig, Subscription
 
 from command_line import PROJECT as TEAM
 from command_line import Run, Service
@@ -133,6 +133,33 @@ class Broken:
         return self.name
 
 
+def unwrapped(*, with_metadata: bool) -> Break:
+    push = {
+        "push_endpoint": "http://127.0.0.1:9/pubsub/requests",
+        "oidc_token": {"service_account_email": ACCOUNT, "audience": AUDIENCE},
+        "no_wrapper": {"write_metadata": with_metadata},
+    }
+    return lambda topics: change(topics, REQUESTS, push_config=push)
+
+
+def made_anew(**fields: Any) -> Break:
+    """What cannot be changed is made so from the start."""
+
+    async def make(topics: Topics) -> None:
+        name = subscription_path(REQUESTS)
+        made = await topics.subscriber.get_subscription(subscription=name)
+        await topics.subscriber.delete_subscription(subscription=name)
+        await topics.subscriber.create_subscription(
+            request=Subscription(Subscription.to_dict(made) | fields)
+        )
+
+    return make
+
+
+def changed(**fields: Any) -> Break:
+    return lambda topics: change(topics, REQUESTS, **fields)
+
+
 PUBLISHER = "--role=roles/pubsub.publisher"
 BROKEN = [
     Broken(
@@ -165,6 +192,48 @@ BROKEN = [
         breaks=pushed_for("other"),
         what=f"for other, and the worker expects {AUDIENCE}",
         mend=f"--push-auth-token-audience={AUDIENCE}",
+    ),
+    Broken(
+        name="unwrapped",
+        breaks=unwrapped(with_metadata=False),
+        what="unwrapped and without metadata",
+        mend="--clear-push-no-wrapper-config",
+    ),
+    Broken(
+        name="unwrapped with metadata",
+        breaks=unwrapped(with_metadata=True),
+        what="pushes unwrapped: an attribute",
+        mend="--clear-push-no-wrapper-config",
+    ),
+    Broken(
+        name="a filter",
+        breaks=made_anew(filter='attributes.env="prod"'),
+        what='takes only messages with attributes.env="prod"',
+        mend=f"subscriptions delete {subscription_path(REQUESTS)}",
+    ),
+    Broken(
+        name="in order",
+        breaks=made_anew(enable_message_ordering=True),
+        what="keeps messages in order",
+        mend=f"subscriptions delete {subscription_path(REQUESTS)}",
+    ),
+    Broken(
+        name="requests kept for ten minutes",
+        breaks=changed(message_retention_duration={"seconds": 600}),
+        what="keeps messages for 10 minutes, not 31 days",
+        mend="--message-retention-duration=31d",
+    ),
+    Broken(
+        name="too short a deadline",
+        breaks=changed(ack_deadline_seconds=10),
+        what="delivers again after 10 s",
+        mend="--ack-deadline=60",
+    ),
+    Broken(
+        name="no backoff",
+        breaks=changed(retry_policy=None),
+        what="delivers again at once",
+        mend="--min-retry-delay=10s",
     ),
     Broken(
         name="no topic",
@@ -220,7 +289,13 @@ async def test_what_is_broken_is_found_with_what_mends_it(
 
 @pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
 async def test_what_it_tells_to_run_mends_it(pubsub: PubSub, topics: Topics, tmp_path: Path):
-    for breaks in (kept(7), pushed_for("other"), without_topic(REPLIES)):
+    for breaks in (
+        kept(7),
+        unwrapped(with_metadata=False),
+        changed(ack_deadline_seconds=10, message_retention_duration={"seconds": 600}),
+        changed(retry_policy=None),
+        without_topic(REPLIES),
+    ):
         await breaks(topics)
     env = os.environ | pubsub.exports(project=PROJECT) | {"CLOUDSDK_CONFIG": str(tmp_path)}
 
@@ -233,6 +308,32 @@ async def test_what_it_tells_to_run_mends_it(pubsub: PubSub, topics: Topics, tmp
             assert process.returncode == 0, complaint
 
     assert not_ok(await findings(pubsub.rest_url)) == []
+
+
+@pytest.mark.skipif(not shutil.which("gcloud"), reason="gcloud is not installed on this machine")
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        made_anew(filter='attributes.env="prod"'),
+        made_anew(enable_message_ordering=True, retry_policy=None, ack_deadline_seconds=10),
+    ],
+    ids=["filter", "order"],
+)
+async def test_what_cannot_be_changed_is_made_anew(
+    pubsub: PubSub, topics: Topics, tmp_path: Path, breaks: Break
+):
+    """One command, whole; it keeps where the pushes go, and as whom."""
+    await breaks(topics)
+    env = os.environ | pubsub.exports(project=PROJECT) | {"CLOUDSDK_CONFIG": str(tmp_path)}
+    command = next(each.mend for each in await findings(pubsub.rest_url) if "&&" in each.mend)
+
+    process = await asyncio.create_subprocess_shell(
+        command, env=env, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await process.communicate()
+
+    assert process.returncode == 0, complaint
+    assert [each for each in await findings(pubsub.rest_url) if each.verdict is Verdict.WRONG] == []
 
 
 async def test_with_a_publishers_rights_it_says_what_it_cannot_see(pubsub: PubSub, topics: Topics):

@@ -105,7 +105,9 @@ async def test_what_is_larger_than_any_message_is_refused_at_the_door():
     """No letter could hold it, and Pub/Sub would not have taken it."""
     world = World(topics=StrictTopics())
 
-    answer = await post(world, "x" * 10_000_000)
+    data = base64.b64encode(b"x" * 10_000_001).decode()
+
+    answer = await post(world, {"message": {"messageId": "1", "data": data}})
 
     assert answer.status_code == 413
     assert world.topics.letters == []

@@ -115,10 +115,12 @@ async def test_a_failure_is_told_with_its_reason_and_exit_code_1(
     code, output = await command.ends()
 
     assert code == 1
-    assert output.splitlines()[:3] == [
+    again = f"model-copy dead-letters replay --request-id {request.attributes['ce-id']}"
+    assert output.splitlines()[:4] == [
         f"{outcome:<10} NOT_FOUND: No model 7.",
         "hint       Look in p.",
         "letter     r-1-outcome-1",
+        f"again      once that is mended: {again}",
     ]
 
 

@@ -188,7 +188,12 @@ def test_the_services_start_with_the_settings_that_they_are_given(applied, tmp_p
         }
         assert settings.allowed_service_accounts == {ALL["copy_accounts"]["serving-models"]}
         assert settings.store == "firestore://serving-models/model-copy?collection=model-copy"
-        assert settings.audience == "https://model-copy.serving-models.example"
+        assert settings.audience[0] == "https://model-copy.serving-models.example"
+        # Google's samples mint tokens for the URL that they call, with or without its path.
+        urls = [each for each in settings.audience[1:] if ".run.app" in each]
+        assert len(urls) == (2 if target == "api" else 0)
+        assert all("/model-copy-api-" in each.replace("https://", "/") for each in urls)
+        assert [each.endswith("/v1/models/copy") for each in urls] == [False, True][: len(urls)]
 
 
 def test_the_publisher_reads_the_settings_that_are_printed(applied, tmp_path):

@@ -29,6 +29,7 @@ from world import World
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 AUDIENCE = "https://copier.example"
+ENDPOINT = "https://copier-0-uc.a.run.app/v1/models/copy"
 PUSHER = "pusher@serving.iam.gserviceaccount.com"
 CALLER = "pipeline@ec2.iam.gserviceaccount.com"
 STRANGER = "stranger@elsewhere.iam.gserviceaccount.com"
@@ -150,7 +151,7 @@ def settings(cloud: PubSub) -> Settings:
         source_project="gemini-fine-tuning-source",
         target_project="gemini-fine-tuning-target",
         store="sqlite:///unused",
-        audience=AUDIENCE,
+        audience=(AUDIENCE, ENDPOINT),
         push_account=PUSHER,
         callers_file=CallersFile(callers=(Caller(account=CALLER),)),
         certs_url=cloud.certs_url,
@@ -231,6 +232,31 @@ async def test_the_right_token_gets_in_on_every_route(settings, cloud):
             answer = await door.call(method, path, [(header, f"Bearer {token}")])
 
             assert answer.status_code not in {401, 403, 500}, (method, path)
+
+
+async def test_each_audience_of_the_list_is_accepted(settings, cloud):
+    """Google's samples mint a token for the URL that they call, with its path."""
+    for audience in (AUDIENCE, ENDPOINT):
+        token = Tokens(cloud.signer, CALLER).good(audience=audience)
+
+        assert (await Door(settings).call("GET", "/v1/copies", _one(token))).status_code == 200
+
+
+async def test_a_refusal_names_the_audiences_that_are_accepted(settings, cloud):
+    token = Tokens(cloud.signer, CALLER).good(audience="https://elsewhere.example")
+
+    answer = await Door(settings).call("GET", "/v1/copies", _one(token))
+
+    assert answer.json()["detail"] == (
+        f"the token is for another audience (aud); accepted is {AUDIENCE} or {ENDPOINT}"
+    )
+
+
+@pytest.mark.parametrize("other", [f"{ENDPOINT}/", ENDPOINT.removesuffix("/copy"), ""])
+async def test_a_part_of_an_audience_is_another(settings, cloud, other):
+    token = Tokens(cloud.signer, CALLER).good(audience=other)
+
+    assert (await Door(settings).call("GET", "/v1/copies", _one(token))).status_code == 401
 
 
 async def test_only_the_exceptions_are_open(settings):

@@ -110,6 +110,18 @@ MISTAKES = {
         '"allUsers"',
         ("google_cloud_run_v2_service_iam_member.push", "allUsers"),
     ),
+    "a sink that waits for a mark that entries may lack": (
+        "ticks.tf",
+        "NOT (operation.first = true AND NOT operation.last = true)",
+        "operation.last = true",
+        ("google_logging_project_sink.ended", "an entry may have no marks"),
+    ),
+    "an api that hangs up after five minutes": (
+        "api.tf",
+        'timeout = "3600s"',
+        'timeout = "300s"',
+        ("google_cloud_run_v2_service.api", "template.timeout should be 3600s"),
+    ),
     "IAM switched off": (
         "api.tf",
         '  ingress             = "INGRESS_TRAFFIC_ALL"',

@@ -9,6 +9,7 @@ from model_copy_publisher.examination import (
     SeenSubscription,
     Verdict,
     of_agent,
+    of_answer,
     of_clock,
     of_forwarded,
     of_letters,
@@ -25,6 +26,7 @@ PUSHED = SeenSubscription(
     push_account="push@p.iam.gserviceaccount.com",
     dead_letter_topic=LETTERS,
     max_attempts=100,
+    kept_seconds=31 * 86_400,
 )
 KEPT = SeenSubscription(
     name="projects/p/subscriptions/letters", topic=LETTERS, kept_seconds=31 * 86_400
@@ -76,6 +78,18 @@ def test_what_is_as_it_should_be_is_ok():
         (requests(max_attempts=5), "after 5 attempts"),
         (requests(topic="projects/p/topics/other"), "not of projects/p/topics/requests"),
         (requests(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (requests(filter='attributes.env="prod"'), "drops all others"),
+        (requests(unwrapped=True), "without metadata: the worker refuses every push"),
+        (requests(unwrapped=True, writes_metadata=True), "no HTTP header is lost"),
+        (requests(ordered=True), "holds up those behind it"),
+        (requests(detached=True), "it gets nothing"),
+        (requests(kept_seconds=600), "for 10 minutes, not 31 days"),
+        (requests(kept_seconds=7 * 86_400), "for 7 days, not 31 days"),
+        (requests(ack_seconds=10), "again after 10 s"),
+        (requests(backoff_seconds=None), "uses up all attempts"),
+        (requests(backoff_seconds=0.0), "uses up all attempts"),
+        (forwarded(ack_seconds=10), "again after 10 s"),
+        (forwarded(unwrapped=True), "without metadata"),
         (forwarded(filter=""), "also of its own letters"),
         (forwarded(push_endpoint="https://worker.example/pubsub/requests"), "/pubsub/dead-letters"),
         (letters(kept_seconds=7 * 86_400), "kept for 7 days, not 31"),
@@ -121,6 +135,29 @@ def test_a_permission_is_there_or_not():
     mend = of_permission(**has, has=False, account="a@p.iam.gserviceaccount.com").mend
     assert "add-iam-policy-binding" in mend
     assert mend.endswith("--member=serviceAccount:a@p.iam.gserviceaccount.com")
+
+
+def test_a_command_quotes_what_others_wrote():
+    """An endpoint is whatever somebody gave the subscription."""
+    odd = "https://worker.example/$(reboot);/pubsub/requests"
+
+    found = requests(push_endpoint=odd, filter="attributes.x", audience="other")
+
+    for wrong in (each for each in found if each.verdict is Verdict.WRONG):
+        assert any(odd in word for word in shlex.split(wrong.mend)), wrong.mend
+
+
+def test_nobody_who_answers_is_a_finding():
+    """A stopped worker looks as if all were well: Pub/Sub takes requests for it."""
+    answered = of_answer(0.41, within_seconds=30, project="p")
+    silent = of_answer(None, within_seconds=30, project="p")
+
+    assert (answered.verdict, answered.what) == (
+        Verdict.OK,
+        "the worker answered a question in 0.4 s",
+    )
+    assert silent.verdict is Verdict.WRONG
+    assert "nobody answered a question within 30 s" in silent.what
 
 
 @pytest.mark.parametrize(

@@ -224,11 +224,11 @@ def test_a_request_that_is_not_named_well_is_refused(event_type: str, data: obje
         (b" " * (MAX_DATA_BYTES + 1), "data: has 65537 bytes; at most 65536 are allowed"),
         (
             b'{"source_model_id":"1","correlation":{"a":9007199254740993}}',
-            "data: cannot be written as canonical JSON: ",
+            "correlation.a: 9007199254740993 is beyond ",
         ),
         (
             b'{"source_model_id":"1","correlation":{"a":1e999}}',
-            "data: cannot be written as canonical JSON: ",
+            "correlation: cannot be written as canonical JSON: ",
         ),
     ],
 )

@@ -98,6 +98,32 @@ def test_a_whole_event_in_the_data_is_read():
     assert (read.request_id, read.request_source, read.target) == ("r-9", "//s", "faker")
 
 
+@pytest.mark.parametrize(
+    "attributes", [{}, {"Content-Type": "application/cloudevents+json"}, {"team": "a"}]
+)
+def test_a_structured_letter_is_read_in_any_spelling(attributes: dict[str, str]):
+    """The data tell where the sender wrote no attribute; the replay leaves them so."""
+    event = {"specversion": "1.0", "id": "r-9", "source": "//s", "type": ASKED["ce-type"]}
+
+    read = letter({**event, "data": CONTENT}, without=ASKED, **attributes)
+    replay = sent(read, changes=Changes(fields={"destination_model_id": "mended"}))
+
+    assert (read.request_id, read.request_source, read.target) == ("r-9", "//s", "faker")
+    assert not replay.attributes.keys() & {"ce-id", "ce-source"}
+    assert json.loads(replay.data)["data"]["destination_model_id"] == "mended"
+
+
+def test_a_binary_letter_is_read_in_any_case():
+    """As an HTTP relay spells the attributes."""
+    title = {name.title(): value for name, value in ASKED.items() if name != "reply_tag"}
+
+    read = letter(b"", without=ASKED, data=b"\xef\xbb\xbf" + json.dumps(CONTENT).encode(), **title)
+
+    assert (read.request_id, read.request_source) == ("r-1", "//ec2/pipeline")
+    assert sent(read).attributes["Ce-Id"] == "r-1"
+    assert "ce-id" not in sent(read).attributes
+
+
 @pytest.mark.parametrize("data", [b"\xff", b"{", b"[]", b"", b"[" * 100_000, DEEP])
 def test_what_is_not_json_is_a_letter_all_the_same(data):
     read = letter(data=data)

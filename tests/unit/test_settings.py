@@ -20,7 +20,7 @@ def test_four_settings_are_enough():
         source_project="tuning",
         target_project="serving",
         store="sqlite:///jobs.db",
-        audience="https://copier.example",
+        audience=("https://copier.example",),
     )
 
 
@@ -81,7 +81,10 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
         ("REPLY_TOPIC", "ab", "3 to 255"),
         ("TICK_TOPIC", "a" * 256, "3 to 255"),
         ("TICK_TOPIC", "1-tick", "a letter first"),
-        ("WAIT_SECONDS", "1_0", "a number of seconds from 0 to 3500"),
+        ("WAIT_SECONDS", "1_0", "a number of seconds from 0 to 3540"),
+        ("WAIT_SECONDS", "3541", "a number of seconds from 0 to 3540"),
+        ("AUDIENCE", "https://a.example,,b", "words, by comma"),
+        ("AUDIENCE", "two words", "words, by comma"),
         ("STARTS_PER_MINUTE", "6_0", "a number of copies"),
         ("PUBSUB_EMULATOR_HOST", "localhost:99999", "a port from 1 to 65535"),
         ("PUBSUB_EMULATOR_HOST", "http://localhost:8085", "HOST:PORT"),
@@ -120,6 +123,16 @@ def test_what_google_would_refuse_later_is_refused_at_the_start(variable, value,
 )
 def test_what_google_takes_is_taken(variable, value):
     assert Settings.from_env(ENV | {variable: value})
+
+
+def test_audiences_are_a_list_in_their_order():
+    several = "https://copier.example, https://a.run.app,https://a.run.app/v1/models/copy"
+
+    assert Settings.from_env(ENV | {"AUDIENCE": several}).audience == (
+        "https://copier.example",
+        "https://a.run.app",
+        "https://a.run.app/v1/models/copy",
+    )
 
 
 def test_an_empty_variable_is_one_that_was_not_set():

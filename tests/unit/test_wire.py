@@ -19,7 +19,8 @@ OWN = {"Moment", "AttributesEntry", "Empty"}  # of protobuf itself
 def _googles(name):
     if name in IAM:
         return getattr(IAM[name], name).DESCRIPTOR
-    return getattr(types.PushConfig if name == "OidcToken" else types, name).pb().DESCRIPTOR
+    inside = types.PushConfig if name in {"OidcToken", "NoWrapper"} else types
+    return getattr(inside, name).pb().DESCRIPTOR
 
 
 @pytest.mark.parametrize("name", [name for name in wire.MESSAGES if name not in OWN])

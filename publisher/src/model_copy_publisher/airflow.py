@@ -7,6 +7,7 @@ instead of making another one.
 
 import asyncio
 import hashlib
+import shlex
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -55,8 +56,13 @@ class CopyModelOperator(BaseOperator):
         del context
         if not event["ok"]:
             error = event.get("error") or {}
+            again = ""
+            if event.get("dead_letter"):
+                # A retry of the task publishes the same request, and is told this outcome again.
+                replay = shlex.join(["--request-id", str(event.get("request_id"))])
+                again = f" Once that is mended: model-copy dead-letters replay {replay}"
             raise AirflowException(
-                f"{event['outcome']}: {error.get('message')} {error.get('hint')}"
+                f"{event['outcome']}: {error.get('message')} {error.get('hint') or ''}{again}"
             )
         return event
 

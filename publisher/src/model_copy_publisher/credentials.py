@@ -13,7 +13,7 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,9 @@ class Credentials:
 def _find(named: str | None) -> Any:
     file = Path(named) if named else default_file(os.environ)
     try:
-        info = _external_account(file)
-        if info is not None:
-            found = _federated(info)
+        info = read_info(file) if file else {}
+        if info.get("type") == "external_account":
+            found = federated(info, SCOPES)
         elif named:
             found, _ = google.auth.load_credentials_from_file(named, scopes=SCOPES)
         else:
@@ -130,8 +130,11 @@ def default_file(env: Mapping[str, str]) -> Path | None:
     """Return the file that google-auth would read, if there is one."""
     if named := env.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return Path(named)
-    home = env.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud"
-    of_gcloud = Path(home) / "application_default_credentials.json"
+    try:
+        folder = Path(env.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
+    except RuntimeError:  # no HOME, and a user whom this machine does not know
+        return None
+    of_gcloud = folder / "application_default_credentials.json"
     return of_gcloud if of_gcloud.is_file() else None
 
 
@@ -157,44 +160,47 @@ def _advice(info: Mapping[str, Any]) -> str:
     return f"The provider does not admit this machine: see the condition of {audience}, for {who}."
 
 
-def _external_account(file: Path | None) -> Mapping[str, Any] | None:
-    if file is None:
-        return None
+def read_info(file: Path | str) -> Mapping[str, Any]:
+    """Return what a credentials file says; nothing where google-auth will say what is wrong.
+
+    Raises:
+        RefusedError: it cannot be read.
+    """
     try:
-        info = json.loads(file.read_bytes())
+        info = json.loads(Path(file).read_bytes())
     except OSError as error:
         raise RefusedError(
             f"The credentials file {file} cannot be read: {error.strerror}.",
             "Correct --credentials-file, or GOOGLE_APPLICATION_CREDENTIALS.",
         ) from error
     except ValueError:
-        return None  # google-auth says what is wrong with it
-    is_external = isinstance(info, dict) and info.get("type") == "external_account"
-    return info if is_external else None
+        return {}
+    return info if isinstance(info, dict) else {}
 
 
-def _federated(info: Mapping[str, Any]) -> Any:
+def federated(info: Mapping[str, Any], scopes: Sequence[str]) -> Any:
+    """Return credentials of an external account: a role on AWS, or another provider's token."""
     source = info.get("credential_source") or {}
     try:
         if info.get("subject_token_type") == AWS_TOKEN_TYPE:
-            return _of_aws_role(info)
+            return _of_aws_role(info, scopes)
         if "executable" in source:
             from google.auth import pluggable  # noqa: PLC0415  seldom needed
 
-            return pluggable.Credentials.from_info(info, scopes=SCOPES)
+            return pluggable.Credentials.from_info(info, scopes=scopes)
         from google.auth import identity_pool  # noqa: PLC0415  seldom needed
 
-        return identity_pool.Credentials.from_info(info, scopes=SCOPES)
+        return identity_pool.Credentials.from_info(info, scopes=scopes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise google.auth.exceptions.DefaultCredentialsError(str(error)) from error
 
 
-def _of_aws_role(info: Mapping[str, Any]) -> Any:
+def _of_aws_role(info: Mapping[str, Any], scopes: Sequence[str]) -> Any:
     from google.auth import aws  # noqa: PLC0415  only on AWS
 
     elsewhere = next((name for name in ELSEWHERE if os.environ.get(name)), None)
     if elsewhere is None and info.get("credential_source"):
-        return aws.Credentials.from_info(info, scopes=SCOPES)
+        return aws.Credentials.from_info(info, scopes=scopes)
     if importlib.util.find_spec("botocore") is None:
         raise RefusedError(
             f"The AWS role of this machine is not the instance's ({elsewhere or 'see the file'}),"
@@ -205,5 +211,5 @@ def _of_aws_role(info: Mapping[str, Any]) -> Any:
 
     own = {name: value for name, value in info.items() if name != "credential_source"}
     return aws.Credentials.from_info(
-        own | {"aws_security_credentials_supplier": AwsRole()}, scopes=SCOPES
+        own | {"aws_security_credentials_supplier": AwsRole()}, scopes=scopes
     )

@@ -1,10 +1,12 @@
 """Looks at everything that the copier needs of Pub/Sub, as far as our rights reach.
 
-It changes nothing, unless it is told to try what nothing shows. What it is not allowed to see
+It changes nothing, unless it is told to try what nothing shows. Asking the worker takes a
+subscription for a moment, as waiting does. What it is not allowed to see
 is told as such, with the role that shows it.
 """
 
 import http.client
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator
@@ -14,13 +16,16 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import grpc
 
 from model_copy_publisher import examination, wire
 from model_copy_publisher.broker import HOST, Broker
-from model_copy_publisher.errors import BrokerError
+from model_copy_publisher.client import Publisher
+from model_copy_publisher.errors import BrokerError, NoReplyError, UnknownRequestError
 from model_copy_publisher.examination import (
+    ACK_SECONDS,
     FORWARDED_FILTER,
     KEPT_DAYS,
     Finding,
@@ -30,6 +35,10 @@ from model_copy_publisher.examination import (
 from model_copy_publisher.subscription import Subscription
 
 CLOCK_SECONDS = 5.0
+_LASTING = (
+    f"--ack-deadline={ACK_SECONDS} --message-retention-duration={KEPT_DAYS}d"
+    " --min-retry-delay=10s --max-retry-delay=600s"
+)
 _OTHER_CLOCK = "--clock URL asks another server"
 _UNSEEN = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED})
 
@@ -50,6 +59,7 @@ class Doctor:
     audience: str = ""  # that the worker expects; empty: not known here
     clock: str = ""  # URL of a server that tells the time; empty: Google's, if Pub/Sub is
     tries: bool = False  # make a subscription for a moment, as waiting does
+    answer_seconds: float = 0.0  # how long the worker may take to answer; 0: it is not asked
     credentials_file: str | None = None
 
     def findings(self) -> Iterator[Finding]:
@@ -80,13 +90,48 @@ class Doctor:
             yield from self._subscriptions(broker, missing)
             yield from self._forwarding(broker, missing)
             yield from self._ours(broker, missing)
+        if self.answer_seconds and not missing & {
+            self.request_topic,
+            self.reply_topic,
+            self.request_subscription,
+        }:
+            yield self._answer()
+
+    def _answer(self) -> Finding:
+        """Ask about a request that nobody made: whoever is there says that it knows none.
+
+        It takes a subscription for a moment; nothing is stored, and no letter is written.
+        """
+        begun = time.monotonic()
+        try:
+            with Publisher(
+                project=self.project,
+                request_topic=self.request_topic,
+                reply_topic=self.reply_topic,
+                credentials_file=self.credentials_file,
+            ) as publisher:
+                publisher.status(f"doctor-{uuid4().hex}", timeout_seconds=self.answer_seconds)
+        except UnknownRequestError:
+            seconds: float | None = time.monotonic() - begun
+        except NoReplyError:
+            seconds = None
+        except BrokerError as error:
+            what = f"whether the worker answers: we may not ask ({error})"
+            return Finding(Verdict.UNSEEN, what, error.advice)
+        else:
+            seconds = time.monotonic() - begun
+        return examination.of_answer(
+            seconds,
+            within_seconds=self.answer_seconds,
+            project=self.request_topic.split("/")[1],
+        )
 
     def _subscriptions(self, broker: Broker, missing: set[str]) -> Iterator[Finding]:
         look = partial(_look, broker, missing)
         letters, audience = self.dead_letter_topic, self.audience
         yield from look(
             self.request_subscription,
-            make=f"{_pushed(self.request_topic, '/pubsub/requests')} --ack-deadline=60"
+            make=f"{_pushed(self.request_topic, '/pubsub/requests')} {_LASTING}"
             f" --dead-letter-topic={letters} --max-delivery-attempts=100",
             judge=partial(
                 examination.of_requests,
@@ -108,7 +153,7 @@ class Doctor:
         )
         yield from look(
             self.forwarded_subscription,
-            make=f"{_pushed(letters, '/pubsub/dead-letters')} --ack-deadline=60"
+            make=f"{_pushed(letters, '/pubsub/dead-letters')} {_LASTING}"
             f" --message-filter={FORWARDED_FILTER}",
             judge=partial(examination.of_forwarded, dead_letter_topic=letters, audience=audience),
         )
@@ -168,7 +213,7 @@ def _clock(url: str) -> Finding:
     host = urlsplit(url).netloc
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310  the command checks it
     try:
-        with urllib.request.urlopen(request, timeout=CLOCK_SECONDS) as answer:  # noqa: S310
+        with _opener(host).open(request, timeout=CLOCK_SECONDS) as answer:
             date = answer.headers["Date"]
     except urllib.error.HTTPError as error:
         with error:
@@ -181,6 +226,13 @@ def _clock(url: str) -> Finding:
         what = f"our clock: the answer of {host} has {'a bad' if date else 'no'} Date"
         return Finding(Verdict.UNSEEN, what, _OTHER_CLOCK)
     return examination.of_clock(skew.total_seconds(), host=host)
+
+
+def _opener(host: str) -> urllib.request.OpenerDirector:
+    """Obey the environment's proxy, but never for this machine."""
+    here = urlsplit(f"//{host}").hostname in {"127.0.0.1", "::1", "localhost"}
+    proxies = urllib.request.ProxyHandler({} if here else None)
+    return urllib.request.build_opener(proxies)
 
 
 def _topic(broker: Broker, name: str) -> Finding:
@@ -208,6 +260,7 @@ def _look(
             missing.add(name)
         return
     token, policy = seen.push_config.oidc_token, seen.dead_letter_policy
+    backoff = seen.retry_policy.minimum_backoff
     yield from judge(
         SeenSubscription(
             name=seen.name,
@@ -215,7 +268,15 @@ def _look(
             push_endpoint=seen.push_config.push_endpoint,
             audience=token.audience,
             push_account=token.service_account_email,
+            unwrapped=seen.push_config.HasField("no_wrapper"),
+            writes_metadata=seen.push_config.no_wrapper.write_metadata,
             filter=seen.filter,
+            ordered=seen.enable_message_ordering,
+            detached=seen.detached,
+            ack_seconds=seen.ack_deadline_seconds,
+            backoff_seconds=(
+                backoff.seconds + backoff.nanos / 1e9 if seen.HasField("retry_policy") else None
+            ),
             kept_seconds=seen.message_retention_duration.seconds,
             expires_after_seconds=seen.expiration_policy.ttl.seconds,
             dead_letter_topic=policy.dead_letter_topic,

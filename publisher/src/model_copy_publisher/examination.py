@@ -4,11 +4,14 @@ Pure. It judges what was seen; a thing that our rights do not show is never call
 """
 
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 KEPT_DAYS = 31
+ACK_SECONDS = 60
+_DAY = 86_400
 MAX_SKEW_SECONDS = 10.0
 FORWARDED_FILTER = "attributes:CloudPubSubDeadLetterSourceSubscription"
 _PUBSUB_AGENT = re.compile(
@@ -42,7 +45,13 @@ class SeenSubscription:
     push_endpoint: str = ""
     audience: str = ""
     push_account: str = ""
+    unwrapped: bool = False
+    writes_metadata: bool = False  # of an unwrapped push
     filter: str = ""
+    ordered: bool = False
+    detached: bool = False
+    ack_seconds: int = 60
+    backoff_seconds: float | None = 10.0  # shortest; None: delivered again at once
     kept_seconds: int = 0
     expires_after_seconds: int = 0  # 0: never
     dead_letter_topic: str = ""
@@ -61,7 +70,102 @@ def of_pushed(
             f"name the right ones: model-copy config show tells where {seen.name} comes from",
         )
     yield _push(seen, path, audience)
+    yield from _wrapping(seen, update)
+    if seen.detached:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} is detached from its topic: it gets nothing",
+            _anew(seen),
+        )
     yield from _expiry(seen, update)
+
+
+def _wrapping(seen: SeenSubscription, update: str) -> Iterator[Finding]:
+    if not seen.unwrapped:
+        return
+    what = (
+        f"{seen.name} pushes unwrapped: an attribute that is no HTTP header is lost"
+        if seen.writes_metadata
+        else f"{seen.name} pushes unwrapped and without metadata: the worker refuses every push,"
+        " for it could tell nobody"
+    )
+    yield Finding(Verdict.WRONG, what, f"{update} --clear-push-no-wrapper-config")
+
+
+def _lasting(seen: SeenSubscription, *, needs_filter: str = "") -> Iterator[Finding]:
+    """Judge what makes a subscription lose messages, or give them up too early."""
+    update = f"gcloud pubsub subscriptions update {seen.name}"
+    if seen.filter and seen.filter != needs_filter:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} takes only messages with {seen.filter}: Pub/Sub drops all others",
+            _anew(seen),
+        )
+    if seen.ordered:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} keeps messages in order: one that fails holds up those behind it",
+            _anew(seen),
+        )
+    if seen.kept_seconds < KEPT_DAYS * _DAY:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} keeps messages for {_long(seen.kept_seconds)}, not {KEPT_DAYS} days:"
+            " what the worker cannot take in that time is lost",
+            f"{update} --message-retention-duration={KEPT_DAYS}d",
+        )
+    if seen.ack_seconds < ACK_SECONDS:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} delivers again after {seen.ack_seconds} s, while the worker still works"
+            f" on it; {ACK_SECONDS} s is its share",
+            f"{update} --ack-deadline={ACK_SECONDS}",
+        )
+    if seen.backoff_seconds is None or seen.backoff_seconds < 1:
+        yield Finding(
+            Verdict.WRONG,
+            f"{seen.name} delivers again at once: an outage of seconds uses up all attempts",
+            f"{update} --min-retry-delay=10s --max-retry-delay=600s",
+        )
+
+
+def _anew(seen: SeenSubscription, *, message_filter: str = "") -> str:
+    """Return what makes a subscription anew: its filter and its order cannot be changed.
+
+    What lies in the old one goes with it; publish it again.
+    """
+    words = ["gcloud", "pubsub", "subscriptions", "create", seen.name, f"--topic={seen.topic}"]
+    if seen.push_endpoint:
+        words.append(f"--push-endpoint={seen.push_endpoint}")
+    if seen.push_account:
+        words.append(f"--push-auth-service-account={seen.push_account}")
+        words.append(f"--push-auth-token-audience={seen.audience or seen.push_endpoint}")
+    if seen.dead_letter_topic:
+        words.append(f"--dead-letter-topic={seen.dead_letter_topic}")
+        words.append(f"--max-delivery-attempts={max(seen.max_attempts, 100)}")
+    if message_filter:
+        words.append(f"--message-filter={message_filter}")
+    words += [f"--ack-deadline={max(seen.ack_seconds, ACK_SECONDS)}", "--expiration-period=never"]
+    words += [f"--message-retention-duration={KEPT_DAYS}d"]
+    words += ["--min-retry-delay=10s", "--max-retry-delay=600s"]
+    delete = ["gcloud", "pubsub", "subscriptions", "delete", seen.name]
+    return f"{shlex.join(delete)} && {shlex.join(words)}"
+
+
+def _long(seconds: int) -> str:
+    return f"{seconds // _DAY} days" if seconds >= _DAY else f"{seconds // 60} minutes"
+
+
+def of_answer(seconds: float | None, *, within_seconds: float, project: str) -> Finding:
+    """Judge how soon the worker answered a question; None: nobody did."""
+    if seconds is not None:
+        return Finding(Verdict.OK, f"the worker answered a question in {seconds:.1f} s")
+    return Finding(
+        Verdict.WRONG,
+        f"nobody answered a question within {within_seconds:g} s: the worker does not run, is not"
+        " pushed to, or refuses the pushes",
+        f"gcloud run services logs read model-copy-worker --project={project} --limit=50",
+    )
 
 
 def of_requests(
@@ -69,6 +173,7 @@ def of_requests(
 ) -> Iterator[Finding]:
     """Judge the subscription by which the worker is told of requests."""
     yield from of_pushed(seen, topic=request_topic, path="/pubsub/requests", audience=audience)
+    yield from _lasting(seen)
     policy = (
         f"gcloud pubsub subscriptions update {seen.name}"
         f" --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100"
@@ -90,11 +195,12 @@ def of_forwarded(
     yield from of_pushed(
         seen, topic=dead_letter_topic, path="/pubsub/dead-letters", audience=audience
     )
+    yield from _lasting(seen, needs_filter=seen.filter)
     if FORWARDED_FILTER not in seen.filter:
         yield Finding(
             Verdict.WRONG,
             f"{seen.name} tells the worker also of its own letters",
-            f"a filter cannot be changed: make it anew with --message-filter={FORWARDED_FILTER}",
+            _anew(seen, message_filter=FORWARDED_FILTER),
         )
 
 
@@ -102,7 +208,7 @@ def _push(seen: SeenSubscription, path: str, audience: str) -> Finding:
     endpoint = seen.push_endpoint
     right = endpoint if endpoint.endswith(path) else f"https://WORKER{path}"
     mend = (
-        f"gcloud pubsub subscriptions update {seen.name} --push-endpoint={right}"
+        f"gcloud pubsub subscriptions update {seen.name} --push-endpoint={shlex.quote(right)}"
         f" --push-auth-service-account={seen.push_account or 'ACCOUNT'}"
         f" --push-auth-token-audience={audience or 'AUDIENCE'}"
     )

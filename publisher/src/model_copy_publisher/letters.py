@@ -143,7 +143,7 @@ class Letter:
     @property
     def is_structured(self) -> bool:
         """True when the event, and not only the request, is in the data."""
-        return is_structured(self.attributes)
+        return is_structured(self.attributes, self.data)
 
     @property
     def newer_version(self) -> str:
@@ -195,9 +195,25 @@ def digest_of(content: Mapping[str, Any]) -> str | None:
         return None
 
 
-def is_structured(attributes: Mapping[str, str]) -> bool:
-    """Tell whether the data hold the whole event."""
-    return attributes.get("content-type", "").lower().startswith("application/cloudevents")
+def is_structured(attributes: Mapping[str, str], data: bytes) -> bool:
+    """Tell whether the data hold the whole event; some senders write no attribute that says so."""
+    given = event_attributes(attributes)
+    if given.get("content-type", "").lower().startswith("application/cloudevents"):
+        return True
+    if {"ce-specversion", "ce-id", "ce-source", "ce-type"} & given.keys():
+        return False
+    try:
+        return "specversion" in parse_object(data)
+    except ValueError:
+        return False
+
+
+def event_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Return what makes it a CloudEvent, in lower case: the case of attribute names is free."""
+    lower = ((name.lower(), value) for name, value in attributes.items())
+    return {
+        name: value for name, value in lower if name.startswith("ce-") or name == "content-type"
+    }
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -207,7 +223,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
         ValueError: it is none.
     """
     try:
-        found = parse_json(data.decode())
+        found = parse_json(data.decode("utf-8-sig"))
     except RecursionError as error:
         raise ValueError("its data are nested too deeply") from error
     except UnicodeDecodeError as error:
@@ -227,12 +243,12 @@ def _open(
     """Return the event's own attributes, its content, and why there is none."""
     event: Mapping[str, Any] = {
         name.removeprefix("ce-"): value
-        for name, value in attributes.items()
+        for name, value in event_attributes(attributes).items()
         if name.startswith("ce-")
     }
     try:
         found = parse_object(data)
-        if is_structured(attributes):
+        if is_structured(attributes, data):
             event = found
             found = _inside(event)
     except ValueError as error:

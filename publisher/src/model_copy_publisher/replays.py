@@ -18,6 +18,7 @@ from model_copy_publisher.letters import (
     Letter,
     Origin,
     digest_of,
+    event_attributes,
     parse_object,
 )
 from model_copy_publisher.messages import DEFAULT_SOURCE, REQUEST_TYPE, CopyRequest
@@ -191,7 +192,7 @@ def _attributes(letter: Letter, *, repaired: bool) -> dict[str, str]:
     kept = {
         name: value
         for name, value in letter.attributes.items()
-        if name not in OWN_ATTRIBUTES
+        if name.lower() not in OWN_ATTRIBUTES
         and not name.startswith(("dead_letter_", "CloudPubSub", "goog"))
     }
     if letter.outcome_id:
@@ -208,7 +209,9 @@ def _attributes(letter: Letter, *, repaired: bool) -> dict[str, str]:
 
 def _identity(letter: Letter) -> dict[str, str]:
     """Return what names a request that came as bare JSON; nothing for any other."""
-    if letter.is_structured or any(name.startswith("ce-") for name in letter.attributes):
+    if letter.is_structured or any(
+        name.startswith("ce-") for name in event_attributes(letter.attributes)
+    ):
         return {}
     return {
         "ce-specversion": "1.0",

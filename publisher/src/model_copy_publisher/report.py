@@ -3,6 +3,7 @@
 Pure: the command decides where it goes. Texts of others lose their control characters.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -109,8 +110,15 @@ def _outcome_facts(told: Reply | Status) -> list[tuple[str, str | None]]:
         *(("duplicate", model) for model in told.possible_duplicates),
         ("hint", told.error.hint if told.error else None),
         ("letter", told.dead_letter),
+        ("again", f"once that is mended: {replay_command(told)}" if told.dead_letter else None),
         ("copy", _seconds(told.timings.copy_seconds)),
     ]
+
+
+def replay_command(told: Reply | Status) -> str:
+    """Return what has a failed request worked on once more: the same id tells the old outcome."""
+    words = ["model-copy", "dead-letters", "replay", "--request-id", told.request_id]
+    return shlex.join(word for word in words if word)
 
 
 def _headline(told: Reply | Status) -> str:

@@ -7,6 +7,7 @@ returned beside them, for whoever wants to go on without the bad.
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,6 +18,8 @@ from model_copy_publisher.messages import CopyRequest, IfExists, json_kind
 MAX_ROWS = 100_000
 FIELDS = tuple(each.name for each in fields(CopyRequest) if each.init)
 _NUMBERS, _FLAGS = frozenset({"deadline_seconds"}), frozenset({"validate_only"})
+# 7704127342733426688 as a spreadsheet writes it, in its languages; no model has such an id.
+_ROUNDED = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE]\+?[0-9]+")
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -112,6 +115,9 @@ def _csv_row(line: int, header: Sequence[str], cells: Sequence[str]) -> Row | Ba
             values[name] = from_text(name, cell)
         except ValueError as error:
             return BadRow(line, columns[name], f"{name}: {error}")
+        if _ROUNDED.fullmatch(cell) and name not in {"correlation", "request_id", "reply_tag"}:
+            reason = f"{name}: {cell!r} was rounded by a spreadsheet: format the column as text"
+            return BadRow(line, columns[name], reason)
     return Row(line=line, values=values, columns=columns)
 
 

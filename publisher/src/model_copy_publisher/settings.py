@@ -50,14 +50,22 @@ OUTPUTS = ("text", "json")
 
 def default_file(env: Mapping[str, str]) -> Path:
     """Return where the file is looked for; it need not be there."""
-    folder = env.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    folder = env.get("XDG_CONFIG_HOME") or _home() / ".config"
     return Path(folder) / "model-copy" / "config.toml"
 
 
 def state_folder(env: Mapping[str, str]) -> Path:
     """Return where journals are kept."""
-    folder = env.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    folder = env.get("XDG_STATE_HOME") or _home() / ".local" / "state"
     return Path(folder) / "model-copy"
+
+
+def _home() -> Path:
+    """Return this user's folder; without HOME, and with an unlisted user, there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/nonexistent")
 
 
 def read(file: Path | None) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ _SCALARS = {
     "bytes": _Field.TYPE_BYTES,
     "int32": _Field.TYPE_INT32,
     "int64": _Field.TYPE_INT64,
+    "bool": _Field.TYPE_BOOL,
 }
 
 # Message: field: number and type; * is repeated. Google's Duration and Timestamp look like Moment.
@@ -40,7 +41,13 @@ MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
     "GetTopicRequest": {"topic": (1, "string")},
     "ExpirationPolicy": {"ttl": (1, "Moment")},
     "OidcToken": {"service_account_email": (1, "string"), "audience": (2, "string")},
-    "PushConfig": {"push_endpoint": (1, "string"), "oidc_token": (3, "OidcToken")},
+    "NoWrapper": {"write_metadata": (1, "bool")},
+    "PushConfig": {
+        "push_endpoint": (1, "string"),
+        "oidc_token": (3, "OidcToken"),
+        "no_wrapper": (5, "NoWrapper"),
+    },
+    "RetryPolicy": {"minimum_backoff": (1, "Moment"), "maximum_backoff": (2, "Moment")},
     "DeadLetterPolicy": {
         "dead_letter_topic": (1, "string"),
         "max_delivery_attempts": (2, "int32"),
@@ -51,9 +58,12 @@ MESSAGES: Mapping[str, Mapping[str, tuple[int, str]]] = {
         "push_config": (4, "PushConfig"),
         "ack_deadline_seconds": (5, "int32"),
         "message_retention_duration": (8, "Moment"),
+        "enable_message_ordering": (10, "bool"),
         "expiration_policy": (11, "ExpirationPolicy"),
         "filter": (12, "string"),
         "dead_letter_policy": (13, "DeadLetterPolicy"),
+        "retry_policy": (14, "RetryPolicy"),
+        "detached": (15, "bool"),
     },
     "GetSubscriptionRequest": {"subscription": (1, "string")},
     "DeleteSubscriptionRequest": {"subscription": (1, "string")},

@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Self, TypeAlias
 
+import grpc.aio
 from google.api_core.exceptions import (
     Aborted,
     AlreadyExists,
@@ -75,6 +76,16 @@ _SEARCHED_AT_ONCE = 300
 _Snapshot: TypeAlias = DocumentSnapshot[Any]
 
 
+class _Client(AsyncClient):
+    """Reaches an emulator without whatever proxy the environment names; Google's asks the proxy."""
+
+    def _emulator_channel(self, transport: Any) -> grpc.aio.Channel:
+        del transport  # the asynchronous one: this client has no other
+        sizes = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        options = [*sizes, ("grpc.enable_http_proxy", 0)]
+        return grpc.aio.insecure_channel(str(self._emulator_host), options=options)
+
+
 class FirestoreJobStore:
     """See ``ports.JobStore`` for the promises."""
 
@@ -102,7 +113,7 @@ class FirestoreJobStore:
             UnavailableError: there are no credentials.
         """
         try:
-            client = AsyncClient(project=place.project, database=place.database)
+            client = _Client(project=place.project, database=place.database)
         except GoogleAuthError as error:
             raise UnavailableError(f"job store: {error}") from error
         return cls(client, place=place, clock=clock, call_seconds=call_seconds)

@@ -106,5 +106,10 @@ class PubsubTopics:
 
 def _emulator(host: str) -> PublisherGrpcAsyncIOTransport:
     # As Google's own client does: messages of 10 MB must fit.
-    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    # And whatever proxy the environment names is not for this machine.
+    options = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_http_proxy", 0),
+    ]
     return PublisherGrpcAsyncIOTransport(channel=grpc.aio.insecure_channel(host, options=options))

@@ -233,7 +233,9 @@ class VertexModelService:
     def _transport(self, location: str) -> ModelServiceGrpcAsyncIOTransport:
         host = host_of(location)
         if elsewhere := self._endpoints.get(location) or self._endpoints.get(""):
-            channel = grpc.aio.insecure_channel(elsewhere, options=_CHANNEL_OPTIONS)
+            # Whatever proxy the environment names is not for this machine.
+            options = [*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)]
+            channel = grpc.aio.insecure_channel(elsewhere, options=options)
             return ModelServiceGrpcAsyncIOTransport(channel=channel)
 
         def connect(host: str, **how: Any) -> grpc.aio.Channel:

@@ -34,6 +34,7 @@ ID_PATTERN = rf"[A-Za-z0-9._~-]{{1,{MAX_REQUEST_ID}}}"
 NOTHING = object()  # neither query nor body: JSON has its own null
 _ID = re.compile(ID_PATTERN)
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+_QUOTED = re.compile(r'"([^"\\]*)"')
 _PREFERENCE = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*"?)+')  # a comma in quotes divides nothing
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,3})?")
 _WHOLE = re.compile(r"[0-9]{1,9}")
@@ -46,13 +47,17 @@ def idempotency_key(request: Request) -> str | None:
     given = request.headers.getlist("idempotency-key")
     if not given:
         return None
+    # The IETF draft writes a structured string: "KEY" in quotes is KEY.
+    # https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+    quoted = _QUOTED.fullmatch(given[0])
+    key = quoted[1] if quoted else given[0]
     # A path cannot end in a dot or two: whoever follows it leaves them away.
-    if len(given) > 1 or not _ID.fullmatch(given[0]) or given[0] in {".", ".."}:
+    if len(given) > 1 or not _ID.fullmatch(key) or key in {".", ".."}:
         raise RejectedError(
             f"Idempotency-Key: should be there once, 1 to {MAX_REQUEST_ID} of A-Z a-z 0-9 . _ ~ -,"
-            " and not . or .."
+            " with or without double quotes, and not . or .."
         )
-    return given[0]
+    return key
 
 
 async def fields_of(request: Request, *, from_query: bool) -> object:
@@ -96,7 +101,8 @@ def _from_text(name: str, text: str) -> Any:
         return int(text)
     if name == "correlation":
         return messages.parse_json(text.encode(errors="replace"), field=name)
-    return _FROM_TEXT.get(name, {}).get(text, text)
+    # Any case: Python's requests writes True.
+    return _FROM_TEXT.get(name, {}).get(text.lower(), text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ class Guard:
             return call
         claimed = Claimed.read(request.scope["headers"])
         account = claimed.email(
-            audience=self.settings.audience,
+            audiences=self.settings.audience,
             now=self.clock.now().timestamp(),
             skew=self.settings.max_skew_seconds,
         )
@@ -108,7 +108,7 @@ class Guard:
             jwt.decode(
                 claimed.token,
                 certs={claimed.key_id: certificates[claimed.key_id]},
-                audience=self.settings.audience,
+                audience=list(self.settings.audience),
                 clock_skew_in_seconds=self.settings.max_skew_seconds,
             )
         except (KeyError, ValueError):

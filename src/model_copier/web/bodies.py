@@ -5,13 +5,15 @@ bytes together, and small ones never wait for them, nor are refused because of t
 """
 
 import asyncio
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model_copier.errors import UnavailableError
+from model_copier.errors import RejectedError, UnavailableError
 
 _MEBIBYTE = 1 << 20
 # A request of 64 KiB, in base64, with attributes: only what will be refused is larger.
@@ -21,6 +23,8 @@ LARGE_POOL = 48 * _MEBIBYTE
 # Whoever takes longer to send a body holds its bytes, or what it announced, for nothing.
 READ_SECONDS = 60.0
 _KEY = "model_copier.held_bytes"
+_GZIP = 16 + zlib.MAX_WBITS  # with gzip's own header
+_PIECE = 64 * 1024
 
 
 @dataclass(kw_only=True)
@@ -69,27 +73,98 @@ class _Held:
 
 
 async def read_body(request: Request, most_bytes: int) -> bytearray:
-    """Return the whole body. Its bytes count until the call is answered.
+    """Return the whole body, as it was before compression. Its bytes count until the call is
+    answered, those that are inflated too: a kilobyte may hold a megabyte of zeros.
 
     Raises:
-        HTTPException: 413, as soon as it is known to be too large.
+        HTTPException: 413, as soon as it is known to be too large; 415, an encoding that is not
+            read here.
+        RejectedError: it is not the gzip that it says it is.
         UnavailableError: there is no room for it now, or it does not come.
     """
-    held, body = request.scope[_KEY], bytearray()
+    held, body, received = request.scope[_KEY], bytearray(), 0
     assert isinstance(held, _Held)
+    inflating = _Inflating() if _is_gzip(request) else None
     announced = _announced(request)
     _check(announced, most_bytes)
     held.grow_to(announced)
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.stream():
-                size = len(body) + len(chunk)
-                _check(size, most_bytes)
-                held.grow_to(max(announced, size))
-                body += chunk
+                received += len(chunk)
+                _check(received, most_bytes)
+                for piece in [chunk] if inflating is None else inflating.pieces(chunk):
+                    size = len(body) + len(piece)
+                    _check(size, most_bytes)
+                    held.grow_to(max(announced, size))
+                    body += piece
     except TimeoutError as error:
         raise UnavailableError(f"the body did not come within {READ_SECONDS:g} s") from error
+    if inflating is not None:
+        inflating.end()
     return body
+
+
+class _Inflating:
+    """One gzip member, inflated a piece at a time: the caller counts each before the next."""
+
+    def __init__(self) -> None:
+        self._reader = zlib.decompressobj(_GZIP)
+
+    def pieces(self, chunk: bytes) -> Iterator[bytes]:
+        """Inflate the next bytes of it.
+
+        Raises:
+            RejectedError: they are no gzip, or follow its end.
+        """
+        left = chunk
+        while True:
+            try:
+                piece = self._reader.decompress(left, _PIECE)
+            except zlib.error as error:
+                raise RejectedError(f"Content-Encoding: the body is not gzip: {error}") from error
+            if self._reader.unused_data:
+                raise _not_one_member()
+            if piece:
+                yield piece
+            left = self._reader.unconsumed_tail
+            # What does not fit into a piece is kept by zlib itself, with nothing left to read.
+            if not left and len(piece) < _PIECE:
+                return
+
+    def end(self) -> None:
+        """Say that nothing follows.
+
+        Raises:
+            RejectedError: something should.
+        """
+        if not self._reader.eof:
+            raise _not_one_member()
+
+
+def _is_gzip(request: Request) -> bool:
+    """Tell how the body is encoded.
+
+    Raises:
+        HTTPException: 415: in another way.
+    """
+    encodings = request.headers.getlist("content-encoding")
+    names = [name.strip().lower() for each in encodings for name in each.split(",") if name.strip()]
+    match [name for name in names if name != "identity"]:
+        case []:
+            return False
+        case ["gzip" | "x-gzip"]:
+            return True
+        case _:
+            raise HTTPException(
+                415,
+                "Content-Encoding: send gzip or none",
+                headers={"Accept-Encoding": "gzip, identity"},
+            )
+
+
+def _not_one_member() -> RejectedError:
+    return RejectedError("Content-Encoding: the body is not one whole gzip member")
 
 
 def _announced(request: Request) -> int:

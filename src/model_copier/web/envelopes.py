@@ -1,12 +1,15 @@
-"""The envelope that Pub/Sub puts around a message it pushes; Eventarc uses the same.
+"""What Pub/Sub pushes: a message in its envelope, or unwrapped, with its attributes as headers.
 
-https://cloud.google.com/pubsub/docs/push#receive_push
-What must not break: no body whatever makes this fail, and nothing of it is lost.
+https://cloud.google.com/pubsub/docs/push#receive_push (Eventarc uses the same envelope)
+https://cloud.google.com/pubsub/docs/payload-unwrapping
+What must not break: no body whatever makes this fail, and nothing of it is lost. What comes
+without envelope and without metadata has lost its identity on the way: see ADR 0026.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 from model_copier.messages import (
@@ -16,16 +19,103 @@ from model_copier.messages import (
     Received,
 )
 
+# Why a push is refused that is neither; Pub/Sub keeps the message and delivers it again.
+NO_METADATA = (
+    "this is no envelope of Pub/Sub, and has no metadata: an unwrapped subscription needs"
+    " write_metadata (gcloud pubsub subscriptions update SUBSCRIPTION --push-endpoint=ENDPOINT"
+    " --push-no-wrapper --push-no-wrapper-write-metadata), or --clear-push-no-wrapper-config"
+)
+_MESSAGE_ID = "x-goog-pubsub-message-id"
+_ATTEMPT = "x-goog-pubsub-delivery-attempt"
+_PUBLISHED_AT = "x-goog-pubsub-publish-time"
+# Headers of HTTP and of what lies between; the others of an unwrapped push are attributes.
+_NOT_ATTRIBUTES = frozenset(
+    {
+        *("accept", "accept-charset", "accept-encoding", "accept-language", "authorization"),
+        *("cache-control", "connection", "content-encoding", "content-length", "cookie", "date"),
+        *("expect", "forwarded", "from", "function-execution-id", "host", "keep-alive", "origin"),
+        *("pragma", "referer", "te", "traceparent", "tracestate", "trailer", "transfer-encoding"),
+        *("upgrade", "user-agent", "via", "x-request-id"),
+    }
+)
+_NOT_ATTRIBUTES_FROM = (
+    *("x-goog-", "x-forwarded-", "x-cloud-trace-", "x-serverless-", "x-appengine-", "sec-"),
+)
+# Headers have no case; these attributes do.
+_IN_THEIR_CASE = {
+    name.lower(): name
+    for name in (
+        "CloudPubSubDeadLetterSourceDeliveryCount",
+        "CloudPubSubDeadLetterSourceDeliveryErrorMessage",
+        "CloudPubSubDeadLetterSourceSubscription",
+        "CloudPubSubDeadLetterSourceSubscriptionProject",
+        "CloudPubSubDeadLetterSourceTopicPublishTime",
+    )
+}
 
-def open_envelope(body: bytes | bytearray) -> Received:
-    """Take the message out. What cannot be taken out is kept whole, with what is wrong."""
+
+def open_push(headers: Iterable[tuple[bytes, bytes]], body: bytes | bytearray) -> Received | None:
+    """Take the message out of its envelope, or out of headers and body of an unwrapped push.
+
+    What cannot be taken out is kept whole, with what is wrong. None: it is neither of them, and
+    nobody could tell whose it is.
+    """
+    named = _named(headers)
+    if _MESSAGE_ID in named:
+        return _unwrapped(named, body)
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):
-        return _unreadable(body, "is not JSON")
+        envelope = None
     message = envelope.get("message") if isinstance(envelope, dict) else None
-    if not isinstance(message, dict):
-        return _unreadable(body, "has no object `message`")
+    if isinstance(message, dict):
+        return _of_envelope(envelope, message, body)
+    is_event = "ce-id" in named or named.get("content-type", "").startswith(_STRUCTURED)
+    return _unwrapped(named, body) if is_event else None
+
+
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name; one that comes twice has both values, and so is refused."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name = raw_name.decode("latin-1").lower()
+        try:
+            value = raw_value.decode()
+        except UnicodeDecodeError:
+            value = raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def _unwrapped(named: Mapping[str, str], body: bytes | bytearray) -> Received:
+    attributes = {
+        _IN_THEIR_CASE.get(name, name): value
+        for name, value in named.items()
+        if name not in _NOT_ATTRIBUTES and not name.startswith(_NOT_ATTRIBUTES_FROM)
+    }
+    if attributes.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        del attributes["content-type"]  # what is sent where the message says nothing
+    message_id = named.get(_MESSAGE_ID, "")
+    if not _is_text(message_id, MAX_ATTRIBUTE_BYTES) or not _are_attributes(attributes):
+        return _unreadable(
+            body,
+            "has headers that are not within Pub/Sub's limits for attributes",
+            attributes=_naming(attributes),
+            message_id=message_id if _is_text(message_id, MAX_ATTRIBUTE_BYTES) else "",
+        )
+    attempt = named.get(_ATTEMPT, "")
+    return Received(
+        data=bytes(body),
+        attributes=attributes,
+        message_id=message_id,
+        delivery_attempt=int(attempt) if re.fullmatch("[0-9]{1,9}", attempt, re.ASCII) else 0,
+        published_at=named.get(_PUBLISHED_AT, ""),
+    )
+
+
+def _of_envelope(
+    envelope: dict[str, Any], message: dict[str, Any], body: bytes | bytearray
+) -> Received:
     message_id = message.get("messageId") or message.get("message_id") or ""
     attributes = _or_if_null(message.get("attributes"), {})
     if not _is_text(message_id, MAX_ATTRIBUTE_BYTES) or not _are_attributes(attributes):
@@ -48,6 +138,9 @@ def open_envelope(body: bytes | bytearray) -> Received:
         delivery_attempt=_count(envelope.get("deliveryAttempt")),
         published_at=_or_empty(message.get("publishTime") or message.get("publish_time")),
     )
+
+
+_STRUCTURED = "application/cloudevents"
 
 
 def _unreadable(

@@ -11,7 +11,7 @@ https://cloud.google.com/run/docs/authenticating/service-to-service
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Self
@@ -99,7 +99,7 @@ class Claimed:
             signature_removed=parts[3] == MARKER,
         )
 
-    def email(self, *, audience: str, now: float, skew: float) -> str:
+    def email(self, *, audiences: Sequence[str], now: float, skew: float) -> str:
         """Return who the token is of, once every claim is right at ``now``.
 
         Raises:
@@ -108,8 +108,11 @@ class Claimed:
         claims = self.claims
         if claims.get("iss") not in ISSUERS:
             raise UnauthenticatedError("the token was not issued by Google (iss)")
-        if not audience or claims.get("aud") != audience:
-            raise UnauthenticatedError("the token is for another audience (aud)")
+        if claims.get("aud") not in audiences:
+            accepted = " or ".join(audiences) or "none"
+            raise UnauthenticatedError(
+                f"the token is for another audience (aud); accepted is {accepted}"
+            )
         if _seconds(claims, "exp") + skew <= now:
             raise UnauthenticatedError("the token has expired (exp)")
         begins = max(_seconds(claims, "iat"), _seconds(claims, "nbf") if "nbf" in claims else 0)

@@ -35,6 +35,7 @@ _RETRY_AFTER = {429: "60", 503: "5"}  # a minute: Vertex AI's quotas are counted
 _TYPE = "https://modelcopier.dev/problems/{}"
 # What the application itself answers: kind, code, and what is wrong.
 _OWN = {
+    400: ("no-push", Code.INVALID_ARGUMENT, ""),
     404: ("not-found", Code.NOT_FOUND, "there is no such path; /docs tells those that are there"),
     405: ("method-not-allowed", Code.UNIMPLEMENTED, "another method is for this path: see Allow"),
     413: ("too-large", Code.INVALID_ARGUMENT, ""),
@@ -133,6 +134,9 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     kind, code, detail = _OWN[status]
+    if status == 404 and not _has_documents(request):
+        detail = "there is no such path; Pub/Sub pushes to /pubsub/requests, /pubsub/dead-letters"
+        detail += " and /pubsub/ticks here"
     # Starlette's own words are those of the status; ours say more.
     ours = error.detail if error.detail != HTTPStatus(status).phrase else detail
     return problem(
@@ -143,6 +147,11 @@ async def _http(request: Request, error: Exception) -> Response:
         request_id=call_of(request).id,
         headers=error.headers,
     )
+
+
+def _has_documents(request: Request) -> bool:
+    """Whether this target tells of its paths: the worker does not."""
+    return any(getattr(each, "path", "") == "/docs" for each in request.app.routes)
 
 
 async def _hung_up(request: Request, _error: Exception) -> Response:

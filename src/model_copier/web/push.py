@@ -25,7 +25,8 @@ from model_copier.messages import MAX_MESSAGE_BYTES, Received
 from model_copier.tick_data import Ended, Look, Nothing, read_tick
 from model_copier.ticks import Ticks
 from model_copier.web.bodies import SMALL_BODY, read_body
-from model_copier.web.envelopes import open_envelope
+from model_copier.web.calls import call_of
+from model_copier.web.envelopes import NO_METADATA, open_push
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -68,7 +69,8 @@ class Push:
         except Exception as error:
             if received.delivery_attempt < BURY_FROM_ATTEMPT:
                 raise
-            log("bug", severity="ERROR", traceback=traceback.format_exc())
+            # Error Reporting finds a trace by this name, and by no other beside a message.
+            log("bug", severity="ERROR", stack_trace=traceback.format_exc())
             return await self.deliveries.reject(received, failures.bug(error), may_pass=True)
 
     async def take_forwarded(self, request: Request) -> Response:
@@ -79,7 +81,8 @@ class Push:
 
     async def take_tick(self, request: Request) -> Response:
         started = time.monotonic()
-        async with self._received(request) as received:
+        # Whose it is does not matter here: a tick without metadata is a tick.
+        async with self._received(request, nameless=True) as received:
             said = read_tick(received.data)
         match said:
             case Nothing():
@@ -96,15 +99,28 @@ class Push:
         return Response(status_code=204)
 
     @asynccontextmanager
-    async def _received(self, request: Request) -> AsyncIterator[Received]:
+    async def _received(
+        self, request: Request, *, nameless: bool = False
+    ) -> AsyncIterator[Received]:
         """Read a delivery. Only a few large ones are worked on at once: each is copied several
         times on its way into a letter.
+
+        ``nameless``: what has lost its identity on the way will do too.
+
+        Raises:
+            HTTPException: 400: its identity was lost, so Pub/Sub is to keep the message.
         """
         body = await read_body(request, MAX_BODY_BYTES)
         gate = self.large if len(body) > SMALL_BODY else nullcontext()
         async with gate:
-            received = open_envelope(body)
+            received = open_push(request.scope["headers"], body)
+            if received is None and nameless:
+                received = Received(data=bytes(body), attributes={}, message_id="")
             del body
+            if received is None:
+                path, call_id = request.scope["path"][:200], call_of(request).id
+                log("unwrapped", severity="ERROR", path=path, request_id=call_id, why=NO_METADATA)
+                raise HTTPException(400, f"push: {NO_METADATA}")
             yield received
 
 

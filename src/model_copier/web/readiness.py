@@ -13,11 +13,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from google.auth.exceptions import TransportError
-from google.auth.transport.requests import Request
 
 from model_copier.errors import SetUpError, UnavailableError
 from model_copier.logs import log
-from model_copier.web.certificates import age_seconds
+from model_copier.web.certificates import age_seconds, caller_of
 from model_copier.workflow import Workflow
 
 KEPT_SECONDS = 5.0
@@ -116,7 +115,7 @@ def date_of(url: str) -> Callable[[], datetime]:
 
     def read() -> datetime:
         try:
-            answer = Request()(url, method="GET", timeout=LONGEST_SECONDS / 2)
+            answer = caller_of(url)(url, method="GET", timeout=LONGEST_SECONDS / 2)
         except TransportError as error:
             raise UnavailableError(f"{url}: {error}") from error
         try:

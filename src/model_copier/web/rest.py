@@ -24,6 +24,7 @@ from model_copier.job import Job, State
 from model_copier.logs import log
 from model_copier.messages import REQUESTED, Asked, Identity, Received
 from model_copier.ports import Wanted
+from model_copier.request_data import check_copy_data
 from model_copier.resource_names import ModelName
 from model_copier.senders import rest_sender
 from model_copier.watch import Watch
@@ -85,7 +86,9 @@ class Rest:
         self.deliveries.load.take_request(_source(call))
         identity = Identity(source=_source(call), request_id=idempotency_key(request) or call.id)
         data = await fields_of(request, from_query=True)
-        received = _received(identity, call, messages.canonical({} if data is NOTHING else data))
+        data = {} if data is NOTHING else data
+        check_copy_data(data)  # before it is written anew, which would refuse it in other words
+        received = _received(identity, call, messages.canonical(data))
         asked = self._read(received, call)
         if asked.copy.validate_only:
             planned = await self.deliveries.validate(asked.copy)
@@ -164,6 +167,8 @@ class Rest:
                 request_id=call.id,
                 copy=copy_of(job),
             )
+        if data is not NOTHING:
+            check_copy_data(data)
         content = job.original.data if data is NOTHING else messages.canonical(data)
         received = _received(identity, call, content, replay_of=job.outcome_id)
         if self._read(received, call).copy.validate_only:

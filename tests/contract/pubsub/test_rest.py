@@ -370,8 +370,8 @@ async def test_a_name_may_hold_whatever_a_path_must_escape(http: httpx.AsyncClie
         ("PATCH", SUBSCRIPTION, '{"subscription": 5}', 400, "INVALID_ARGUMENT", "subscription"),
         ("PATCH", SUBSCRIPTION, '{"updateMask": 5}', 400, "INVALID_ARGUMENT", "updateMask"),
         ("PUT", f"{SUBSCRIPTION}-2", '{"ackDeadlineSeconds": 1e400}', 400, "INVALID_ARGUMENT", ""),
-        ("POST", f"{SUBSCRIPTION}:seek", "{}", 501, "UNIMPLEMENTED", "local Pub/Sub"),
-        ("GET", "nowhere", "", 501, "UNIMPLEMENTED", "local Pub/Sub"),
+        ("POST", f"{SUBSCRIPTION}:seek", "{}", 404, "UNIMPLEMENTED", "local Pub/Sub"),
+        ("GET", "nowhere", "", 404, "UNIMPLEMENTED", "local Pub/Sub"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -25,6 +25,7 @@ COMMANDS = {
     "watch": "watching",
     "dead-letters": "lettering",
     "doctor": "examining",
+    "token": "tokens",
     "config": "configuring",
     "completion": "completing",
 }

@@ -7,6 +7,7 @@ import click
 
 from model_copy_publisher.cli.exits import DONE, NOT_DONE, ending
 from model_copy_publisher.cli.options import (
+    Number,
     connection,
     dead_letters,
     option,
@@ -25,8 +26,9 @@ Examples:
   model-copy doctor --audience https://model-copier.example --try
 
 \b
-It changes nothing, without --try. What is wrong comes with what mends it; what our rights do not
-show is told as unseen, and is no failure.
+It changes nothing, without --try; to hear the worker's answer it makes a subscription to the
+replies and deletes it (--no-ask does without). What is wrong comes with what mends it; what our
+rights do not show is told as unseen, and is no failure.
 
 \b
 Exit codes:
@@ -49,6 +51,20 @@ Exit codes:
     "tries",
     is_flag=True,
     help="Also make a subscription to the replies, as waiting does, and delete it.",
+)
+@click.option(
+    "--ask/--no-ask",
+    "asks",
+    default=True,
+    help="Ask the worker a question through the topics, and time its answer.",
+)
+@click.option(
+    "--answer-within",
+    type=Number(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the worker may take to answer.",
 )
 @pushes
 @dead_letters
@@ -78,7 +94,9 @@ def _examine(options: Mapping[str, Any]) -> int:
     from model_copy_publisher.doctor import Doctor  # noqa: PLC0415  loads gRPC
 
     wrong = False
-    for finding in Doctor(**place, tries=options["tries"]).findings():
+    answer_seconds = options["answer_within"] if options["asks"] else 0.0
+    doctor = Doctor(**place, tries=options["tries"], answer_seconds=answer_seconds)
+    for finding in doctor.findings():
         wrong = wrong or finding.verdict is Verdict.WRONG
         if options["output"] == "json":
             told = {"verdict": finding.verdict, "what": finding.what, "mend": finding.mend}

@@ -18,7 +18,7 @@ from model_copy_publisher.errors import (
 )
 from model_copy_publisher.terminal import printable, say
 
-DONE, NOT_DONE, WRONG, NO_ANSWER, NO_BROKER, BUG, DETACHED = 0, 1, 2, 3, 4, 70, 130
+DONE, NOT_DONE, WRONG, NO_ANSWER, NO_BROKER, BUG, DETACHED, CUT_OFF = 0, 1, 2, 3, 4, 70, 130, 141
 
 EXIT_CODES = """\b
 Exit codes:
@@ -28,6 +28,7 @@ Exit codes:
   3    no answer in time; the copy may go on
   4    could not publish or subscribe, or write down what was published
   130  detached by Ctrl-C or SIGTERM; the copy goes on
+  141  nobody reads standard output any more, as after | head; the copy goes on
 """
 
 
@@ -66,8 +67,8 @@ def ending(
         return NO_BROKER
     except KeyboardInterrupt:
         return on_interrupt()
-    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
-        raise  # click's own; it ends quietly where nobody reads us any more
+    except (click.ClickException, click.exceptions.Exit):
+        raise  # click's own
     except Exception as error:  # noqa: BLE001  whatever it is, it is told
         if debug:
             say("".join(traceback.format_exception(error)))
@@ -80,19 +81,27 @@ def _writing(work: Callable[[], int], on_not_written: Callable[[], None]) -> int
     """Do ``work``, and tell what of it could not be written."""
     try:
         return work()
+    except BrokenPipeError:
+        # Not 1, which means that a copy failed; a shell says the same of whatever SIGPIPE ends.
+        _write_nowhere()
+        return CUT_OFF
     except NotWrittenError as error:
         sentence = str(error)
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}:
             raise
         sentence = f"Standard output cannot be written: {error.strerror}."
-        # What is left in its buffer would fail once more at the end of the process.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _write_nowhere()
     say(printable(sentence))
     on_not_written()
     return NO_BROKER
+
+
+def _write_nowhere() -> None:
+    """Let go of standard output: its buffer would fail once more at the end of the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def stop_on_signals(stop: Callable[[], object]) -> None:
