@@ -720,7 +720,7 @@ async def test_the_worker_does_not_name_a_page_it_lacks():
     world = World()
     app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://worker"
+        transport=httpx.ASGITransport(app=app), base_url="http://localhost"
     ) as http:
         answer = await http.get("/docs")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator
 
@@ -41,7 +42,8 @@ def world() -> World:
 async def http(world: World, held: Bodies) -> AsyncIterator[httpx.AsyncClient]:
     assert held.small == 0
     app = build_app("all", world.deliveries, world.ticks, SETTINGS)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as c:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as c:
         yield c
 
 
@@ -158,3 +160,60 @@ async def test_a_tick_that_is_too_long_is_only_a_tick(http, world):
 
     assert answer.status_code == 204
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
+
+
+async def test_inflated_bytes_are_counted(http, held):
+    """A kilobyte of gzip takes the room of what it holds, and gives it back."""
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    held.large = LARGE_POOL - MEBIBYTE
+    bomb = gzip.compress(bytes(8 * MEBIBYTE))
+
+    full = await http.post("/pubsub/requests", content=bomb, headers=headers)
+
+    assert full.status_code == 503
+    assert "too many bytes" in full.json()["detail"]
+    assert (held.small, held.large) == (0, LARGE_POOL - MEBIBYTE)
+
+
+async def test_inflation_stops_at_the_limit(http, held):
+    headers = {"content-encoding": "gzip"}
+    bomb = gzip.compress(bytes(64 * MEBIBYTE))
+
+    answer = await http.post("/pubsub/requests", content=bomb, headers=headers)
+
+    assert answer.status_code == 413
+    assert (held.small, held.large) == (0, 0)
+
+
+async def test_a_compressed_message_is_read_in_pieces(http, world):
+    """Whatever the pieces are in which it comes."""
+    compressed = gzip.compress(pushed(3 * MEBIBYTE))
+
+    async def bytes_of_it() -> AsyncIterator[bytes]:
+        for start in range(0, len(compressed), 7):
+            yield compressed[start : start + 7]
+
+    answer = await http.post(
+        "/pubsub/requests", content=bytes_of_it(), headers={"content-encoding": "gzip"}
+    )
+
+    assert answer.status_code == 204
+    assert len(world.topics.letters[0].data) == 3 * MEBIBYTE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        gzip.compress(b"{}")[:-1],
+        gzip.compress(b"{}") + b"more",
+        gzip.compress(b"{}") * 2,
+        b"",
+        b"no gzip",
+    ],
+)
+async def test_broken_gzip_is_400(http, held, body):
+    answer = await http.post("/pubsub/requests", content=body, headers={"content-encoding": "gzip"})
+
+    assert answer.status_code == 400
+    assert "Content-Encoding" in answer.json()["detail"]
+    assert (held.small, held.large) == (0, 0)

@@ -39,7 +39,7 @@ def pushed(
         delivery(attributes, data), subscription=SUBSCRIPTION, with_metadata=with_metadata
     )
     between = {
-        b"host": b"worker",
+        b"host": b"localhost",
         b"x-forwarded-for": b"1.2.3.4",
         b"x-cloud-trace-context": b"0/0",
         b"traceparent": b"00-0-0-00",
@@ -51,7 +51,7 @@ def pushed(
 async def post(world: World, path: str, headers: Headers, body: bytes) -> httpx.Response:
     app = build_app("worker", world.deliveries, world.ticks, SETTINGS)
     transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await client.post(path, content=body, headers=headers)
 
 

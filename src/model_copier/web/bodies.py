@@ -64,7 +64,8 @@ class _Held:
         small = self.bodies.small - before[0] + after[0]
         large = self.bodies.large - before[1] + after[1]
         if size > self.size and (small > SMALL_POOL or large > LARGE_POOL):
-            raise UnavailableError("too many bytes of other requests are held; send it again later")
+            why = "too many bytes of other requests are held; send it again later"
+            raise UnavailableError(why, told=why)
         self.bodies.small, self.bodies.large, self.size = small, large, size
 
     @staticmethod
@@ -99,7 +100,8 @@ async def read_body(request: Request, most_bytes: int) -> bytearray:
                     held.grow_to(max(announced, size))
                     body += piece
     except TimeoutError as error:
-        raise UnavailableError(f"the body did not come within {READ_SECONDS:g} s") from error
+        why = f"the body did not come within {READ_SECONDS:g} s"
+        raise UnavailableError(why, told=why) from error
     if inflating is not None:
         inflating.end()
     return body
