@@ -126,12 +126,15 @@ class Ticks:
             end = max(lead.until, lead.sweeps_until) if busy else lead.until
             if now >= end:
                 return
+            if self._in_hand:  # the end of a move wakes us, and changes what is due
+                await self._rest(1)
+                continue
             due_at = await flow.store.next_due_at()
             wait = (due_at - flow.clock.now()).total_seconds() if due_at else math.inf
             # Young copies are looked at often; for an old one the next tick is soon enough.
             wait = min(wait, flow.starts.look_at - flow.clock.monotonic())
             far = wait > min(end - now, 2 * flow.timing.poll_shortest)
-            if far and not self._in_hand and not flow.wakeup.is_set():
+            if far and not flow.wakeup.is_set():
                 return
             # What is due by now is in hand, or cannot be moved by us.
             await self._rest(min(wait, flow.timing.poll_shortest) if wait > 0 else 1)

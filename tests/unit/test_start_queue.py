@@ -1,6 +1,7 @@
 """Starts take fair turns, at a bounded rate."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -280,7 +281,7 @@ async def test_a_job_queued_during_a_read_counts():
     queue = Queue()
     queues = queue.store.queues
 
-    async def queues_before_it() -> object:
+    async def queues_before_it() -> Sequence[str]:
         found = await queues()
         queue.starts.enqueued()
         return found
@@ -295,7 +296,7 @@ async def test_a_failed_read_is_repeated_by_a_tick():
     queue = Queue()
     queues = queue.store.queues
 
-    async def away() -> object:
+    async def away() -> Sequence[str]:
         raise UnavailableError("job store: away")
 
     queue.store.queues = away  # type: ignore[method-assign]
