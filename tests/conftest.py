@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import stores
-from emulators import FIRESTORE, PUBSUB, EmulatorMissingError
+from emulators import FIRESTORE, PUBSUB, EmulatorMissingError, first_call
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,7 @@ def firestore(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of Google's Firestore emulator; the test is skipped where it is not found."""
     try:
         with FIRESTORE.running(tmp_path_factory.mktemp("firestore")) as address:
+            first_call(address)
             yield address
     except EmulatorMissingError as error:
         pytest.skip(str(error))

@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from google.api_core.exceptions import NotFound
+from google.cloud.firestore_v1.services.firestore import FirestoreClient
+from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from google.pubsub_v1 import PublisherClient, SubscriberClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
@@ -95,6 +98,17 @@ FIRESTORE = Emulator(
     says=b"is now running",
     heap="2g",  # it keeps all that it was ever given
 )
+
+
+def first_call(address: str) -> None:
+    """Ask the Firestore emulator once.
+
+    On a busy machine its first answer takes longer than a store waits.
+    """
+    with grpc.insecure_channel(address) as channel, suppress(NotFound):
+        client = FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
+        name = "projects/first-call/databases/(default)/documents/jobs/none"
+        client.get_document(request={"name": name}, retry=None, timeout=START_SECONDS)
 
 
 def clear(address: str, *, project: str) -> None:

@@ -99,16 +99,17 @@ class FirestoreFront(grpc.GenericRpcHandler):
             if self.missing_index in fields:
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "requires an index")
         call: Any = self._channel.unary_stream(method)
-        documents = 0
+        parts: list[bytes] = []
         try:
             async for part in call(request, metadata=context.invocation_metadata()):
-                answer = _RESPONSES[method].deserialize(part)
-                documents += _billed(method, answer)
-                yield part
+                parts.append(part)  # noqa: PERF401  what came before an error counts for nothing
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), error.details())
-        # What finds nothing is billed as one read.
+        documents = sum(_billed(method, _RESPONSES[method].deserialize(part)) for part in parts)
+        # What finds nothing is billed as one read; counted before the caller has its answer.
         self.billed["reads"] += max(documents, 1)
+        for part in parts:
+            yield part
 
     async def _refuse(self, context: Any) -> None:
         if self.refusal is not None:

@@ -2,8 +2,13 @@
 
 One queue for each target project and region, since Vertex AI counts its quota there. Turns
 go round the senders (self-clocked fair queueing), whatever each of them has waiting.
+
+Reading the queues costs a query each time, so a process reads them only when a tick comes
+and while it knows of jobs that wait. Another process's jobs are started by that process, or
+with the next tick.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +28,8 @@ class StartQueue:
     clock: Clock
     timing: Timing
     cost: Callable[[str], float]  # of one start, by the sender's request source
+    # When to read the queues next, in monotonic seconds; inf: no job is known to wait.
+    look_at: float = -math.inf
     _given: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     async def turn_of(self, job: Job) -> float:
@@ -48,16 +55,34 @@ class StartQueue:
             return False
         return await self._take(queue, [job]) == 1
 
-    async def admitted(self, limit: int) -> tuple[list[Job], bool]:
-        """Return queued jobs that may start now, and whether more are waiting."""
+    def tick(self) -> None:
+        """Read the queues now, unless jobs are known to wait: those have their time."""
+        if self.look_at == math.inf:
+            self.look_at = self.clock.monotonic()
+
+    def enqueued(self) -> None:
+        """Note that this process queued a job, since it could not start at once."""
+        self._look_in(self.timing.poll_shortest)
+
+    async def admitted(self, limit: int) -> list[Job]:
+        """Return queued jobs that may start now; ``look_at`` says when to ask again.
+
+        Should this fail, the next tick asks again.
+        """
+        self.look_at = math.inf  # a job that is queued from here on lowers it
         jobs: list[Job] = []
-        more = False
         for queue in await self.store.queues():
             first = await self.store.queued(queue, limit)
             granted = await self._take(queue, first) if first else 0
             jobs += first[:granted]
-            more = more or granted < len(first) or len(first) == limit
-        return jobs, more
+            if granted < len(first):
+                self._look_in(self.timing.poll_shortest)
+            elif len(first) == limit:
+                self._look_in(0)
+        return jobs
+
+    def _look_in(self, seconds: float) -> None:
+        self.look_at = min(self.look_at, self.clock.monotonic() + seconds)
 
     async def _take(self, queue: str, jobs: Sequence[Job]) -> int:
         turns = [job.turn for job in jobs if job.turn is not None]

@@ -69,6 +69,7 @@ class Ticks:
             ExceptionGroup: some jobs met bugs; the others were moved on.
         """
         now = self.workflow.clock.monotonic()
+        self.workflow.starts.tick()
         if self._leader and self._leader.until - now > follow_seconds / 2:
             self.workflow.wakeup.set()
             return 0
@@ -118,34 +119,35 @@ class Ticks:
         while self._leader is lead and not self._closing:
             flow.wakeup.clear()
             more = await self._move_due(lead)
-            queued = await self._start_queued(lead)
+            await self._start_queued(lead)
             now = flow.clock.monotonic()
             # What waits for the read budget comes back soon: a minute of it is not left unused.
             busy = more or now < flow.postponed_until
             end = max(lead.until, lead.sweeps_until) if busy else lead.until
             if now >= end:
                 return
+            if self._in_hand:  # the end of a move wakes us, and changes what is due
+                await self._rest(1)
+                continue
             due_at = await flow.store.next_due_at()
             wait = (due_at - flow.clock.now()).total_seconds() if due_at else math.inf
             # Young copies are looked at often; for an old one the next tick is soon enough.
-            if queued:
-                wait = min(wait, flow.timing.poll_shortest)
+            wait = min(wait, flow.starts.look_at - flow.clock.monotonic())
             far = wait > min(end - now, 2 * flow.timing.poll_shortest)
-            if far and not self._in_hand and not flow.wakeup.is_set():
+            if far and not flow.wakeup.is_set():
                 return
             # What is due by now is in hand, or cannot be moved by us.
             await self._rest(min(wait, flow.timing.poll_shortest) if wait > 0 else 1)
 
-    async def _start_queued(self, lead: _Lead) -> bool:
-        """Begin to start whoever is first in its queue; tell whether others are waiting."""
+    async def _start_queued(self, lead: _Lead) -> None:
+        """Begin to start the first jobs of each queue, once it is time to read the queues."""
+        flow = self.workflow
         room = min(IN_HAND - len(self._in_hand), IN_HAND_EACH)
-        if room <= 0:
-            return True
-        jobs, more = await self.workflow.starts.admitted(room)
-        for job in jobs:
+        if room <= 0 or flow.clock.monotonic() < flow.starts.look_at:
+            return
+        for job in await flow.starts.admitted(room):
             if job.key not in self._in_hand and lead.is_new(job):
                 self._begin(lead, job, may_start=True)
-        return more
 
     async def _move_due(self, lead: _Lead) -> bool:
         """Begin to move what is due, as far as there is room; tell whether there may be more."""

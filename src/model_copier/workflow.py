@@ -240,6 +240,7 @@ class Workflow:
         # A job that watches another copy asks for no turn before it has one to use.
         if not (may_start or job.watching_since or await self.starts.admits(job)):
             await self.save(job.enqueued())
+            self.starts.enqueued()
             self.wakeup.set()
             return
         assert job.source is not None

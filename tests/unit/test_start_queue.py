@@ -1,11 +1,14 @@
 """Starts take fair turns, at a bounded rate."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 import stores
 from model_copier.copy_request import Source
+from model_copier.errors import UnavailableError
 from model_copier.job import Job
 from model_copier.start_queue import REMEMBER_SECONDS, StartQueue
 from model_copier.timing import Timing
@@ -148,7 +151,7 @@ async def test_who_is_not_admitted_takes_no_start():
     for _ in range(10):
         assert not await queue.starts.admits(late)
 
-    jobs, _ = await queue.starts.admitted(9)
+    jobs = await queue.starts.admitted(9)
 
     assert [job.key for job in jobs] == ["a"]
 
@@ -169,10 +172,9 @@ async def test_the_queue_starts_in_order_of_place():
     for key, turn in (("c", 3.0), ("a", 1.0), ("b", 2.0)):
         await queue.stored(queue.job(key, f"//{key}"), turn)
 
-    jobs, more = await queue.starts.admitted(9)
+    jobs = await queue.starts.admitted(9)
 
     assert [job.key for job in jobs] == ["a", "b", "c"]
-    assert not more
 
 
 async def test_the_queue_starts_at_most_the_rate():
@@ -181,11 +183,11 @@ async def test_the_queue_starts_at_most_the_rate():
     for number in range(5):
         await queue.stored(queue.job(str(number)), float(number))
 
-    jobs, more = await queue.starts.admitted(9)
-    again, still = await queue.another().admitted(9)
+    jobs = await queue.starts.admitted(9)
+    again = await queue.another().admitted(9)
 
     assert [job.key for job in jobs] == ["0", "1", "2"]
-    assert (again, more, still) == ([], True, True)
+    assert again == []
 
 
 async def test_a_limit_leaves_more_waiting():
@@ -193,10 +195,10 @@ async def test_a_limit_leaves_more_waiting():
     for number in range(3):
         await queue.stored(queue.job(str(number)), float(number))
 
-    jobs, more = await queue.starts.admitted(2)
+    jobs = await queue.starts.admitted(2)
 
     assert [job.key for job in jobs] == ["0", "1"]
-    assert more
+    assert queue.starts.look_at == queue.clock.monotonic()
 
 
 async def test_each_region_starts_at_its_own_rate():
@@ -206,16 +208,15 @@ async def test_each_region_starts_at_its_own_rate():
             job = queue.job(f"{location}-{number}", location=location)
             await queue.stored(job, float(number))
 
-    jobs, more = await queue.starts.admitted(9)
+    jobs = await queue.starts.admitted(9)
 
     assert len(jobs) == 2 * PER_MINUTE
-    assert more
 
 
 async def test_an_empty_queue_asks_for_no_start():
     queue = Queue()
 
-    assert await queue.starts.admitted(9) == ([], False)
+    assert await queue.starts.admitted(9) == []
     assert queue.store.windows == {}
 
 
@@ -232,10 +233,77 @@ async def test_senders_take_turns_in_the_end(cost: float):
 
     started: list[str] = []
     for _ in range(3):
-        jobs, _ = await queue.starts.admitted(9)
+        jobs = await queue.starts.admitted(9)
         started += [job.key for job in jobs]
         for job in jobs:
             del queue.store.jobs[job.key]
         queue.clock.advance(60)
 
     assert sum(key.startswith("calm") for key in started[:6]) == 3
+
+
+# When to read the queues
+
+
+async def test_a_new_process_reads_the_queues():
+    """Another process may have left jobs there."""
+    queue = Queue()
+
+    assert queue.starts.look_at <= queue.clock.monotonic()
+
+
+async def test_queues_without_jobs_wait_for_a_tick():
+    queue = Queue()
+    await queue.starts.admitted(9)
+    assert queue.starts.look_at == math.inf
+
+    queue.starts.tick()
+
+    assert queue.starts.look_at == queue.clock.monotonic()
+
+
+async def test_jobs_without_a_slot_wait_the_shortest_poll():
+    """No tick brings that forward: each read costs what waits, and the rate decides."""
+    queue = Queue()
+    for number in range(PER_MINUTE + 1):
+        await queue.stored(queue.job(str(number)), float(number))
+    await queue.starts.admitted(9)
+    due = queue.clock.monotonic() + queue.starts.timing.poll_shortest
+    queue.clock.advance(1)
+
+    queue.starts.tick()
+    queue.starts.enqueued()
+
+    assert queue.starts.look_at == due
+
+
+async def test_a_job_queued_during_a_read_counts():
+    queue = Queue()
+    queues = queue.store.queues
+
+    async def queues_before_it() -> Sequence[str]:
+        found = await queues()
+        queue.starts.enqueued()
+        return found
+
+    queue.store.queues = queues_before_it  # type: ignore[method-assign]
+    await queue.starts.admitted(9)
+
+    assert queue.starts.look_at < math.inf
+
+
+async def test_a_failed_read_is_repeated_by_a_tick():
+    queue = Queue()
+    queues = queue.store.queues
+
+    async def away() -> Sequence[str]:
+        raise UnavailableError("job store: away")
+
+    queue.store.queues = away  # type: ignore[method-assign]
+    with pytest.raises(UnavailableError):
+        await queue.starts.admitted(9)
+    queue.store.queues = queues  # type: ignore[method-assign]
+
+    queue.starts.tick()
+
+    assert queue.starts.look_at == queue.clock.monotonic()

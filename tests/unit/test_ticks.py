@@ -16,6 +16,7 @@ from model_copier.job import Job, State
 from model_copier.tick_data import Ended, Look, Nothing, read_tick
 from model_copier.ticks import IN_HAND_EACH as IN_HAND
 from model_copier.timing import Timing
+from simulators import SimulatedStore
 from world import World, request
 
 OPERATION = "projects/1/locations/us-central1/models/m/operations/42"
@@ -216,6 +217,72 @@ async def test_regions_have_queues_of_their_own():
 
     states = [job.state for job in world.store.jobs.values()]
     assert states == [State.COPYING] * 50 + [State.QUEUED] * 2 + [State.COPYING]
+
+
+class CountedStore(SimulatedStore):
+    """It counts how often the queues are read."""
+
+    looks = 0
+
+    async def queues(self) -> Any:
+        self.looks += 1
+        return await super().queues()
+
+
+async def test_following_a_copy_reads_the_queues_once():
+    """No job is known to wait: only a tick may bring one of another process."""
+    world = World(store=CountedStore())
+    await world.deliver()
+    following = asyncio.create_task(world.ticks.take(30))
+    await come(lambda: world.store.looks)
+
+    for _ in range(5):
+        world.clock.advance(5)
+        world.workflow.wakeup.set()
+        await come(lambda: not world.workflow.wakeup.is_set())
+
+    assert world.store.looks == 1
+    world.ticks.close()
+    async with asyncio.timeout(10):
+        await following
+
+
+async def test_a_follower_starts_another_process_s_jobs():
+    """Its tick wakes whoever leads here, who then reads the queues."""
+    world, other = World(store=CountedStore(), timing=Timing(starts_per_minute=1)), World()
+    await world.deliver()
+    following = asyncio.create_task(world.ticks.take(300))
+    await come(lambda: world.store.looks)
+    other.store, other.models = world.store, world.models
+    other.clock, other.timing = world.clock, world.timing
+    other.start_worker()
+    await other.deliver(request(destinations(1)[0], request_id="other"))
+    queued = (await world.store.queued((await world.store.queues())[0], 9))[0]
+    world.clock.advance(60)
+
+    assert await world.ticks.take(30) == 0
+
+    await come(lambda: world.store.jobs[queued.key].state is not State.QUEUED)
+    world.ticks.close()
+    async with asyncio.timeout(10):
+        await following
+
+
+async def test_queued_jobs_start_while_one_tick_follows():
+    """Nothing else happens: the one that leads knows of them."""
+    world = World(store=CountedStore(), timing=Timing(starts_per_minute=1))
+    world.models.copy_seconds = 1
+    for number, data in enumerate(destinations(3)):
+        await world.deliver(request(data, request_id=f"request-{number}"))
+
+    following = asyncio.create_task(world.ticks.take(300))
+    while not following.done():
+        await come(lambda: following.done() or not world.workflow.wakeup.is_set())
+        world.clock.advance(5)
+        world.workflow.wakeup.set()
+
+    assert len(world.replies) == 3
+    assert world.store.looks < 200 / world.timing.poll_shortest
 
 
 async def test_what_needs_no_copy_waits_for_no_turn():
