@@ -13,6 +13,9 @@ from model_copier.timing import Timing
 
 # Requests that come at once do not see each other in the store yet; their turns count here.
 REMEMBER_SECONDS = 10.0
+# Of the starts of a minute, so many are used within 10 seconds; small rates need no spreading.
+BURST_PART = 3
+SMALLEST_BURST = 5
 
 
 @dataclass(kw_only=True)
@@ -48,18 +51,26 @@ class StartQueue:
             return False
         return await self._take(queue, [job]) == 1
 
-    async def admitted(self, limit: int) -> tuple[list[Job], bool]:
-        """Return queued jobs that may start now, and whether more are waiting."""
+    async def admitted(
+        self, limit: int, is_tried: Callable[[Job], bool] = lambda _job: False
+    ) -> tuple[list[Job], bool]:
+        """Return queued jobs that may start now, and whether more are waiting.
+
+        A job that ``is_tried`` takes no start: its caller would not use it.
+        """
         jobs: list[Job] = []
         more = False
         for queue in await self.store.queues():
             first = await self.store.queued(queue, limit)
-            granted = await self._take(queue, first) if first else 0
-            jobs += first[:granted]
+            untried = [job for job in first if not is_tried(job)]
+            granted = await self._take(queue, untried) if untried else 0
+            jobs += untried[:granted]
             more = more or granted < len(first) or len(first) == limit
         return jobs, more
 
     async def _take(self, queue: str, jobs: Sequence[Job]) -> int:
         turns = [job.turn for job in jobs if job.turn is not None]
         rate = int(self.timing.starts_per_minute)
-        return await self.store.take_starts(queue, turns, self.clock.now(), rate)
+        burst = max(SMALLEST_BURST, rate // BURST_PART)
+        now = self.clock.now()
+        return await self.store.take_starts(queue, turns, now, rate, burst)
