@@ -128,9 +128,15 @@ class SimulatedStore:
         return sorted({job.start_queue or "" for job in self.jobs.values() if job.in_queue})
 
     async def take_starts(
-        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+        self,
+        queue: str,
+        turns: Sequence[float],
+        now: datetime,
+        per_minute: int,
+        burst: int | None = None,
     ) -> int:
-        granted = await self.take_slots(queue, len(turns), now, per_minute)
+        window = self.windows.get(queue, SlidingWindow())
+        granted, self.windows[queue] = window.take(len(turns), now, per_minute, burst)
         if granted:
             reached = self.virtual_times.get(queue, 0.0)
             self.virtual_times[queue] = max(reached, turns[granted - 1])

@@ -112,11 +112,17 @@ class JobStore(Protocol):
         """Return the names of queues in which jobs may be waiting for their start."""
 
     async def take_starts(
-        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+        self,
+        queue: str,
+        turns: Sequence[float],
+        now: datetime,
+        per_minute: int,
+        burst: int | None = None,
     ) -> int:
         """Grant the first n of these turns and return n: what is left of ``per_minute``.
 
-        No more than ``per_minute`` are granted in any 60 seconds, to all callers together.
+        No more than ``per_minute`` are granted in any 60 seconds, to all callers together, and
+        no more than ``burst`` in any 10.
         The queue's virtual time moves on to the last turn that was granted. A grant that is
         not used, or whose answer is lost, counts for 60 seconds all the same.
         """

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, Self
 
 WINDOW_SECONDS: Final = 60
+BURST_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,13 @@ class SlidingWindow:
     def __str__(self) -> str:
         return json.dumps(self.taken, separators=(",", ":"))
 
-    def take(self, wanted: int, now: datetime, per_minute: int) -> tuple[int, Self]:
+    def take(
+        self, wanted: int, now: datetime, per_minute: int, burst: int | None = None
+    ) -> tuple[int, Self]:
         """Return how many of the ``wanted`` slots are granted, and the window afterwards.
 
+        ``burst`` bounds the slots of any 10 seconds: without it a crowd takes a whole minute's
+        slots at one moment, minute after minute, and the next caller waits for 60 seconds.
         A moment in the future was written by another clock and counts as now.
         """
         at = now.timestamp()
@@ -41,7 +46,11 @@ class SlidingWindow:
             _, before = by_second.get(int(moment), (moment, 0))
             by_second[int(moment)] = (moment, before + count)
         used = sum(count for _, count in by_second.values())
-        granted = max(0, min(wanted, per_minute - used))
+        free = per_minute - used
+        if burst is not None:
+            recent = [count for moment, count in by_second.values() if moment > at - BURST_SECONDS]
+            free = min(free, burst - sum(recent))
+        granted = max(0, min(wanted, free))
         if granted:
             _, before = by_second.get(int(at), (at, 0))
             by_second[int(at)] = (at, before + granted)

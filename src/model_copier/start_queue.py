@@ -18,6 +18,9 @@ from model_copier.timing import Timing
 
 # Requests that come at once do not see each other in the store yet; their turns count here.
 REMEMBER_SECONDS = 10.0
+# Of the starts of a minute, so many are used within 10 seconds; small rates need no spreading.
+BURST_PART = 3
+SMALLEST_BURST = 5
 
 
 @dataclass(kw_only=True)
@@ -64,17 +67,21 @@ class StartQueue:
         """Note that this process queued a job, since it could not start at once."""
         self._look_in(self.timing.poll_shortest)
 
-    async def admitted(self, limit: int) -> list[Job]:
+    async def admitted(
+        self, limit: int, is_tried: Callable[[Job], bool] = lambda _job: False
+    ) -> list[Job]:
         """Return queued jobs that may start now; ``look_at`` says when to ask again.
 
-        Should this fail, the next tick asks again.
+        A job that ``is_tried`` takes no start: its caller would not use it. Should this fail,
+        the next tick asks again.
         """
         self.look_at = math.inf  # a job that is queued from here on lowers it
         jobs: list[Job] = []
         for queue in await self.store.queues():
             first = await self.store.queued(queue, limit)
-            granted = await self._take(queue, first) if first else 0
-            jobs += first[:granted]
+            untried = [job for job in first if not is_tried(job)]
+            granted = await self._take(queue, untried) if untried else 0
+            jobs += untried[:granted]
             if granted < len(first):
                 self._look_in(self.timing.poll_shortest)
             elif len(first) == limit:
@@ -87,4 +94,6 @@ class StartQueue:
     async def _take(self, queue: str, jobs: Sequence[Job]) -> int:
         turns = [job.turn for job in jobs if job.turn is not None]
         rate = int(self.timing.starts_per_minute)
-        return await self.store.take_starts(queue, turns, self.clock.now(), rate)
+        burst = max(SMALLEST_BURST, rate // BURST_PART)
+        now = self.clock.now()
+        return await self.store.take_starts(queue, turns, now, rate, burst)

@@ -43,9 +43,12 @@ class _Lead:
 
     def is_new(self, job: Job) -> bool:
         """Each record is tried once: where that changed nothing, it is for the next tick."""
-        fresh = (job.key, job.version) not in self._seen
+        fresh = not self.has_tried(job)
         self._seen.add((job.key, job.version))
         return fresh
+
+    def has_tried(self, job: Job) -> bool:
+        return (job.key, job.version) in self._seen
 
 
 @dataclass(kw_only=True)
@@ -145,7 +148,9 @@ class Ticks:
         room = min(IN_HAND - len(self._in_hand), IN_HAND_EACH)
         if room <= 0 or flow.clock.monotonic() < flow.starts.look_at:
             return
-        for job in await flow.starts.admitted(room):
+        for job in await flow.starts.admitted(
+            room, lambda job: job.key in self._in_hand or lead.has_tried(job)
+        ):
             if job.key not in self._in_hand and lead.is_new(job):
                 self._begin(lead, job, may_start=True)
 

@@ -394,6 +394,13 @@ async def test_starts_of_a_minute_are_bounded(store):
     assert await store.take_starts(HERE + "x", [1, 2, 3], moments[-1], 5) == 3
 
 
+async def test_starts_of_ten_seconds_are_bounded(store):
+    moments = [START + timedelta(seconds=seconds) for seconds in (0, 9, 10, 20)]
+    granted = [await store.take_starts(HERE, [1, 2, 3], at, 5, 2) for at in moments]
+
+    assert granted == [2, 0, 2, 1]
+
+
 async def test_concurrent_callers_share_the_starts(store):
     takes = (store.take_starts(HERE, [1.0, 2.0], START, 5) for _ in range(4))
 

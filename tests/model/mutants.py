@@ -330,7 +330,7 @@ MUTANTS = (
     Mutant(
         name="starts have no limit",
         file="start_queue.py",
-        old="        return await self.store.take_starts(queue, turns, self.clock.now(), rate)",
+        old="        return await self.store.take_starts(queue, turns, now, rate, burst)",
         new="        return min(len(turns), rate)",
     ),
     Mutant(

@@ -549,11 +549,17 @@ class _StorePort:
         return found
 
     async def take_starts(
-        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+        self,
+        queue: str,
+        turns: Sequence[float],
+        now: datetime,
+        per_minute: int,
+        burst: int | None = None,
     ) -> int:
         store = self.worker.cloud.store
         granted: int = await self._write(
-            "take_starts", lambda: _at_once(store.take_starts(queue, turns, now, per_minute))
+            "take_starts",
+            lambda: _at_once(store.take_starts(queue, turns, now, per_minute, burst)),
         )
         if granted < len(turns):
             self.worker.cloud.note("rule: waited for its turn")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier.rate_limit import WINDOW_SECONDS, SlidingWindow
+from model_copier.rate_limit import BURST_SECONDS, WINDOW_SECONDS, SlidingWindow
 
 START = datetime(2026, 2, 13, 9, tzinfo=UTC)
 TAKES = st.lists(
@@ -51,3 +51,21 @@ def test_slots_come_back_one_minute_after_they_were_taken():
     assert window.take(9, START + timedelta(seconds=59.9), 3)[0] == 0
     assert window.take(9, START + timedelta(seconds=60), 3)[0] == 2
     assert window.take(9, START + timedelta(seconds=90), 3)[0] == 3
+
+
+@given(takes=TAKES, per_minute=st.integers(0, 12), burst=st.integers(1, 12))
+def test_no_ten_seconds_have_more_than_a_burst(takes, per_minute, burst):
+    """And after a pause a burst is granted whole, unless the minute's slots are used up."""
+    window, at, granted = SlidingWindow(), 0.0, list[tuple[float, int]]()
+    for pause, wanted in takes:
+        at += pause
+        now = START + timedelta(seconds=at)
+        count, window = window.take(wanted, now, per_minute, burst)
+        granted.append((at, count))
+
+    for seconds, most in ((BURST_SECONDS, burst), (WINDOW_SECONDS, per_minute)):
+        for begin, _ in granted:
+            within = sum(count for then, count in granted if begin <= then < begin + seconds)
+            assert within <= most
+    later = START + timedelta(seconds=at + WINDOW_SECONDS)
+    assert window.take(99, later, per_minute, burst)[0] == min(per_minute, burst)

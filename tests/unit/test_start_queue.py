@@ -21,8 +21,9 @@ PER_MINUTE = 3
 class Queue:
     """A start queue over a simulated store, and jobs for it."""
 
-    def __init__(self, cost: float = 1.0) -> None:
+    def __init__(self, cost: float = 1.0, per_minute: int = PER_MINUTE) -> None:
         self.clock, self.store, self.cost = SimulatedClock(), SimulatedStore(), cost
+        self.per_minute = per_minute
         self.starts = self.another()
 
     def another(self) -> StartQueue:
@@ -30,7 +31,7 @@ class Queue:
         return StartQueue(
             store=self.store,
             clock=self.clock,
-            timing=Timing(starts_per_minute=PER_MINUTE),
+            timing=Timing(starts_per_minute=self.per_minute),
             cost=lambda _sender: self.cost,
         )
 
@@ -307,3 +308,42 @@ async def test_a_failed_read_is_repeated_by_a_tick():
     queue.starts.tick()
 
     assert queue.starts.look_at == queue.clock.monotonic()
+
+
+@pytest.mark.parametrize("arrives", range(0, 120, 5))
+async def test_a_flood_delays_nobody_for_a_minute(arrives: int):
+    """Whenever the other comes: the flood leaves starts for the rest of each minute."""
+    queue = Queue(per_minute=50)
+    for number in range(200):
+        job = queue.job(f"flood-{number}", "//flood")
+        turn = await queue.starts.turn_of(job)
+        ready = await queue.stored(job, turn, waits=False)
+        if not await queue.starts.admits(ready):
+            await queue.store.save(ready.enqueued())
+        else:
+            del queue.store.jobs[job.key]
+
+    for seconds in range(0, arrives + 60, 5):
+        if seconds == arrives:
+            job = queue.job("calm", "//calm")
+            await queue.stored(job, await queue.starts.turn_of(job))
+        jobs = await queue.starts.admitted(32)
+        for job in jobs:
+            del queue.store.jobs[job.key]
+        if "calm" in {job.key for job in jobs}:
+            assert seconds - arrives <= 45
+            return
+        queue.clock.advance(5)
+    pytest.fail("it did not start")
+
+
+async def test_a_tried_job_takes_no_start():
+    """Its caller has it in hand already: the starts are for those behind it."""
+    queue = Queue()
+    for number in range(4):
+        await queue.stored(queue.job(str(number)), float(number))
+
+    jobs = await queue.starts.admitted(9, lambda job: job.key == "0")
+
+    assert [job.key for job in jobs] == ["1", "2", "3"]
+    assert queue.starts.look_at < math.inf

@@ -259,7 +259,12 @@ class FirestoreJobStore:
                 found.append(first[0].get("start_queue"))
 
     async def take_starts(
-        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+        self,
+        queue: str,
+        turns: Sequence[float],
+        now: datetime,
+        per_minute: int,
+        burst: int | None = None,
     ) -> int:
         document = self._queues.document(name_of(queue))
         async with self._calling():
@@ -267,7 +272,7 @@ class FirestoreJobStore:
                 stored = await self._look(document)
                 fields = stored.to_dict() or {"virtual_time": 0.0, "taken": "[]"}
                 window = SlidingWindow.parse(fields["taken"])
-                granted, after = window.take(len(turns), now, per_minute)
+                granted, after = window.take(len(turns), now, per_minute, burst)
                 if not granted and after == window:
                     return 0
                 reached = max([fields["virtual_time"], *turns[granted - 1 : granted]])

@@ -279,12 +279,17 @@ class SqliteJobStore:
         return [row[0] for row in await self._read(_QUEUES, ())]
 
     async def take_starts(
-        self, queue: str, turns: Sequence[float], now: datetime, per_minute: int
+        self,
+        queue: str,
+        turns: Sequence[float],
+        now: datetime,
+        per_minute: int,
+        burst: int | None = None,
     ) -> int:
-        return await self._thread.run(self._take, queue, turns, now, per_minute)
+        return await self._thread.run(self._take, queue, turns, now, per_minute, burst)
 
     async def take_slots(self, name: str, wanted: int, now: datetime, per_minute: int) -> int:
-        return await self._thread.run(self._take, name, [0.0] * wanted, now, per_minute)
+        return await self._thread.run(self._take, name, [0.0] * wanted, now, per_minute, None)
 
     async def delete_expired(self, now: datetime) -> int:
         return await self._write("DELETE FROM jobs WHERE expires_at <= ?", (now.timestamp(),))
@@ -313,14 +318,22 @@ class SqliteJobStore:
                 cursor.close()
             return jobs
 
-    def _take(self, name: str, turns: Sequence[float], now: datetime, per_minute: int) -> int:
+    def _take(
+        self,
+        name: str,
+        turns: Sequence[float],
+        now: datetime,
+        per_minute: int,
+        burst: int | None,
+    ) -> int:
         """Read and write a queue in one transaction that holds the write lock from its begin."""
         with self._surely_ours(), _transaction(self._connection):
             found = self._connection.execute(
                 "SELECT virtual_time, taken FROM queues WHERE name = ?", (name,)
             ).fetchall()
             reached, taken = found[0] if found else (0.0, "[]")
-            granted, window = SlidingWindow.parse(taken).take(len(turns), now, per_minute)
+            before = SlidingWindow.parse(taken)
+            granted, window = before.take(len(turns), now, per_minute, burst)
             if granted or str(window) != taken:
                 reached = max([reached, *turns[granted - 1 : granted]])
                 self._connection.execute(_PUT_QUEUE, (name, reached, str(window)))
