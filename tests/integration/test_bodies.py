@@ -41,7 +41,7 @@ def world() -> World:
 async def http(world: World, held: Bodies) -> AsyncIterator[httpx.AsyncClient]:
     assert held.small == 0
     app = build_app("all", world.deliveries, world.ticks, SETTINGS)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as c:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as c:
         yield c
 
 
