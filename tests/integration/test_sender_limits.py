@@ -36,7 +36,7 @@ def world() -> World:
 async def http(world: World) -> AsyncIterator[httpx.AsyncClient]:
     app = build_app("api", world.deliveries, world.ticks, SETTINGS)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=app), base_url="http://api"
+        transport=httpx.ASGITransport(app=app), base_url="http://localhost"
     ) as c:
         yield c
 
@@ -154,7 +154,7 @@ async def test_a_wait_beyond_the_limit_is_answered_at_once(world):
     with world.deliveries.load.waiting("//model-copier/rest") as held:
         assert held
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app), base_url="http://api", timeout=5
+            transport=httpx.ASGITransport(app=app), base_url="http://localhost", timeout=5
         ) as http:
             answer = await post(http, 0)
             shown = await http.get("/v1/copies/r-0?wait=30")
