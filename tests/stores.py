@@ -18,8 +18,9 @@ from google.cloud.firestore import Client
 from model_copier.adapters.firestore import FirestoreJobStore, _without_empty
 from model_copier.adapters.firestore_documents import TTL_FIELD, Place, fields_of
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.job import Call, Job, Original
+from model_copier.copy_call import Call
+from model_copier.copy_request import CopyRequest, Original, Source
+from model_copier.job import Job
 from model_copier.ports import Clock
 from model_copier.records import from_record
 from model_copier.resource_names import ModelName

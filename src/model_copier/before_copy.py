@@ -5,7 +5,7 @@ key without a word. Google's list: https://cloud.google.com/vertex-ai/docs/model
 """
 
 from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code
+from model_copier.errors import Code, Failure
 from model_copier.hints import (
     COPY_DOC,
     TUNED,
@@ -14,7 +14,6 @@ from model_copier.hints import (
     goes_two_ways,
     shown,
 )
-from model_copier.job import Failure
 from model_copier.settings import RequireKmsKey
 
 _MULTI_REGIONS = frozenset({"us", "eu"})

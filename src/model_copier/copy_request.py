@@ -97,3 +97,11 @@ class Source:
     def may_be_taken_for(self, other: Self) -> bool:
         """Tell whether copies of the two cannot be told apart by what they name as origin."""
         return any(self.is_origin(name) for name in (other.name, other.known_as, other.copy_of))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """The request's message as it came: what a dead letter holds."""
+
+    data: bytes
+    attributes: Mapping[str, str]

@@ -15,6 +15,7 @@ from model_copier.before_copy import warnings_before_copy
 from model_copier.copy_request import CopyRequest
 from model_copier.errors import (
     Code,
+    Failure,
     JobExistsError,
     LimitedError,
     RefusedError,
@@ -22,7 +23,7 @@ from model_copier.errors import (
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Failure, Job, State
+from model_copier.job import Job, State
 from model_copier.letters import letter_of_rejection
 from model_copier.messages import (
     Asked,

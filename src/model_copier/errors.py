@@ -260,3 +260,14 @@ def outcome_of_read(code: Code, message: str, cause: Cause = NO_CAUSE) -> Copier
     if code is Code.RESOURCE_EXHAUSTED:
         return ExhaustedError(f"{code}: {message}")
     return UnavailableError(f"{code}: {message}", told=f"Vertex AI does not answer now ({code})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    code: Code
+    message: str
+    hint: str = ""  # what a person can do about it
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message

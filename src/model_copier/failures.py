@@ -8,9 +8,9 @@ claim more than that.
 import shlex
 
 from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import NO_CAUSE, Cause, Code
+from model_copier.errors import NO_CAUSE, Cause, Code, Failure
 from model_copier.hints import hint_of
-from model_copier.job import Failure, Job
+from model_copier.job import Job
 
 
 def failure(

@@ -1,4 +1,4 @@
-"""The life of one copy job: its states, its legal moves, and the next step.
+"""The life of one copy job: its states and its legal moves.
 
 Pure: no I/O and no clock. Methods return the next ``Job`` instead of changing this one,
 so a crash between two saves can never leave a half-made transition. What must not break:
@@ -6,14 +6,14 @@ so a crash between two saves can never leave a half-made transition. What must n
 call made nothing and never will; while it is there, nobody sends another.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import Enum, StrEnum, auto
+from enum import StrEnum
 from typing import Self
 
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code
+from model_copier.copy_call import Call
+from model_copier.copy_request import CopyRequest, Original, Source
+from model_copier.errors import Code, Failure
 from model_copier.history import MAX_DETAIL, Happened, Moment, with_moment
 from model_copier.registry import Operation, operation_number
 from model_copier.resource_names import ModelName
@@ -44,78 +44,10 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        return _STEPS[self] is Step.ANNOUNCE
+        return self in _FINAL
 
 
-class Step(Enum):
-    """What to do next for a job that is due."""
-
-    PREPARE = auto()  # resolve the source, lock the destination
-    START = auto()  # send CopyModel, when it is this job's turn
-    RECONCILE = auto()  # find out what became of a CopyModel call without a response
-    POLL = auto()  # read the operation
-    GIVE_UP = auto()  # its time is over: say what is known
-    ANNOUNCE = auto()  # publish the dead letter, then the reply
-    NOTHING = auto()
-
-
-_STEPS = {
-    State.ACCEPTED: Step.PREPARE,
-    State.QUEUED: Step.START,
-    State.REQUESTED: Step.RECONCILE,
-    State.COPYING: Step.POLL,
-    State.SUCCEEDED: Step.ANNOUNCE,
-    State.FAILED: Step.ANNOUNCE,
-    State.UNKNOWN: Step.ANNOUNCE,
-    State.CANCELLED: Step.ANNOUNCE,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    code: Code
-    message: str
-    hint: str = ""  # what a person can do about it
-
-    @property
-    def in_words(self) -> str:
-        return f"{self.message}; {self.hint}" if self.hint else self.message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Original:
-    """The request's message as it came: what a dead letter holds."""
-
-    data: bytes
-    attributes: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A CopyModel call that made, or may have made, something."""
-
-    requested_at: datetime
-    # From then on whatever was accepted is visible, by the timing that it was sent under.
-    visible_at: datetime
-    # What was on the destination before: versions, and numbers of operations (None: those
-    # could not be listed). What is not among them came later.
-    known_versions: tuple[str, ...] = ()
-    known_operations: tuple[str, ...] | None = ()
-    # Operations that Vertex AI started up to then are known too, though not listed above.
-    known_until: datetime | None = None
-    # Since when the destination shows nothing of this call, though by now it should.
-    missing_since: datetime | None = None
-    # The store went back in time: an earlier call may have been sent, and forgotten.
-    forgotten: bool = False
-
-    def precedes(self, operation: Operation) -> bool:
-        """Tell whether this operation was there before the call."""
-        if operation_number(operation.name) in (self.known_operations or ()):
-            return True
-        # Both by Vertex AI's clock.
-        return bool(
-            self.known_until and operation.started_at and operation.started_at <= self.known_until
-        )
+_FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.UNKNOWN, State.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -587,15 +519,3 @@ class Job:
         """Publish the reply once more; the dead letter stays where it is."""
         assert self.state.final
         return replace(self, reply_sent=False, due_at=now, retries=0)
-
-
-def next_step(job: Job, now: datetime, timing: Timing) -> Step:
-    """Decide what to do next from the saved job alone."""
-    return step_of(job, now, timing) if job.is_due(now, timing) else Step.NOTHING
-
-
-def step_of(job: Job, now: datetime, timing: Timing) -> Step:
-    """What this job needs, once it is due or dispatched."""
-    if job.is_over(now, timing):
-        return Step.GIVE_UP
-    return Step.NOTHING if job.reply_sent else _STEPS[job.state]

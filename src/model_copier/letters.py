@@ -9,7 +9,9 @@ which there may be 100, can be left out, and then the reason says how many.
 from collections.abc import Mapping
 from datetime import datetime
 
-from model_copier.job import Failure, Job, Original, State
+from model_copier.copy_request import Original
+from model_copier.errors import Failure
+from model_copier.job import Job, State
 from model_copier.messages import (
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTE_BYTES,

@@ -19,9 +19,8 @@ from cloudevents.http import from_http
 
 from model_copier import spellings
 from model_copier.callers import Caller
-from model_copier.copy_request import CopyRequest
-from model_copier.errors import RejectedError
-from model_copier.job import Failure, Original
+from model_copier.copy_request import CopyRequest, Original
+from model_copier.errors import Failure, RejectedError
 from model_copier.request_data import (
     MAX_CORRELATION_BYTES,
     MAX_REQUEST_ID,

@@ -10,14 +10,11 @@ from datetime import datetime
 
 from model_copier.before_copy import refusal_before_copy
 from model_copier.copy_request import CopyRequest, IfExists, Source
-from model_copier.errors import RETRYABLE_OPERATION, Code
-from model_copier.failures import bug, failure
-from model_copier.job import Call, Failure, Job, State
-from model_copier.registry import CopyCall, Model, Operation, operation_number
+from model_copier.errors import RETRYABLE_OPERATION, Code, Failure
+from model_copier.failures import failure
+from model_copier.job import Job
+from model_copier.registry import CopyCall, Model, Operation
 from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
-
-# Of so many operations on a destination the numbers are kept; of older ones, only their time.
-MAX_KNOWN_OPERATIONS = 1000
 
 
 def plan(
@@ -54,26 +51,6 @@ def plan(
     )
 
 
-def call_record(
-    operations: Sequence[Operation] | None, versions: Sequence[Model], now: datetime, timing: Timing
-) -> Call:
-    """Write down what is on the destination before CopyModel is sent."""
-    known, known_until = operations, None
-    if known is not None and len(known) > MAX_KNOWN_OPERATIONS:
-        dated = [operation for operation in known if operation.started_at]
-        newest = sorted(dated, key=lambda each: str(each.started_at))[-MAX_KNOWN_OPERATIONS:]
-        known_until = newest[0].started_at if newest else None
-        # One without a time can be known by its number alone.
-        known = [*newest, *(operation for operation in known if not operation.started_at)]
-    return Call(
-        requested_at=now,
-        visible_at=timing.visible_at(now),
-        known_versions=tuple(model.name.version or "" for model in versions),
-        known_operations=None if known is None else tuple(operation_number(o.name) for o in known),
-        known_until=known_until,
-    )
-
-
 def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing) -> Job:
     """Decide what follows from an operation that ended without a copy.
 
@@ -103,40 +80,3 @@ def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing)
     return ended.failed(
         now, failure(operation.code, message, job.request, job.source, cause=operation.cause)
     )
-
-
-def give_up(job: Job, now: datetime, timing: Timing) -> Job:
-    """Answer a request whose time is over, with what is known and no more."""
-    hint = f"look at {job.target} before you request it again" if job.may_have_copied else ""
-    message = f"{_why_over(job, now, timing)}; {_known(job)}"
-    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED, message=message, hint=hint))
-
-
-def _why_over(job: Job, now: datetime, timing: Timing) -> str:
-    budget = f"{job.budget_seconds(timing):g} s"
-    if job.state is State.COPYING and job.cancel_sent_at:
-        return f"the copy did not end in {budget}: a cancel was requested and did not take effect"
-    if job.state is State.COPYING:
-        refused = f": {job.cancel_refused}" if job.cancel_refused else ""
-        return f"the copy did not end in {budget}{refused}"
-    if job.call:
-        return f"no response to CopyModel came, and in {budget} no copy could be proven"
-    if job.watching_since:
-        return f"another copy to {job.target} did not end in {budget}"
-    if job.copy_attempts:
-        return f"CopyModel was sent {job.copy_attempts} times, and no copy ended in {budget}"
-    waited = (now - job.attempt_at).total_seconds()
-    wanted = f"{job.target} to be free" if job.waiting_for else "its source or its turn to start"
-    return f"it waited {waited:.0f} s for {wanted}"
-
-
-def stop(job: Job, error: Exception, now: datetime) -> Job:
-    """Answer a request that meets a bug again and again."""
-    failure = bug(error)
-    return job.failed(now, replace(failure, message=f"{failure.message}; {_known(job)}"))
-
-
-def _known(job: Job) -> str:
-    if job.call and job.operation:
-        return f"the outcome of operation {job.operation} is unknown"
-    return "whether a copy was made is unknown" if job.may_have_copied else "nothing was made"

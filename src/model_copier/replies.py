@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 from model_copier import spellings
 from model_copier.before_copy import losses
-from model_copier.errors import Code, RejectedError
-from model_copier.job import Failure, Job, State
+from model_copier.errors import Code, Failure, RejectedError
+from model_copier.job import Job, State
 from model_copier.messages import (
     MAX_REPLY_TAG,
     Asked,

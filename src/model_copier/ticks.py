@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 
 from model_copier.errors import StaleJobError, UnavailableError
 from model_copier.job import Job
-from model_copier.planning import stop
 from model_copier.reading import Reading, reading_as
 from model_copier.registry import operation_number
+from model_copier.steps import stop
 from model_copier.workflow import Workflow
 
 # Jobs that are moved at once, and those of one location: where nobody answers, they wait, and

@@ -15,21 +15,23 @@ from datetime import datetime, timedelta
 
 from model_copier import failures, replies
 from model_copier.before_copy import refusal_before_copy
+from model_copier.copy_call import Call, call_record
 from model_copier.errors import (
     BudgetExhaustedError,
     Cause,
     CircuitOpenError,
     Code,
     DestinationTakenError,
+    Failure,
     OutcomeUnknownError,
     PostponedError,
     RefusedError,
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Call, Failure, Job, State, Step, next_step, step_of
+from model_copier.job import Job, State
 from model_copier.letters import letter_of_job
-from model_copier.planning import after_failure, call_record, give_up, plan
+from model_copier.planning import after_failure, plan
 from model_copier.ports import Clock, JobStore, ModelService, Topics
 from model_copier.reading import Reading, reading_as
 from model_copier.reconciliation import (
@@ -42,6 +44,7 @@ from model_copier.reconciliation import (
 )
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.start_queue import StartQueue
+from model_copier.steps import Step, give_up, next_step, step_of
 from model_copier.timing import RETRIES_UNTIL_TROUBLE, Timing
 from model_copier.vertex_reader import VertexReader
 

@@ -14,15 +14,17 @@ import pytest
 from model_copier.adapters import sqlite as adapter
 from model_copier.adapters.firestore_documents import name_of
 from model_copier.adapters.sqlite import SqliteJobStore
+from model_copier.copy_request import Original
 from model_copier.errors import (
     Code,
     DestinationTakenError,
+    Failure,
     JobExistsError,
     StaleJobError,
     UnavailableError,
     UnreadableRecordError,
 )
-from model_copier.job import Failure, Job, Original, State
+from model_copier.job import Job, State
 from model_copier.ports import Wanted
 from model_copier.records import to_record
 from simulators import START, SimulatedStore

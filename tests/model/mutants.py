@@ -91,8 +91,10 @@ MUTANTS = (
     Mutant(
         name="UNAVAILABLE counts as not started",
         file="errors.py",
-        old="if code is Code.RESOURCE_EXHAUSTED:",
-        new="if code in {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE}:",
+        old='    return OutcomeUnknownError(f"{code}: {message}")\n',
+        new="    if code is Code.UNAVAILABLE:\n"
+        "        return UnavailableError(message)\n"
+        '    return OutcomeUnknownError(f"{code}: {message}")\n',
     ),
     Mutant(
         name="ALREADY_EXISTS counts as refused",
@@ -129,7 +131,7 @@ MUTANTS = (
     ),
     Mutant(
         name="the call is forgotten when a job is given up",
-        file="planning.py",
+        file="steps.py",
         old="    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED,",
         new="    job = replace(job, call=None)\n"
         "    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED,",
@@ -142,13 +144,13 @@ MUTANTS = (
     ),
     Mutant(
         name="a job that is given up says that nothing was made",
-        file="planning.py",
-        old='return "whether a copy was made is unknown" if job.call else "nothing was made"',
+        file="steps.py",
+        old='return "whether a copy was made is unknown" if job.may_have_copied else "nothing was made"',
         new='return "nothing was made"',
     ),
     Mutant(
         name="a cancel is claimed that was not sent",
-        file="planning.py",
+        file="steps.py",
         old="    if job.state is State.COPYING and job.cancel_sent_at:",
         new="    if job.state is State.COPYING:",
     ),
@@ -185,13 +187,13 @@ MUTANTS = (
     ),
     Mutant(
         name="known operations are not kept",
-        file="planning.py",
+        file="copy_call.py",
         old="None if known is None else tuple(operation_number(o.name) for o in known)",
         new="None if known is None else ()",
     ),
     Mutant(
         name="known operations are ignored",
-        file="job.py",
+        file="copy_call.py",
         old="if operation_number(operation.name) in (self.known_operations or ()):",
         new="if False:",
     ),
@@ -228,7 +230,7 @@ MUTANTS = (
     Mutant(
         name="what an operation made need not be visible",
         file="reconciliation.py",
-        old="        or not made.keys() <= shown\n",
+        old="        or not (made.keys() <= shown or job.call.forgotten)  # they may be of long ago\n",
         new="",
     ),
     Mutant(
@@ -276,14 +278,10 @@ MUTANTS = (
     Mutant(
         name="after_restore does nothing",
         file="job.py",
-        old="        call = self.call\n"
-        "        if call:\n"
-        "            call = replace(call, visible_at",
-        new="        call = self.call\n"
-        "        if self.key:\n"
+        old="        call, late = self.call, timedelta()\n",
+        new="        if self.key:\n"
         "            return self\n"
-        "        if call:\n"
-        "            call = replace(call, visible_at",
+        "        call, late = self.call, timedelta()\n",
     ),
     Mutant(
         name="a restored job calls without a look",
@@ -407,15 +405,15 @@ MUTANTS = (
         name="a replay that was beaten is taken for the one that beat it",
         file="deliveries.py",
         old="            return await self._meet_again(asked, received, told)\n"
-        '        return replace(told, verdict="replayed")',
+        '        return replace(told, verdict="replayed"',
         new='            return replace(told, verdict="duplicate")\n'
-        '        return replace(told, verdict="replayed")',
+        '        return replace(told, verdict="replayed"',
     ),
     Mutant(
         name="a rejected request is acknowledged without a letter",
         file="deliveries.py",
-        old="        if keep:\n            await self.workflow.topics.publish_letter",
-        new="        if False:\n            await self.workflow.topics.publish_letter",
+        old="        if keep and not may_pass:",
+        new="        if False:",
     ),
     Mutant(
         name="an outage counts as a bug",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from model_copier.copy_call import Call
 from model_copier.errors import Code, UnavailableError
-from model_copier.job import Call, Job, State
+from model_copier.job import Job, State
 from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
 from model_copier.registry import Operation
 from simulators import SimulatedStore

@@ -7,9 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_copier import replies
-from model_copier.copy_request import Source
-from model_copier.errors import Code, RejectedError
-from model_copier.job import Call, Failure, Job, Original
+from model_copier.copy_call import Call
+from model_copier.copy_request import Original, Source
+from model_copier.errors import Code, Failure, RejectedError
+from model_copier.job import Job
 from model_copier.letters import letter_of_job, letter_of_rejection
 from model_copier.messages import (
     LETTER_ATTRIBUTES,

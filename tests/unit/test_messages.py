@@ -13,8 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_copier import replies
-from model_copier.errors import Code, RejectedError
-from model_copier.job import Failure
+from model_copier.errors import Code, Failure, RejectedError
 from model_copier.letters import letter_of_rejection
 from model_copier.messages import (
     CANCEL_REQUESTED,

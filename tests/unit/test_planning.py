@@ -7,19 +7,14 @@ from random import Random
 
 import pytest
 
-from model_copier.copy_request import CopyRequest, IfExists, Source
-from model_copier.errors import RETRYABLE_OPERATION, Code
-from model_copier.job import Call, Failure, Job, Original, State, Step, step_of
-from model_copier.planning import (
-    MAX_KNOWN_OPERATIONS,
-    after_failure,
-    call_record,
-    give_up,
-    plan,
-    stop,
-)
+from model_copier.copy_call import MAX_KNOWN_OPERATIONS, Call, call_record
+from model_copier.copy_request import CopyRequest, IfExists, Original, Source
+from model_copier.errors import RETRYABLE_OPERATION, Code, Failure
+from model_copier.job import Job, State
+from model_copier.planning import after_failure, plan
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
+from model_copier.steps import Step, give_up, step_of, stop
 from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
 from simulators import START
 

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code
-from model_copier.job import Call, Failure, Job, Original, State
+from model_copier.copy_call import Call
+from model_copier.copy_request import CopyRequest, Original, Source
+from model_copier.errors import Code, Failure
+from model_copier.job import Job, State
 from model_copier.reconciliation import (
     Confirmed,
     ConfirmedAbsent,

@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_copier import replies
-from model_copier.copy_request import CopyRequest, IfExists, Source
-from model_copier.errors import Code, UnreadableRecordError
-from model_copier.job import Call, Failure, Job, Original, State
+from model_copier.copy_call import Call
+from model_copier.copy_request import CopyRequest, IfExists, Original, Source
+from model_copier.errors import Code, Failure, UnreadableRecordError
+from model_copier.job import Job, State
 from model_copier.records import RECORD_VERSION, from_record, to_record
 from model_copier.registry import Operation
 from model_copier.request_data import MAX_DEPTH

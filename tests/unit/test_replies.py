@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_copier import replies
+from model_copier.copy_call import Call
 from model_copier.copy_request import Source
-from model_copier.errors import Code
-from model_copier.job import Call, Failure, Job
+from model_copier.errors import Code, Failure
+from model_copier.job import Job
 from model_copier.letters import letter_of_job
 from model_copier.messages import MAX_ATTRIBUTE_BYTES, Asked, Identity, Message, Received, Rejection
 from model_copier.planning import plan

@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from model_copier.errors import Code, LimitedError, UnavailableError
-from model_copier.job import Failure, Job
+from model_copier.errors import Code, Failure, LimitedError, UnavailableError
+from model_copier.job import Job
 from model_copier.sender_load import SenderLoad
 from model_copier.senders import SenderLimits, SenderPolicy
 from simulators import SimulatedClock, SimulatedStore

@@ -8,12 +8,13 @@ from typing import Self
 
 from model.perils import named
 from model.soak import MOVES
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code
-from model_copier.job import _STEPS, Call, Failure, Job, Original
-from model_copier.planning import MAX_KNOWN_OPERATIONS
+from model_copier.copy_call import MAX_KNOWN_OPERATIONS, Call
+from model_copier.copy_request import CopyRequest, Original, Source
+from model_copier.errors import Code, Failure
+from model_copier.job import Job
 from model_copier.resource_names import ModelName
 from model_copier.steady_clock import STEADY_SECONDS
+from model_copier.steps import STEPS
 from model_copier.timing import HARD_LIMIT, MAX_COPY_ATTEMPTS, RETRIES_UNTIL_TROUBLE, Timing
 from simulators import START
 
@@ -164,7 +165,7 @@ def _stays(move: str) -> bool:
 def test_the_page_names_each_state_s_step():
     rows = {state: step.partition(":")[0] for state, _, step in table("States")}
 
-    assert rows == {state.name: step.name for state, step in _STEPS.items()}
+    assert rows == {state.name: step.name for state, step in STEPS.items()}
 
 
 def test_the_page_says_how_long_the_engine_waits():

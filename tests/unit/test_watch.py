@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from model_copier.errors import Code, UnavailableError
-from model_copier.job import Failure, Job
+from model_copier.errors import Code, Failure, UnavailableError
+from model_copier.job import Job
 from model_copier.watch import Watch
 from simulators import START, SimulatedStore
 from world import World

@@ -11,8 +11,9 @@ import pytest
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Dialect
 from model_copier.adapters.sqlite import SqliteJobStore
+from model_copier.copy_call import Call
 from model_copier.errors import Code, UnavailableError
-from model_copier.job import Call, Job, State
+from model_copier.job import Job, State
 from model_copier.messages import CANCEL_REQUESTED
 from model_copier.resource_names import ModelName
 from model_copier.steady_clock import SteadyClock
