@@ -7,6 +7,7 @@ makes a job that was stored survive the power plug too. Not for Cloud Run, where
 is the memory of one instance.
 """
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -180,7 +181,7 @@ class SqliteJobStore:
 
     async def close(self) -> None:
         """Leave one whole file behind, if nobody else has it open."""
-        await self._thread.run(self.leave)
+        await asyncio.to_thread(self.leave)
 
     def leave(self, seconds: float = LEAVE_SECONDS) -> None:
         """Do the same without a loop, as the process ends. What does not end in time is left:
