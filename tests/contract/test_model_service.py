@@ -23,6 +23,7 @@ from model_copier.errors import (
     RefusedError,
     UnavailableError,
 )
+from model_copier.locations import LOCATIONS
 from model_copier.ports import ModelService
 from model_copier.registry import CopyCall, Model, Operation
 from model_copier.resource_names import ModelName
@@ -540,15 +541,17 @@ async def test_any_number_of_locations_leaves_few_clients():
     """A call that is on its way keeps its own."""
     async with Vertex() as vertex:
         vertex.add_model(SOURCE)
-        vertex.add_model(SOURCE.replace("us-central1", "x1"))
+        places = sorted(LOCATIONS)
+        assert len(places) > MAX_CLIENTS
+        vertex.add_model(SOURCE.replace("us-central1", places[0]))
         models = VertexModelService(call_seconds=60, endpoint=f"http://{vertex.address}")
 
         async def read(location: str) -> None:
             with contextlib.suppress(RefusedError):
                 await models.get_model(ModelName.parse(SOURCE.replace("us-central1", location)))
 
-        await asyncio.gather(*(read(f"x{number % 50}") for number in range(100)))
-        await models.get_model(ModelName.parse(SOURCE.replace("us-central1", "x1")))
+        await asyncio.gather(*(read(place) for place in [*places, *places]))
+        await models.get_model(ModelName.parse(SOURCE.replace("us-central1", places[0])))
 
         assert len(models._clients) == MAX_CLIENTS
         await models.close()
