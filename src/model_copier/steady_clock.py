@@ -14,6 +14,8 @@ from model_copier.errors import UnavailableError
 
 # A clock that somebody corrected stays corrected; one that is broken moves again.
 STEADY_SECONDS = 300.0
+# Nobody looked for longer than that: it may have been right in between, and jumped again.
+UNSEEN_SECONDS = 120.0
 
 
 @dataclass(kw_only=True)
@@ -27,6 +29,7 @@ class SteadyClock:
     _offset: float = field(init=False)
     _jumped_to: float = field(default=0.0, init=False)
     _jumped_at: float | None = field(default=None, init=False)
+    _seen_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._offset = self.wall().timestamp() - self.elapsed()
@@ -51,7 +54,10 @@ class SteadyClock:
         return wall
 
     def _note_jump(self, offset: float, elapsed: float, moved: float) -> None:
-        if self._jumped_at is None or abs(offset - self._jumped_to) > self.max_skew:
+        is_same = abs(offset - self._jumped_to) <= self.max_skew
+        unseen = elapsed - self._seen_at > UNSEEN_SECONDS
+        self._seen_at = elapsed
+        if self._jumped_at is None or unseen or not is_same:
             self._jumped_at, self._jumped_to = elapsed, offset
         left = STEADY_SECONDS - (elapsed - self._jumped_at)
         if left > 0:
