@@ -7,6 +7,8 @@ import pytest
 from model.histories import History
 from model.soak import RULES, Run, many
 
+# The histories are lived in a fixture, as many as it takes.
+pytestmark = pytest.mark.timeout(1200)
 COUNT = 1200
 MOST = 6000  # where a rare rule was not reached by then
 
