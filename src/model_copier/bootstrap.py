@@ -163,6 +163,7 @@ def build_app(
     settings: Settings,
     *,
     watch: Watch | None = None,
+    bodies: Bodies | None = None,
 ) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
     watch = watch or Watch(store=deliveries.workflow.store)
@@ -172,7 +173,7 @@ def build_app(
     app.router.redirect_slashes = False
     certificates = Certificates(fetch=fetch_from(settings.certs_url))
     guard = Guard(settings=settings, certificates=certificates, clock=deliveries.workflow.clock)
-    guarded = guard.before(Bodies().held(app))
+    guarded = guard.before((bodies or Bodies()).held(app))
     if settings.token_checks is TokenChecks.NONE:
         guarded = local_only(guarded)
     return numbered(contained(guarded))

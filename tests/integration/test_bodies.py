@@ -11,7 +11,6 @@ import pytest
 
 from model_copier.bootstrap import build_app
 from model_copier.settings import Settings, TokenChecks
-from model_copier.web import bodies
 from model_copier.web.bodies import LARGE_POOL, SMALL_BODY, SMALL_POOL, Bodies
 from world import SOURCE_PROJECT, TARGET_PROJECT, World
 
@@ -26,11 +25,9 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Bodies:
+def held() -> Bodies:
     """What the application of a process counts in."""
-    counted = Bodies()
-    monkeypatch.setattr("model_copier.bootstrap.Bodies", lambda: counted)
-    return counted
+    return Bodies()
 
 
 @pytest.fixture
@@ -41,7 +38,7 @@ def world() -> World:
 @pytest.fixture
 async def http(world: World, held: Bodies) -> AsyncIterator[httpx.AsyncClient]:
     assert held.small == 0
-    app = build_app("all", world.deliveries, world.ticks, SETTINGS)
+    app = build_app("all", world.deliveries, world.ticks, SETTINGS, bodies=held)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as c:
         yield c
@@ -126,8 +123,8 @@ async def test_a_length_that_is_too_large_is_413_at_once(http, held):
     assert (read, held.large) == ([], 0)
 
 
-async def test_a_body_that_does_not_come_gives_its_room_back(http, held, monkeypatch):
-    monkeypatch.setattr(bodies, "READ_SECONDS", 0.01)
+async def test_a_body_that_does_not_come_gives_its_room_back(http, held):
+    held.read_seconds = 0.01
     body, never = pushed(9_900_000), asyncio.Event()
     headers = {"content-length": str(len(body))}
 

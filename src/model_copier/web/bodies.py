@@ -33,6 +33,7 @@ class Bodies:
 
     small: int = 0
     large: int = 0
+    read_seconds: float = READ_SECONDS  # longest that one body may take to come
 
     def held(self, app: ASGIApp) -> ASGIApp:
         """Give each call's bytes back once it is answered."""
@@ -90,7 +91,7 @@ async def read_body(request: Request, most_bytes: int) -> bytearray:
     _check(announced, most_bytes)
     held.grow_to(announced)
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(held.bodies.read_seconds):
             async for chunk in request.stream():
                 received += len(chunk)
                 _check(received, most_bytes)
@@ -100,7 +101,7 @@ async def read_body(request: Request, most_bytes: int) -> bytearray:
                     held.grow_to(max(announced, size))
                     body += piece
     except TimeoutError as error:
-        why = f"the body did not come within {READ_SECONDS:g} s"
+        why = f"the body did not come within {held.bodies.read_seconds:g} s"
         raise UnavailableError(why, told=why) from error
     if inflating is not None:
         inflating.end()
