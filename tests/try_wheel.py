@@ -15,7 +15,16 @@ from local_cloud.pubsub import PubSub
 ROOT = Path(__file__).parents[1]
 UV = str(Path(sys.executable).with_name("uv"))
 # Whatever these are, somebody thought about them: each is named in the README.
-NEEDED = {"click", "google-auth", "grpcio", "protobuf", "requests", "rfc8785", "rich"}
+NEEDED = {
+    "click",
+    "fastjsonschema",
+    "google-auth",
+    "grpcio",
+    "protobuf",
+    "requests",
+    "rfc8785",
+    "rich",
+}
 
 
 def run(*words: str) -> str:

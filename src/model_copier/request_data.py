@@ -22,10 +22,12 @@ from model_copier.resource_names import (
     CHOSEN_ID,
     LOCATION,
     MODEL_NAME,
+    PROJECT,
     ModelName,
     ProjectNumbers,
     explain_bad_location,
     explain_bad_model_id,
+    explain_bad_project,
 )
 from model_copier.settings import RequireKmsKey, Settings
 
@@ -39,6 +41,8 @@ MAX_DEPTH = 32
 
 _VERSIONED_ID = re.compile(r"(?P<model>[A-Za-z0-9_-]{1,63})(?:@(?P<version>[A-Za-z0-9_-]{1,128}))?")
 _EXISTING_ID = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_EXISTING_NAME = re.compile(MODEL_NAME.pattern.partition("(?:@")[0])
+_ACCOUNT_ADDRESS = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+")
 # Google's own alphabet, so that the name is one word in whatever command it is put into:
 # https://cloud.google.com/kms/docs/resource-hierarchy
 _KMS_KEY = re.compile(
@@ -57,8 +61,11 @@ def _explain_bad_source(text: str) -> str | None:
 
 def _explain_bad_parent(text: str) -> str | None:
     if "/" in text:
+        unversioned = text.partition("@")[0]
+        if unversioned != text and _explain_bad_name(text) is None:
+            return f"name the model without a version: {_shown(unversioned)}"
         return _explain_bad_name(text)
-    return None if _EXISTING_ID.fullmatch(text) else f"{_shown(text)} is no model id"
+    return None if _EXISTING_ID.fullmatch(text) else f"{_shown(text)} must be a model id"
 
 
 def _explain_bad_name(text: str) -> str | None:
@@ -75,6 +82,12 @@ def _explain_bad_key(text: str) -> str | None:
     return f"{_shown(text)} should read projects/P/locations/L/keyRings/R/cryptoKeys/K"
 
 
+def _explain_bad_account(text: str) -> str | None:
+    if _ACCOUNT_ADDRESS.fullmatch(text):
+        return None
+    return f"{_shown(text)} must be the e-mail address of a service account"
+
+
 def _rule(explain: Callable[[str], str | None]) -> AfterValidator:
     """Make pydantic collect our own sentence with the other fields' errors."""
 
@@ -86,18 +99,31 @@ def _rule(explain: Callable[[str], str | None]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _shape(*patterns: re.Pattern[str]) -> Any:
-    """Let the schema tell the rule too: one pattern for all, without Python's named groups."""
-    plain = (re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern in patterns)
-    return Field(json_schema_extra={"pattern": f"^(?:{'|'.join(plain)})$"})
+def _shape(*patterns: re.Pattern[str], form: str) -> Any:
+    """Return the patterns as one in JSON Schema, without Python's named groups.
+
+    ``form`` completes "must be ..." for a person; JSON Schema's ``title`` carries it.
+    """
+    plain = [re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern in patterns]
+    pattern = plain[0] if len(plain) == 1 else f"(?:{'|'.join(plain)})"
+    return Field(json_schema_extra={"pattern": f"^{pattern}$", "title": form})
 
 
-_Location = Annotated[str, _rule(explain_bad_location), _shape(LOCATION)]
+_Location = Annotated[
+    str, _rule(explain_bad_location), _shape(LOCATION, form="a region such as us-central1")
+]
+_Project = Annotated[
+    str, _rule(explain_bad_project), _shape(PROJECT, form="a project id or number")
+]
 
 
-def _given_as_text(field: str) -> dict[str, Any]:
+def _is_given(field: str) -> dict[str, Any]:
     """In JSON Schema: the field is there, and not null, which would be the same as left out."""
-    return {"properties": {field: {"type": "string"}}, "required": [field]}
+    return {"properties": {field: {"not": {"type": "null"}}}, "required": [field]}
+
+
+_ONE_PLACE = "destination_parent_model: give this or destination_model_id, not both"
+_IF_EXISTS = "if_exists: goes with destination_model_id only"
 
 
 class CopyData(BaseModel):
@@ -108,34 +134,50 @@ class CopyData(BaseModel):
         strict=True,
         frozen=True,
         json_schema_extra={
-            "if": _given_as_text("destination_parent_model"),
-            "then": {"not": _given_as_text("destination_model_id")},
-            "dependentSchemas": {
-                "if_exists": {
-                    "anyOf": [
-                        {"properties": {"if_exists": {"type": "null"}}},
-                        _given_as_text("destination_model_id"),
-                    ]
-                }
-            },
+            "allOf": [
+                {
+                    "if": _is_given("destination_parent_model"),
+                    "then": {"not": _is_given("destination_model_id"), "title": _ONE_PLACE},
+                },
+                {
+                    "if": _is_given("if_exists"),
+                    "then": _is_given("destination_model_id") | {"title": _IF_EXISTS},
+                },
+            ],
         },
     )
 
     source_model_id: Annotated[
-        str, _rule(_explain_bad_source), _shape(_VERSIONED_ID, MODEL_NAME)
+        str,
+        _rule(_explain_bad_source),
+        _shape(
+            _VERSIONED_ID,
+            MODEL_NAME,
+            form="an id, id@version, id@alias or projects/P/locations/L/models/M",
+        ),
     ] = Field(
         min_length=1,
         max_length=MAX_SOURCE_CHARACTERS,
         description="id, id@version, id@alias, or a full resource name",
     )
-    destination_model_id: Annotated[str, _rule(explain_bad_model_id), _shape(CHOSEN_ID)] | None = (
-        Field(
-            None,
-            description="id of the model to make; default: m-ID-vVERSION, from the source's",
-        )
+    destination_model_id: (
+        Annotated[str, _rule(explain_bad_model_id), _shape(CHOSEN_ID, form=CHOSEN_ID.pattern)]
+        | None
+    ) = Field(
+        None,
+        description="id of the model to make; default: m-ID-vVERSION, from the source's",
     )
     destination_parent_model: (
-        Annotated[str, _rule(_explain_bad_parent), _shape(_EXISTING_ID, MODEL_NAME)] | None
+        Annotated[
+            str,
+            _rule(_explain_bad_parent),
+            _shape(
+                _EXISTING_ID,
+                _EXISTING_NAME,
+                form="an id or projects/P/locations/L/models/M, without a version",
+            ),
+        ]
+        | None
     ) = Field(
         None,
         description=(
@@ -151,20 +193,30 @@ class CopyData(BaseModel):
             " there is a copy of this very source"
         ),
     )
-    source_project: str | None = Field(
+    source_project: _Project | None = Field(
         None, description="project that the model is in, one that the service allows"
     )
     source_location: _Location | None = Field(None, description="region that the model is in")
-    target_project: str | None = Field(
+    target_project: _Project | None = Field(
         None, description="project that the copy goes to, one that the service allows"
     )
     target_location: _Location | None = Field(None, description="region that the copy goes to")
-    kms_key_name: Annotated[str, _rule(_explain_bad_key), _shape(_KMS_KEY)] | None = Field(
-        None, description="key that the copy is encrypted with, in the region it goes to"
-    )
-    custom_service_account: str | None = Field(
-        None, description="account that Vertex AI copies as, one that the service allows"
-    )
+    kms_key_name: (
+        Annotated[
+            str,
+            _rule(_explain_bad_key),
+            _shape(_KMS_KEY, form="projects/P/locations/L/keyRings/R/cryptoKeys/K"),
+        ]
+        | None
+    ) = Field(None, description="key that the copy is encrypted with, in the region it goes to")
+    custom_service_account: (
+        Annotated[
+            str,
+            _rule(_explain_bad_account),
+            _shape(_ACCOUNT_ADDRESS, form="the e-mail address of a service account"),
+        ]
+        | None
+    ) = Field(None, description="account that Vertex AI copies as, one that the service allows")
     deadline_seconds: int | None = Field(
         None, gt=0, le=MAX_DEADLINE_SECONDS, description="budget of the copy, from the first ask"
     )
@@ -320,9 +372,9 @@ def _parent_id(parent: str) -> str:
 def _wrong_together(asked: CopyData, defaults: Defaults) -> Iterator[str]:
     """Fields that are right by themselves and contradict each other."""
     if asked.destination_model_id is not None and asked.destination_parent_model is not None:
-        yield "destination_model_id and destination_parent_model: give one of them, not both"
+        yield _ONE_PLACE
     if asked.if_exists is not None and asked.destination_model_id is None:
-        yield "if_exists: goes with destination_model_id only"
+        yield _IF_EXISTS
     if "/" in asked.source_model_id:
         name = ModelName.parse(asked.source_model_id)
         for field, given, named in (
@@ -342,8 +394,6 @@ def _wrong_place(asked: CopyData, project: str, location: str, defaults: Default
     parent = asked.destination_parent_model
     if parent and "/" in parent:
         name = defaults.numbers.name(ModelName.parse(parent))
-        if name.version:
-            yield "destination_parent_model: name the model, without a version"
         if (name.project, name.location) != (project, location):
             yield (
                 f"destination_parent_model: lies in {name.location_name}, but the target is"

@@ -11,7 +11,7 @@ from typing import Self
 
 from model_copier.locations import nearest
 
-# A model id that Google generated is a number; one that a caller chose follows MODEL_ID_RULE.
+# A model id that Google generated is a number; one that a caller chose matches CHOSEN_ID.
 MODEL_NAME = re.compile(
     r"projects/(?P<project>[a-z0-9][a-z0-9.:-]{0,62})"
     r"/locations/(?P<location>[a-z][a-z0-9-]{0,30})"
@@ -20,7 +20,8 @@ MODEL_NAME = re.compile(
 )
 CHOSEN_ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 LOCATION = re.compile(r"[a-z][a-z0-9-]{0,30}")
-MODEL_ID_RULE = "allowed are a-z, 0-9, _ and -, first a letter or _, at most 63"
+# An id or a number; domain-scoped ids have a colon and dots.
+PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,16 +113,24 @@ def explain_bad_model_id(text: str) -> str | None:
     if CHOSEN_ID.fullmatch(text):
         return None
     if not text:
-        found = "is empty"
-    elif len(text) > 63:
-        found = f"has {len(text)} characters"
+        found = "empty"
     elif re.search("[A-Z]", text):
-        found = "has an upper-case letter"
+        found = "upper-case letter"
     elif odd := re.search("[^a-z0-9_-]", text):
-        found = f"has {odd[0]!r}"
+        found = repr(odd[0])
+    elif len(text) > 63:
+        found = f"{len(text)} characters"
     else:
         found = f"begins with {text[0]!r}"
-    return f"{_shown(text)} {found}; {MODEL_ID_RULE}"
+    return f"{_shown(text)} must match {CHOSEN_ID.pattern} ({found})"
+
+
+def explain_bad_project(text: str) -> str | None:
+    """Say what is wrong with the form of a project, or None when nothing is.
+
+    https://docs.cloud.google.com/resource-manager/docs/creating-managing-projects
+    """
+    return None if PROJECT.fullmatch(text) else f"{_shown(text)} must be a project id or number"
 
 
 def explain_bad_location(text: str) -> str | None:

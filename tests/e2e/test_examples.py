@@ -49,7 +49,7 @@ async def test_rest_copies_once_for_one_key_and_says_what_is_wrong(stack: Stack,
     assert TARGET.replace("target-model-260213", model) in first[1]
     assert copies_asked(stack, model) == 1
     assert wrong[0] == 1
-    assert "'Upper' has an upper-case letter" in wrong[1]
+    assert "'Upper' must match [a-z_][a-z0-9_-]{0,62} (upper-case letter)" in wrong[1]
 
 
 @pytest.mark.parametrize("words", [["sh", "-c"], [sys.executable, "-c"]], ids=["sh", "py"])

@@ -68,7 +68,7 @@ BAD = {
     "wrong-type": (REQUEST | {"source_model_id": 7}, "source_model_id: "),
     "bad-id": (
         REQUEST | {"destination_model_id": "Faker-251230"},
-        "destination_model_id: 'Faker-251230' has an upper-case letter",
+        "destination_model_id: 'Faker-251230' must match [a-z_][a-z0-9_-]{0,62} (upper",
     ),
     "two-destinations": (
         REQUEST | {"destination_parent_model": "other"},

@@ -13,6 +13,7 @@ async def write() -> None:
     """Write the schemas, what each golden message is answered with, and what shows them."""
     for name, schema in schemas.schemas().items():
         (schemas.FOLDER / name).write_text(schemas.as_text(schema))
+    schemas.PUBLISHERS.write_text(schemas.as_text(schemas.schemas()[schemas.PUBLISHERS.name]))
     for story in stories.stories():
         story.write(await stories.happened(story))
     page.FILE.write_text(page.with_examples(page.FILE.read_text()))

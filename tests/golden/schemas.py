@@ -18,7 +18,10 @@ from pydantic_core import core_schema
 from model_copier import messages, replies, request_data
 from model_copier.errors import Code
 
-FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
+_ROOT = Path(__file__).parents[2]
+FOLDER = _ROOT / "docs" / "schemas"
+# The publisher's copy, which is in its wheel: requests are held to it before they are sent.
+PUBLISHERS = _ROOT / "publisher" / "src" / "model_copy_publisher" / "requested.v1.json"
 _REQUESTS: Mapping[str, tuple[type[BaseModel], str]] = {
     "requested": (request_data.CopyData, "Copy one model. What is null counts as left out."),
     "cancel.requested": (request_data.NamedRequest, "End the copying of a request."),

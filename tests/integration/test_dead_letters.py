@@ -226,12 +226,13 @@ async def test_a_confirmation_says_how_many_and_what(letters: Service, run: Run)
 async def test_a_repair_outside_the_contract_leaves_the_letter(letters: Service, run: Run):
     await write(letters, "r-1")
 
-    code, _, errors = await dead(run, "replay", "--yes", "--set", "destination_model_id=Faker")
+    code, _, errors = await dead(run, "replay", "--yes", "--set", "destination_parent_model=p")
 
     assert code == 1
-    assert "left       r-1: destination_model_id: 'Faker' has an upper-case letter" in errors
+    assert "left       r-1: destination_parent_model: give this or destination_model_id" in errors
     assert await kept(letters) == ["r-1"]
-    assert (await dead(run, "replay", "--yes", "--set", "nonsense=1"))[0] == 2
+    for wrong in ("nonsense=1", "destination_model_id=Faker"):
+        assert (await dead(run, "replay", "--yes", "--set", wrong))[0] == 2
 
 
 async def test_what_cannot_be_replayed_is_named_and_the_rest_goes(letters: Service, run: Run):

@@ -279,12 +279,16 @@ async def test_topics_that_are_missing_for_a_while_do_not_end_the_wait(
     [
         (
             ["publish", "7@1", "Faker-251230", "--project", "p"],
-            "destination_model_id: 'Faker-251230' has an upper-case letter",
+            "destination_model_id: 'Faker-251230' must match [a-z_][a-z0-9_-]{0,62} (upper",
         ),
-        (["publish", "7@1", "a", "--parent-model", "b", "--project", "p"], "at most one"),
+        (["publish", "7@1", "a", "--parent-model", "b", "--project", "p"], "not both"),
+        (["publish", "7", "--if-exists", "skip", "--project", "p"], "if_exists: goes with"),
         (["publish", "7@1", "--correlation", "[1]", "--project", "p"], "correlation: must be"),
         (["publish", "7@1", "--correlation", "{", "--project", "p"], "correlation: is not JSON"),
-        (["publish", "7@1", "--deadline-seconds", "0", "--project", "p"], "deadline_seconds: 0"),
+        (
+            ["publish", "7@1", "--deadline-seconds", "0", "--project", "p"],
+            "deadline_seconds: should be a whole",
+        ),
         (["publish", "7@1", "--request-id", "a b", "--project", "p"], "request_id: 'a b'"),
         (["publish", "7@1"], "project: is missing: give --project"),
         (["publish", "7@1", "--project", "p", "--reply-topic", "a/b"], "reply_topic: 'a/b'"),

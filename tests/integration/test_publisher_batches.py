@@ -145,7 +145,7 @@ async def test_a_bad_row_is_told_by_line_and_column_and_nothing_is_sent(
     kept_going = await run(["publish", "--from-file", str(file), "--keep-going", *HERE])
     code, output = await kept_going.ends()
 
-    complaint = f"{file}:3:2: destination_model_id: 'Bad' has an upper-case letter"
+    complaint = f"{file}:3:2: destination_model_id: 'Bad' must match [a-z_]"
     assert complaint in refused.errors
     assert "Nothing was sent. Correct the rows, or send the others with --keep-going." in (
         refused.errors

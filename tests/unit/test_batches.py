@@ -128,7 +128,7 @@ def test_one_request_to_several_destinations_has_ids_made_of_its_own():
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (f"{HEADER}\n7,a\n7,Faker\n", "3:2: destination_model_id: 'Faker' has an upper-case"),
+        (f"{HEADER}\n7,a\n7,Faker\n", "3:2: destination_model_id: 'Faker' must match ["),
         (f"{HEADER}\n7\n", "2:2: has 1 columns, but the header has 2"),
         (f"{HEADER}\n7,a,b\n", "2:3: has 3 columns, but the header has 2"),
         (f"{HEADER}\n,a\n", "2:1: source_model_id: is missing"),
@@ -136,17 +136,21 @@ def test_one_request_to_several_destinations_has_ids_made_of_its_own():
         (f"{HEADER}\n7,\n7,7.70413e18\n", "3:2: destination_model_id: '7.70413e18' was rounded"),
         (f'{HEADER}\n"7,7E18",a\n', "2:1: source_model_id: '7,7E18' was rounded"),
         (f'{HEADER}\n"7,a\n', "2:1: is not CSV: unexpected end of data"),
-        (f'{HEADER}\n"7\n8",a\n7,B\n', "2:1: source_model_id: '7\\n8' is not an id"),
+        (f'{HEADER}\n"7\n8",a\n7,B\n', "2:1: source_model_id: '7\\n8' must be an id"),
         ("colour,source_model_id\nred,7\n", "1:1: 'colour' is no field of a request; there are"),
         ("source_model\n7\n", "1:1: 'source_model' is no field of a request; did you mean source_"),
         ("source_model_id;reply_tag\n7;a\n", "1:16: ';' is no comma between columns"),
         ("destination_model_id\na\n", "1:1: source_model_id is missing: the first line names"),
         ("source_model_id,source_model_id\n7,8\n", "1:2: source_model_id is there twice"),
         ("source_model_id,correlation\n7,{\n", "2:2: correlation: is not JSON"),
-        ("source_model_id,correlation\n7,[1]\n", "2:2: correlation: must be a JSON object"),
+        ("source_model_id,correlation\n7,[1]\n", "2:2: correlation: should be a JSON object"),
         ("source_model_id,deadline_seconds\n7,1e3\n", "2:2: deadline_seconds: '1e3' is not a"),
         ("source_model_id,validate_only\n7,maybe\n", "2:2: validate_only: 'maybe' is neither"),
-        ("source_model_id,if_exists\n7,never\n", "2:2: if_exists: 'never' is not fail, skip"),
+        ("source_model_id,if_exists\n7,skip\n", "2:2: if_exists: goes with destination_model_id"),
+        (
+            f"{HEADER},if_exists\n7,a,never\n",
+            "2:3: if_exists: 'never' should be fail, skip or new_version",
+        ),
     ],
 )
 def test_a_bad_row_of_csv_is_told_by_line_and_column(text: str, complaint: str):

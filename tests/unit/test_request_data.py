@@ -15,7 +15,7 @@ from model_copier.request_data import (
     CopyData,
     read_copy_data,
 )
-from model_copier.resource_names import MODEL_ID_RULE, ModelName
+from model_copier.resource_names import ModelName
 from world import DEFAULTS, PARENT, SOURCE, SOURCE_PROJECT, TARGET_PROJECT
 
 ID = "7704127342733426688"
@@ -226,22 +226,25 @@ KNOWN = (
         (
             {"destination_model_id": "Faker-251230"},
             (
-                "destination_model_id: 'Faker-251230' has an upper-case letter; allowed are"
-                " a-z, 0-9, _ and -, first a letter or _, at most 63"
+                "destination_model_id: 'Faker-251230' must match [a-z_][a-z0-9_-]{0,62}"
+                " (upper-case letter)"
             ),
         ),
-        ({"destination_model_id": ""}, f"destination_model_id: '' is empty; {MODEL_ID_RULE}"),
+        (
+            {"destination_model_id": ""},
+            "destination_model_id: '' must match [a-z_][a-z0-9_-]{0,62} (empty)",
+        ),
         ({"destination_model_id": ["a"]}, 'destination_model_id: should be a string, not ["a"]'),
         (
             {"destination_model_id": "a", "destination_parent_model": "b"},
-            "destination_model_id and destination_parent_model: give one of them, not both",
+            "destination_parent_model: give this or destination_model_id, not both",
         ),
         (
             {"destination_parent_model": "no.model"},
-            "destination_parent_model: 'no.model' is no model id",
+            "destination_parent_model: 'no.model' must be a model id",
         ),
-        ({"destination_parent_model": ""}, "destination_parent_model: '' is no model id"),
-        ({"destination_parent_model": "p@1"}, "destination_parent_model: 'p@1' is no model id"),
+        ({"destination_parent_model": ""}, "destination_parent_model: '' must be a model id"),
+        ({"destination_parent_model": "p@1"}, "destination_parent_model: 'p@1' must be a model id"),
         (
             {"destination_parent_model": "models/p"},
             (
@@ -251,7 +254,7 @@ KNOWN = (
         ),
         (
             {"destination_parent_model": f"{PARENT}@1"},
-            "destination_parent_model: name the model, without a version",
+            f"destination_parent_model: name the model without a version: {PARENT!r}",
         ),
         (
             {"destination_parent_model": PARENT, "target_location": "europe-west4"},
@@ -272,7 +275,7 @@ KNOWN = (
         ),
         (
             {"target_project": ""},
-            f"target_project: '' is not allowed; allowed are {TARGET_PROJECT}, test",
+            "target_project: '' must be a project id or number",
         ),
         (
             {"source_location": "US"},
@@ -292,6 +295,10 @@ KNOWN = (
                 "kms_key_name: the key is in 'us-central1', but the copy goes to 'europe-west4';"
                 " name a key in 'europe-west4'"
             ),
+        ),
+        (
+            {"custom_service_account": "root"},
+            "custom_service_account: 'root' must be the e-mail address of a service account",
         ),
         (
             {"custom_service_account": "root@x.example"},
@@ -343,8 +350,7 @@ def test_every_wrong_field_is_named():
 
     assert refusal(data).split("; ") == [
         "source_model_id: should be a string, not 7",
-        "destination_model_id: 'Faker' has an upper-case letter",
-        MODEL_ID_RULE,
+        "destination_model_id: 'Faker' must match [a-z_][a-z0-9_-]{0,62} (upper-case letter)",
         "target_location: 'US' is no region such as us-central1",
         "did you mean us?",
         "deadline_seconds: should be a whole number from 1 to 604800, not 0",
@@ -355,7 +361,7 @@ def test_every_wrong_field_is_named():
 
 def test_every_contradiction_is_named():
     data = REQUEST | {
-        "destination_parent_model": f"{PARENT}@1",
+        "destination_parent_model": PARENT,
         "if_exists": "skip",
         "source_project": "theirs",
         "target_project": "theirs-too",

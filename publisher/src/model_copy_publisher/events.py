@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from model_copy_publisher.messages import CopyRequest, Named, json_kind, parse_json
+from model_copy_publisher.messages import CopyRequest, Named, parse_json
+from model_copy_publisher.request_schema import json_kind
 
 STATUS_REPLY_TYPE = "dev.modelcopier.copy.status.v1"
 _REPLY_TYPE = re.compile(r"dev\.modelcopier\.copy\.([a-z]+)\.v1")

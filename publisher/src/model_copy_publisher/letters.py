@@ -17,7 +17,8 @@ from typing import Any, Self
 import rfc8785
 
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.messages import REQUEST_TYPE, json_kind, parse_json, rfc3339
+from model_copy_publisher.messages import REQUEST_TYPE, parse_json, rfc3339
+from model_copy_publisher.request_schema import json_kind
 
 # Those of the copier, which a replay leaves behind.
 OWN_ATTRIBUTES = frozenset(

@@ -22,6 +22,7 @@ from uuid import uuid4
 import rfc8785
 
 from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.request_schema import check_data
 
 REQUEST_TYPE = "dev.modelcopier.copy.requested.v1"
 CANCEL_TYPE = "dev.modelcopier.copy.cancel.requested.v1"
@@ -35,22 +36,11 @@ MAX_DEPTH = 32
 # Far below what Python can read: it must be written again, from wherever that is called.
 MAX_DEPTH_READ = 200
 MAX_REPLY_TAG_CHARACTERS = 64
-MAX_DEADLINE_SECONDS = 7 * 86_400
 # Pub/Sub's limit for the value of an attribute.
 MAX_ATTRIBUTE_BYTES = 1024
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _URI_REFERENCE = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")
-_NEW_MODEL = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-_MODEL = re.compile(r"(projects/[^/@\s]+/locations/[^/@\s]+/models/)?[^/@\s-][^/@\s]*")
-_SOURCE_MODEL = re.compile(_MODEL.pattern + r"(@[^/@\s]+)?")
-_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
-_LOCATION = re.compile(r"[a-z][a-z0-9-]*")
-_KMS_KEY = re.compile(
-    r"projects/[a-z0-9][a-z0-9.:-]{0,62}/locations/[a-z][a-z0-9-]{0,30}"
-    r"/keyRings/[A-Za-z0-9_-]{1,63}/cryptoKeys/[A-Za-z0-9_-]{1,63}"
-)
-_SERVICE_ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 class IfExists(StrEnum):
@@ -96,10 +86,10 @@ class CopyRequest:
     def __post_init__(self) -> None:
         _check_identity(self.request_id, self.request_source)
         _check_reply_tag(self.reply_tag)
-        _check_models(self)
-        _check_places(self)
-        _check_terms(self)
         data = self._data()
+        check_data(data)
+        if self.correlation is not None:
+            _check_correlation(self.correlation)
         body = _canonical("data", data)
         if _is_deeper(data, MAX_DEPTH):
             raise InvalidRequestError(
@@ -128,7 +118,7 @@ class CopyRequest:
             "source_model_id": self.source_model_id,
             "destination_model_id": self.destination_model_id,
             "destination_parent_model": self.destination_parent_model,
-            "if_exists": None if self.if_exists is None else self.if_exists.value,
+            "if_exists": None if self.if_exists is None else str(self.if_exists),
             "source_project": self.source_project,
             "source_location": self.source_location,
             "target_project": self.target_project,
@@ -136,8 +126,8 @@ class CopyRequest:
             "kms_key_name": self.kms_key_name,
             "custom_service_account": self.custom_service_account,
             "deadline_seconds": self.deadline_seconds,
-            "correlation": None if self.correlation is None else dict(self.correlation),
-            "validate_only": self.validate_only or None,
+            "correlation": self.correlation,
+            "validate_only": None if self.validate_only is False else self.validate_only,
         }
         return {name: value for name, value in data.items() if value is not None}
 
@@ -251,88 +241,7 @@ def _check_reply_tag(reply_tag: str | None) -> None:
         )
 
 
-def _check_models(request: CopyRequest) -> None:
-    _match(
-        "source_model_id",
-        request.source_model_id,
-        _SOURCE_MODEL,
-        "an id, id@version, id@alias or projects/P/locations/L/models/M",
-    )
-    if None not in {request.destination_model_id, request.destination_parent_model}:
-        raise InvalidRequestError(
-            "destination_model_id",
-            "destination_parent_model is given too; at most one of them says where the copy goes",
-        )
-    if request.destination_model_id is not None:
-        _check_new_model(request.destination_model_id)
-    _match(
-        "destination_parent_model",
-        request.destination_parent_model,
-        _MODEL,
-        "an id or projects/P/locations/L/models/M, without a version",
-    )
-    if request.if_exists is not None and request.destination_parent_model is not None:
-        raise InvalidRequestError(
-            "if_exists", "has no meaning with destination_parent_model, which is there already"
-        )
-
-
-def _check_new_model(model: str) -> None:
-    if _NEW_MODEL.fullmatch(model) is not None:
-        return
-    strange = next(iter(re.findall(r"[^A-Za-z0-9_-]", model)), None)
-    if not model:
-        wrong = "is empty"
-    elif re.search(r"[A-Z]", model):
-        wrong = "has an upper-case letter"
-    elif strange is not None:
-        wrong = f"has the character {strange!r}"
-    elif len(model) > 63:
-        wrong = f"is {len(model)} characters long"
-    else:
-        wrong = f"begins with {model[0]!r}"
-    raise InvalidRequestError(
-        "destination_model_id",
-        f"{model!r} {wrong}; allowed are a-z, 0-9, _ and -, first a letter or _, at most 63",
-    )
-
-
-def _check_places(request: CopyRequest) -> None:
-    _match("source_project", request.source_project, _PROJECT, "a project id or number")
-    _match("target_project", request.target_project, _PROJECT, "a project id or number")
-    _match("source_location", request.source_location, _LOCATION, "a region such as us-central1")
-    _match("target_location", request.target_location, _LOCATION, "a region such as us-central1")
-
-
-def _check_terms(request: CopyRequest) -> None:
-    _match(
-        "kms_key_name",
-        request.kms_key_name,
-        _KMS_KEY,
-        "projects/P/locations/L/keyRings/R/cryptoKeys/K",
-    )
-    _match(
-        "custom_service_account",
-        request.custom_service_account,
-        _SERVICE_ACCOUNT,
-        "the e-mail address of a service account",
-    )
-    if request.deadline_seconds is not None and not (
-        1 <= request.deadline_seconds <= MAX_DEADLINE_SECONDS
-    ):
-        raise InvalidRequestError(
-            "deadline_seconds",
-            f"{request.deadline_seconds} is not 1 to {MAX_DEADLINE_SECONDS} seconds",
-        )
-    if request.correlation is not None:
-        _check_correlation(request.correlation)
-
-
-def _check_correlation(correlation: object) -> None:
-    if not isinstance(correlation, Mapping):
-        raise InvalidRequestError(
-            "correlation", f"must be a JSON object, not {json_kind(correlation)}"
-        )
+def _check_correlation(correlation: Mapping[str, Any]) -> None:
     size = len(_canonical("correlation", dict(correlation)))
     if size > MAX_CORRELATION_BYTES:
         raise InvalidRequestError(
@@ -383,23 +292,6 @@ def parse_json(data: bytes | str) -> Any:
     if _is_deeper(found, MAX_DEPTH_READ):
         raise RecursionError(f"nested deeper than {MAX_DEPTH_READ} levels")
     return found
-
-
-def json_kind(value: object) -> str:
-    """Name the kind of a JSON value for a person."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case _:
-            return f"a {type(value).__name__}"
 
 
 def _match(name: str, value: str | None, pattern: re.Pattern[str], expected: str) -> None:

@@ -22,6 +22,7 @@ from model_copy_publisher.letters import (
     parse_object,
 )
 from model_copy_publisher.messages import DEFAULT_SOURCE, REQUEST_TYPE, CopyRequest
+from model_copy_publisher.request_schema import check_value
 
 MAX_REPLAYS = 3
 # Pub/Sub's limits for a publish call and a message's attributes.
@@ -99,6 +100,7 @@ class Changes:
                     fields[name] = rows.from_text(name, value)
                 except ValueError as error:
                     raise InvalidRequestError(name, str(error)) from error
+                check_value(name, fields[name])
             else:
                 raise InvalidRequestError(
                     "set", f"{name} is no content of a request; there are {', '.join(CONTENT)}"
@@ -157,10 +159,7 @@ def checked(content: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidRequestError(name, f"no field of a request; --set {name}= takes it away")
         if value is None:
             continue
-        try:
-            values[name] = rows.from_json(name, value)
-        except ValueError as error:
-            raise InvalidRequestError(name, str(error)) from error
+        values[name] = value
     if "source_model_id" not in values:
         raise InvalidRequestError("source_model_id", "is missing")
     return parse_object(CopyRequest(**values).body)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.messages import CopyRequest, IfExists, json_kind
+from model_copy_publisher.messages import CopyRequest
+from model_copy_publisher.request_schema import json_kind, no_such_field
 
 MAX_ROWS = 100_000
 FIELDS = tuple(each.name for each in fields(CopyRequest) if each.init)
@@ -98,7 +99,7 @@ def _wrong_header(header: Sequence[str], line: int) -> Iterator[BadRow]:
             return
     for column, name in enumerate(header, 1):
         if name not in FIELDS:
-            yield BadRow(line, column, f"{name!r} is {_no_field(name)}")
+            yield BadRow(line, column, f"{name!r} is {no_such_field(name, FIELDS)}")
         elif name in header[: column - 1]:
             yield BadRow(line, column, f"{name} is there twice")
     if "source_model_id" not in header:
@@ -130,8 +131,6 @@ def from_text(name: str, cell: str) -> Any:
         if cell.lower() not in _BOOLEANS:
             raise ValueError(f"{cell!r} is neither true nor false")
         return _BOOLEANS[cell.lower()]
-    if name == "if_exists":
-        return _if_exists(cell)
     if name == "correlation":
         try:
             return json.loads(cell)
@@ -165,47 +164,11 @@ def _jsonl(text: str) -> Iterator[Row | BadRow]:
 
 def _jsonl_row(line: int, content: str, values: dict[str, Any]) -> Row | BadRow:
     columns = {name: _column(content, name) for name in values}
-    given: dict[str, Any] = {}
-    for name, value in values.items():
+    for name in values:
         if name not in FIELDS:
-            return BadRow(line, columns[name], f"{name}: {_no_field(name)}")
-        if value is None:
-            continue
-        try:
-            given[name] = from_json(name, value)
-        except ValueError as error:
-            return BadRow(line, columns[name], f"{name}: {error}")
+            return BadRow(line, columns[name], f"{name}: {no_such_field(name, FIELDS)}")
+    given = {name: value for name, value in values.items() if value is not None}
     return Row(line=line, values=given, columns=columns)
-
-
-def _no_field(name: str) -> str:
-    import difflib  # noqa: PLC0415  only a mistake pays for it
-
-    near = difflib.get_close_matches(name, FIELDS, 1)
-    guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(FIELDS)}"
-    return f"no field of a request; {guess}"
-
-
-def from_json(name: str, value: Any) -> Any:
-    if name == "correlation":
-        return value
-    expected, kind = (
-        ("a whole number", int)
-        if name in _NUMBERS
-        else ("true or false", bool)
-        if name in _FLAGS
-        else ("a string", str)
-    )
-    if type(value) is not kind:
-        raise ValueError(f"should be {expected}, not {json_kind(value)}")
-    return _if_exists(str(value)) if name == "if_exists" else value
-
-
-def _if_exists(text: str) -> IfExists:
-    try:
-        return IfExists(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not {', '.join(IfExists)}") from None
 
 
 def _no_field_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

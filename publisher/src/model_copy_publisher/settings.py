@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.messages import MAX_DEADLINE_SECONDS
+from model_copy_publisher.request_schema import max_deadline_seconds
 
 # What may stand in the file: options by their long names. What names one request may not.
 NAMES = (
@@ -100,10 +100,10 @@ def _unmet(name: str, value: object) -> str:
     """Say what a setting should be, where its value is nothing of the kind."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     match name, value:
-        case "deadline_seconds", int() if number and 1 <= value <= MAX_DEADLINE_SECONDS:
+        case "deadline_seconds", int() if number and 1 <= value <= max_deadline_seconds():
             return ""
         case "deadline_seconds", _:
-            return f"a whole number from 1 to {MAX_DEADLINE_SECONDS}"
+            return f"a whole number from 1 to {max_deadline_seconds()}"
         case "timeout", int() | float() if number and 0 < value < math.inf:
             return ""
         case "timeout", _:

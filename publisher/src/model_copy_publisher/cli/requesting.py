@@ -12,7 +12,8 @@ from uuid import uuid4
 from model_copy_publisher import batch, rows, settings
 from model_copy_publisher.batch import Destination
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.messages import CopyRequest, IfExists, json_kind
+from model_copy_publisher.messages import CopyRequest, IfExists
+from model_copy_publisher.request_schema import json_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
