@@ -82,6 +82,9 @@ def reconcile(job: Job, snapshot: DestinationSnapshot, now: datetime, timing: Ti
     if operations.anothers_runs:
         return InProgress()
     finding = _judge_proven(job, snapshot, proven, claims)
+    if operations.older_runs and isinstance(finding, Confirmed):
+        # A version without an operation may be of one that ran before the call, and runs still.
+        return Undetermined()
     shown = {model.name.version for model in snapshot.versions}
     # Without a proof a version may be ours. A store that went back in time knows no versions
     # from before: there, only a version that an operation made.
@@ -109,6 +112,7 @@ class _Operations:
     made_by_others: set[str | None] = field(default_factory=set)
     ours_runs: bool = False  # or what may be ours
     anothers_runs: bool = False
+    older_runs: bool = False  # one that was there before the call
 
     @classmethod
     def read(cls, job: Job, snapshot: DestinationSnapshot) -> Self:
@@ -121,9 +125,10 @@ class _Operations:
             # What CopyModel answered to another job, or what was there before, is not ours.
             is_anothers = operation_number(operation.name) in answered
             is_older = job.call.precedes(operation)
-            if not operation.done and not is_older:
-                read.anothers_runs |= is_anothers
-                read.ours_runs |= not is_anothers
+            if not operation.done:
+                read.older_runs |= is_older
+                read.anothers_runs |= is_anothers and not is_older
+                read.ours_runs |= not is_anothers and not is_older
             if operation.model is None:
                 continue
             version = operation.model.version

@@ -30,6 +30,7 @@ from model_copier.messages import (
     STATUS_REQUESTED,
     Message,
     Received,
+    digest_of,
 )
 from model_copier.registry import CopyCall
 from model_copier.resource_names import ModelName
@@ -98,7 +99,9 @@ class History:
     valid: set[str] = field(default_factory=set)  # requests that must become jobs
     messages: int = 0
     backup: dict[str, Job] = field(default_factory=dict)
+    acknowledged_at_backup: int = 0
     forgotten: set[str] = field(default_factory=set)  # requests that a restored store does not know
+    forgotten_replays: set[str] = field(default_factory=set)  # and replays, by message id
     # Where all of them go, if that is one place.
     destination: dict[str, str] = field(default_factory=dict)
 
@@ -253,6 +256,7 @@ class History:
             replays=self.replays,
             acknowledged=self.acknowledged,
             forgotten=self.forgotten,
+            forgotten_replays=self.forgotten_replays,
         ).check()
 
     async def settle(self) -> None:
@@ -385,6 +389,7 @@ class History:
 
     def back_up(self) -> None:
         self.backup = dict(self.cloud.store.jobs)
+        self.acknowledged_at_backup = len(self.acknowledged)
         self.cloud.tell("backup")
 
     def restore(self) -> None:
@@ -394,10 +399,15 @@ class History:
             self.crash(number)
         cloud.store.jobs = restored(backup, cloud.clock.at)
         cloud.restored_at = cloud.clock.at
-        # What was asked for since is known to nobody: docs say so, and whom it concerns.
-        known = {job.request_id for job in backup.values()}
+        # Requests and replays acknowledged since are known to nobody: docs say so.
+        known = {job.request_id: job.digests for job in backup.values()}
         lost = [each for each in self.acknowledged if each.attributes["ce-id"] not in known]
-        self.forgotten = {each.attributes["ce-id"] for each in lost} | self.forgotten
+        self.forgotten |= {each.attributes["ce-id"] for each in lost}
+        self.forgotten_replays |= {
+            each.message_id
+            for each in self.acknowledged[self.acknowledged_at_backup :]
+            if each.replay_of and digest_of(each) not in known.get(each.attributes["ce-id"], ())
+        }
         self.backup, self.restore_wanted = {}, False
         cloud.note("store restored from a backup")
         cloud.tell("restored from the backup")

@@ -13,6 +13,7 @@ from typing import Any
 from local_cloud.vertex_records import CopyState
 from model.perils import Cloud
 from model_copier.errors import RejectedError
+from model_copier.job import State
 from model_copier.messages import Message, Received, digest_of
 from world import read
 
@@ -30,6 +31,7 @@ class Witness:
     replays: Sequence[Received]  # letters that were published again
     acknowledged: Sequence[Received]  # what no delivery will bring again
     forgotten: set[str]  # requests that a restored store does not know
+    forgotten_replays: set[str]  # and replays, by message id
 
     def found(self, violation: str) -> None:
         self.cloud.found(violation)
@@ -104,6 +106,10 @@ class Witness:
             place = (str(operation.destination), str(operation.source))
             askers.setdefault(place, set()).add(key)
             made[place] += operation.state is CopyState.SUCCEEDED
+        for job in jobs.values():
+            # One that found another's copy asked for none, and counts as one that did.
+            if job.source is not None and job.state is State.SUCCEEDED:
+                askers.setdefault((str(job.target), str(job.source.name)), set()).add(job.key)
         for place, count in made.items():
             forgotten = sum(key not in jobs for key in askers[place])
             if count > len(askers[place]) and not forgotten:
@@ -115,6 +121,8 @@ class Witness:
         for received in self.acknowledged:
             asked = received.attributes["ce-id"]
             forwarded = "CloudPubSubDeadLetterSourceDeliveryCount" in received.attributes
+            if received.message_id in self.forgotten_replays:
+                continue
             if asked in self.valid - self.forgotten and not forwarded:
                 try:
                     content = digest_of(received)

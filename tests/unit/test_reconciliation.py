@@ -167,6 +167,16 @@ def test_a_version_of_an_older_operation_is_not_ours():
     assert is_absent(job, [older], [version(1), version(2)], AFTER_VISIBLE)
 
 
+def test_a_version_of_a_running_older_operation_is_not_claimed():
+    """A model may be visible before its operation ends, and the operation names no version yet."""
+    running = operation(41, done=False)
+    job = requested("1", known_operations=("41",))
+
+    finding = found(job, [running], [version(1), version(2)], AFTER_VISIBLE)
+
+    assert isinstance(finding, Undetermined)
+
+
 def test_an_operation_that_made_another_version_is_anothers():
     theirs = operation(made=3)
     other = neighbour(state=State.COPYING, operation=theirs.name)
