@@ -7,6 +7,7 @@ that nobody misses when it is gone is either not tried or not needed.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "src" / "model_copier"
+CLUES = Path(__file__).parent / "mutant_clues.json"
 MOST_HISTORIES = 3000
 STORIES = [
     f"tests/unit/test_{name}.py"
@@ -224,8 +226,14 @@ MUTANTS = (
     Mutant(
         name="a running operation is not waited for",
         file="reconciliation.py",
-        old="            if not operation.done and not is_older:",
-        new="            if False:",
+        old="            if not operation.done:\n",
+        new="            if False:\n",
+    ),
+    Mutant(
+        name="a version of an older operation that runs is claimed",
+        file="reconciliation.py",
+        old="    if operations.older_runs and isinstance(finding, Confirmed):",
+        new="    if False:",
     ),
     Mutant(
         name="what an operation made need not be visible",
@@ -432,23 +440,55 @@ class Fate:
 
     histories: int  # that it lived
     found: str  # what gave it away; "" when it survived
+    clue: str = ""  # where to look first the next time: a seed, or a test
 
 
-def hunt(mutant: Mutant | None, *, seed: int = 1, most: int = MOST_HISTORIES) -> Fate:
-    """Let the mutant (or the engine as it is) live histories until one goes wrong."""
+def clues() -> dict[str, str]:
+    """Return what found each mutant when ``make mutants`` last looked, by name."""
+    found: dict[str, str] = json.loads(CLUES.read_text())
+    return found
+
+
+def hunt(
+    mutant: Mutant | None, *, seed: int = 1, most: int = MOST_HISTORIES, clue: str = ""
+) -> Fate:
+    """Let the mutant (or the engine as it is) live histories until one goes wrong.
+
+    ``clue`` is tried before all others; it is only a hint, and may be wrong.
+    """
     with tempfile.TemporaryDirectory() as folder:
         if mutant:
             mutant.put_into(Path(folder))
-        soak = "tests/model/soak.py", "--first", "--count", str(most), "--seed", str(seed)
-        lived = _run(folder, *soak)
-        last = (lived.stdout or lived.stderr).strip().rpartition("\n")[2]
-        count, _, what = last.partition("\t")
-        if lived.returncode != 0:
-            return Fate(histories=int(count) if what else 0, found=what or f"crash: {last}")
-        told = _run(folder, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *STORIES)
-        failed = [line for line in told.stdout.splitlines() if line.startswith("FAILED")]
-        story = failed[0].rpartition("::")[2].partition(" - ")[0] if failed else ""
-        return Fate(histories=most, found=story and f"story: {story}")
+        if clue.isdigit() and (fate := _live(folder, seed=int(clue), most=1)):
+            return fate
+        if "::" in clue and (fate := _tell(folder, [clue])):
+            return fate
+        return (
+            _live(folder, seed=seed, most=most)
+            or _tell(folder, STORIES)
+            or Fate(histories=most, found="")
+        )
+
+
+def _live(folder: str, *, seed: int, most: int) -> Fate | None:
+    soak = "tests/model/soak.py", "--first", "--count", str(most), "--seed", str(seed)
+    lived = _run(folder, *soak)
+    if lived.returncode == 0:
+        return None
+    last = (lived.stdout or lived.stderr).strip().rpartition("\n")[2]
+    count, _, what = last.partition("\t")
+    if not what:
+        return Fate(histories=0, found=f"crash: {last}", clue=str(seed))
+    return Fate(histories=int(count), found=what, clue=str(seed + int(count) - 1))
+
+
+def _tell(folder: str, stories: Sequence[str]) -> Fate | None:
+    told = _run(folder, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *stories)
+    failed = [line for line in told.stdout.splitlines() if line.startswith("FAILED")]
+    if not failed:
+        return None
+    test = failed[0].removeprefix("FAILED ").partition(" - ")[0]
+    return Fate(histories=0, found=f"story: {test.rpartition('::')[2]}", clue=test)
 
 
 def _run(folder: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -470,14 +510,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="", help="only mutants whose name has this")
     asked = parser.parse_args(arguments)
     mutants = [mutant for mutant in MUTANTS if asked.name in mutant.name]
-    survived = 0
+    survived, found = 0, clues() if CLUES.exists() else {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         fates = pool.map(lambda each: hunt(each, seed=asked.seed, most=asked.most), mutants)
         for mutant, fate in zip(mutants, fates, strict=True):
             survived += not fate.found
+            found[mutant.name] = fate.clue
             told = fate.found[:60] or "SURVIVED"
             print(f"{fate.histories:6,d}  {mutant.name:58}  {told}", flush=True)
-    print(f"{len(mutants)} mutants, {survived} survived")
+    kept = {mutant.name: found[mutant.name] for mutant in MUTANTS if found.get(mutant.name)}
+    CLUES.write_text(json.dumps(kept, indent=2) + "\n")
+    print(f"{len(mutants)} mutants, {survived} survived; clues are in {CLUES.relative_to(ROOT)}")
     return 1 if survived else 0
 
 
