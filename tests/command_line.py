@@ -99,7 +99,7 @@ class Service:
             "request_id": request_id,
             "request_source": DEFAULT_SOURCE,
             "outcome": data["outcome"],
-            "attempt": "1",
+            "run": "1",
         } | attributes
         told.pop(without, None)
         message = types.PubsubMessage(data=json.dumps(data).encode(), attributes=told)

@@ -28,7 +28,7 @@ from local_cloud.topics import REPLIES, REQUESTS, topic_path
 from show_publisher import SETTINGS, start
 
 DEADLINE_SECONDS = 120.0
-ONE_MACHINE = {"MAX_SKEW_SECONDS": "1", "SHOWN_WITHIN_SECONDS": "2"}
+ONE_MACHINE = {"MAX_SKEW_SECONDS": "1", "VISIBILITY_SECONDS": "2"}
 QUIET = "0.2"
 LATE_MODEL = "4242"  # is not there while its copies are asked for first
 TYPE = "dev.modelcopier.copy.requested.v1"

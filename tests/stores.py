@@ -29,7 +29,7 @@ from simulators import START, SimulatedClock, SimulatedStore
 
 TIMING = Timing()
 SOURCE = ModelName(project="source", location="us-central1", model="7", version="1")
-LATEST = START + timedelta(seconds=TIMING.longest_wait)
+LATEST = START + timedelta(seconds=TIMING.max_wait_seconds)
 
 
 def job(key: str = "a", **changes: Any) -> Job:
@@ -43,7 +43,7 @@ def job(key: str = "a", **changes: Any) -> Job:
         ),
         original=Original(data=b"\xff\x00 not text", attributes={"ce-id": key}),
         accepted_at=START,
-        attempt_at=START,
+        run_started_at=START,
         due_at=START,
     )
     return replace(new, **changes)

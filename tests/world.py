@@ -96,7 +96,7 @@ class World:
             due_at = await self.store.next_due_at()
             wait = (due_at - self.clock.now()).total_seconds() if due_at else seconds + 1
             if await self.store.queues():
-                wait = min(wait, self.timing.poll_shortest)
+                wait = min(wait, self.timing.min_poll_seconds)
             if self.clock.monotonic() + max(wait, 0) > end:
                 self.clock.advance(end - self.clock.monotonic())
                 return

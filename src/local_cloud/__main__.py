@@ -45,7 +45,7 @@ class _Seconds(click.FloatRange):
 
 _PORT = click.IntRange(0, 65_535)  # 0 takes a free one
 # For the demo alone: one machine has one clock, and its Vertex AI shows a copy at once.
-_ONE_MACHINE = {"MAX_SKEW_SECONDS": "1", "SHOWN_WITHIN_SECONDS": "1"}
+_ONE_MACHINE = {"MAX_SKEW_SECONDS": "1", "VISIBILITY_SECONDS": "1"}
 
 
 def _copy_seconds(default: float) -> Callable[[_Command], _Command]:

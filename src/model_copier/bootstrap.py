@@ -80,15 +80,15 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], N
         UnavailableError: the store cannot be opened; the next request may try again.
     """
     timing = Timing(
-        call=settings.call_timeout_seconds,
-        max_skew=settings.max_skew_seconds,
-        visible=settings.shown_within_seconds,
-        copy_deadline=settings.copy_deadline_seconds,
-        poll_shortest=settings.poll_seconds,
+        call_seconds=settings.call_timeout_seconds,
+        max_skew_seconds=settings.max_skew_seconds,
+        visibility_seconds=settings.visibility_seconds,
+        copy_deadline_seconds=settings.copy_deadline_seconds,
+        min_poll_seconds=settings.poll_seconds,
         starts_per_minute=settings.starts_per_minute,
     )
     request_topic = settings.topic(settings.request_topic)
-    clock = system_clock(timing.max_skew)
+    clock = system_clock(timing.max_skew_seconds)
     store = await _open_store(settings, timing, clock)
     numbers = ProjectNumbers(settings.project_ids)  # of which Vertex AI tells more
     workflow = Workflow(
@@ -98,7 +98,7 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], N
             reply_topic=settings.topic(settings.reply_topic),
             dead_letter_topic=settings.topic(settings.dead_letter_topic),
             tick_topic=settings.topic(settings.tick_topic),
-            call_seconds=timing.call,
+            call_seconds=timing.call_seconds,
             emulator_host=settings.pubsub_emulator_host,
         ),
         clock=clock,
@@ -128,13 +128,13 @@ def _models(
     """Vertex AI behind its guards: what is shared, what is budgeted, what is asked."""
     reads = int(settings.reads_per_minute)
     vertex = VertexModelService(
-        call_seconds=timing.call,
+        call_seconds=timing.call_seconds,
         read_seconds=settings.read_timeout_seconds,
         endpoint=settings.vertex_endpoint,
         numbers=numbers,
     )
     guarded = GuardedModelService(
-        vertex, store=store, clock=clock, call_seconds=timing.call, reads_per_minute=reads
+        vertex, store=store, clock=clock, call_seconds=timing.call_seconds, reads_per_minute=reads
     )
     return SharedReads(guarded, clock=clock, reads_per_minute=reads, on_listed=guarded.leave_line)
 
@@ -143,7 +143,7 @@ async def _open_store(
     settings: Settings, timing: Timing, clock: Clock
 ) -> "SqliteJobStore | FirestoreJobStore":
     """Open the one that STORE names; the other is not even imported."""
-    longest = min(STORE_SECONDS, timing.call)  # below the lease
+    longest = min(STORE_SECONDS, timing.call_seconds)  # below the lease
     if settings.store.startswith("firestore:"):
         from model_copier.adapters.firestore import FirestoreJobStore  # noqa: PLC0415
         from model_copier.adapters.firestore_documents import Place  # noqa: PLC0415

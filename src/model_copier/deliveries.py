@@ -407,8 +407,8 @@ def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
         accepted_at=now,
         # A letter may outlive its record, once it was put back from a backup. Numbered on from
         # there, its replay is still applied once, and no event id tells of two outcomes.
-        attempt=asked.identity.attempt_after(received.replay_of),
-        attempt_at=now,
+        run=asked.identity.run_after(received.replay_of),
+        run_started_at=now,
         due_at=now,
     )
 
@@ -432,7 +432,7 @@ def _replays(job: Job | None, received: Received) -> bool:
     if job.outcome_id == received.replay_of:
         return job.state is State.FAILED
     identity = Identity(source=job.request_source, request_id=job.request_id)
-    return 1 < identity.attempt_after(received.replay_of) <= job.attempt
+    return 1 < identity.run_after(received.replay_of) <= job.run
 
 
 def _check_questioner(asked: Asked | CancelAsked | StatusAsked, received: Received) -> None:

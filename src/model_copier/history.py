@@ -21,14 +21,14 @@ class Happened(StrEnum):
     NOTHING_MADE = "nothing_made"  # of that ask, nor will be: it may be asked again
     COPYING = "copying"  # Vertex AI answered with an operation
     CANCEL_REQUESTED = "cancel_requested"
-    # How an attempt ended.
+    # How a run ended.
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
     LETTER_KEPT = "letter_kept"  # in the dead-letter topic
     ANNOUNCED = "announced"  # on the reply topic
-    REPLAYED = "replayed"  # a further attempt begins
-    RESTORED = "restored"  # the store went back in time; a further attempt begins by looking
+    REPLAYED = "replayed"  # another run begins
+    RESTORED = "restored"  # the store went back in time; another run begins by looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

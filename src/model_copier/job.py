@@ -65,8 +65,8 @@ class Job:
     # The request as it stands; a replay may have repaired it.
     request: CopyRequest
     original: Original
-    attempt: int = 1  # number of the run, which ends in one outcome
-    attempt_at: datetime  # when the run began
+    run: int = 1  # number of the run, which ends in one outcome
+    run_started_at: datetime  # when the run began
     replayed_by: str = ""  # who asked for this run; empty: the first one
     untried: bool = False  # known only from Pub/Sub's own dead letter
     restored: bool = False  # the store went back in time; reconcile before the next call
@@ -87,7 +87,7 @@ class Job:
     watching_since: datetime | None = None  # a copy by somebody else that runs on its destination
 
     # The copy.
-    copy_attempts: int = 0  # CopyModel calls of this run
+    attempts: int = 0  # CopyModel calls of this run
     call: Call | None = None
     operation: str = ""
     deadline_at: datetime | None = None  # of the run's copy; its time begins with the first call
@@ -165,7 +165,7 @@ class Job:
     @property
     def outcome_id(self) -> str:
         """The CloudEvent id of the present outcome: the same however often it is published."""
-        return f"{self.key}-{self.attempt}"
+        return f"{self.key}-{self.run}"
 
     @property
     def may_have_copied(self) -> bool:
@@ -178,14 +178,14 @@ class Job:
         return self.due_at <= now or self.due_at > timing.latest_due(now)
 
     def budget_seconds(self, timing: Timing) -> float:
-        return self.request.deadline_seconds or timing.copy_deadline
+        return self.request.deadline_seconds or timing.copy_deadline_seconds
 
     def gives_up_at(self, timing: Timing) -> datetime:
         """When this job's time is over, whatever it waits for."""
         if self.call:
-            begun = self.deadline_at or self.attempt_at
+            begun = self.deadline_at or self.run_started_at
             return max(begun, self.cancel_sent_at or begun) + HARD_LIMIT
-        waits = [self.attempt_at + timedelta(seconds=timing.wait_limit)]
+        waits = [self.run_started_at + timedelta(seconds=timing.wait_limit_seconds)]
         if self.deadline_at:  # an earlier call of this run came to nothing
             waits.append(self.deadline_at + HARD_LIMIT)
         if self.watching_since:
@@ -221,7 +221,7 @@ class Job:
 
     def leased(self, now: datetime, timing: Timing) -> Self:
         """Claim the job: until the lease ends it is nobody else's."""
-        return replace(self, due_at=timing.after(now, timing.lease))
+        return replace(self, due_at=timing.after(now, timing.lease_seconds))
 
     def retry_later(self, due_at: datetime) -> Self:
         """The step did not work: try it again later."""
@@ -278,11 +278,11 @@ class Job:
         budget = timedelta(seconds=self.budget_seconds(timing))
         return replace(
             self,
-            history=self._with(now, Happened.ASKED, f"ask {self.copy_attempts + 1}"),
+            history=self._with(now, Happened.ASKED, f"ask {self.attempts + 1}"),
             state=State.REQUESTED,
             call=call,
             deadline_at=self.deadline_at or now + budget,
-            copy_attempts=self.copy_attempts + 1,
+            attempts=self.attempts + 1,
             watching_since=None,
             restored=False,
             retries=0,
@@ -293,7 +293,7 @@ class Job:
         assert self.state is State.QUEUED
         call = Call(requested_at=now, visible_at=timing.visible_at(now), forgotten=True)
         looking = self.copy_requested(now, call, timing)
-        return replace(looking, copy_attempts=self.copy_attempts, history=self.history)
+        return replace(looking, attempts=self.attempts, history=self.history)
 
     def copy_reset(self, now: datetime, why: str, code: Code | None = None) -> Self:
         """The call made nothing, and never will."""
@@ -427,21 +427,21 @@ class Job:
         """
         assert self.replayable
         begun = State.COPYING if self.operation else State.REQUESTED
-        budget = timedelta(seconds=request.deadline_seconds or timing.copy_deadline)
+        budget = timedelta(seconds=request.deadline_seconds or timing.copy_deadline_seconds)
         open_call = self.call is not None
         return replace(
             self,
             history=self._with(
                 now,
                 Happened.REPLAYED,
-                f"attempt {self.attempt + 1}" + f", by {replayed_by}" * bool(replayed_by),
+                f"run {self.run + 1}" + f", by {replayed_by}" * bool(replayed_by),
             ),
             replayed_by=replayed_by,
             state=begun if open_call else State.ACCEPTED,
-            attempt=self.attempt + 1,
-            attempt_at=now,
+            run=self.run + 1,
+            run_started_at=now,
             # Its calls are its own, like its time; one that is still open is the first.
-            copy_attempts=1 if open_call else 0,
+            attempts=1 if open_call else 0,
             deadline_at=now + budget if open_call else None,
             request=request,
             original=original,
@@ -485,11 +485,11 @@ class Job:
             return replace(self, call=call, restored=True)
         return replace(
             self,
-            history=self._with(now, Happened.RESTORED, f"attempt {self.attempt + 1}"),
+            history=self._with(now, Happened.RESTORED, f"run {self.run + 1}"),
             restored=True,
             call=call,
-            attempt=self.attempt + 1,
-            attempt_at=now,
+            run=self.run + 1,
+            run_started_at=now,
             due_at=now,
             deadline_at=self.deadline_at + late if self.deadline_at and call else None,
             watching_since=None,

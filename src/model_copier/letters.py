@@ -53,7 +53,7 @@ def letter_of_job(job: Job) -> Message:
         job.original,
         failure=job.failure,
         outcome_id=job.outcome_id,
-        attempts=job.copy_attempts,
+        attempts=job.attempts,
         at=job.ended_at,
         outcome_unknown=job.state is State.UNKNOWN,
     )

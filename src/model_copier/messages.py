@@ -144,7 +144,7 @@ class Identity:
         """The REST caller's account; empty where tokens are not checked."""
         return self.source.removeprefix(REST_SOURCE).removeprefix("/") if self.is_of_rest else ""
 
-    def attempt_after(self, outcome_id: str) -> int:
+    def run_after(self, outcome_id: str) -> int:
         """The number of the outcome that follows this one; the first, where it is none of ours."""
         found = re.fullmatch(rf"{self.key}-([1-9][0-9]{{0,8}})", outcome_id, re.ASCII)
         return int(found[1]) + 1 if found else 1

@@ -63,12 +63,12 @@ def after_failure(job: Job, operation: Operation, now: datetime, timing: Timing)
     assert operation.code is not None
     job = job.operation_failed(now, operation.updated_at)
     assert job.failure_seen_at is not None
-    left = timing.second_read - (now - job.failure_seen_at).total_seconds()
+    left = timing.second_read_seconds - (now - job.failure_seen_at).total_seconds()
     if left > 0:
-        return job.snoozed(timing.after(now, min(left, timing.second_read)))
+        return job.snoozed(timing.after(now, min(left, timing.second_read_seconds)))
     if job.restored:
         return job.reconciles_again().snoozed(now)
-    if operation.code in RETRYABLE_OPERATION and job.copy_attempts < MAX_COPY_ATTEMPTS:
+    if operation.code in RETRYABLE_OPERATION and job.attempts < MAX_COPY_ATTEMPTS:
         return job.copy_reset(now, operation.message, operation.code)
     ended = job.with_nothing_made()
     if operation.code is Code.CANCELLED and job.cancel_requested:

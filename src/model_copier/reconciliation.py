@@ -99,7 +99,7 @@ def reconcile(job: Job, snapshot: DestinationSnapshot, now: datetime, timing: Ti
     ):
         return Undetermined()
     # What just ended may not be visible yet; what is visible may be taken back already.
-    since, second_read = job.call.missing_since, timedelta(seconds=timing.second_read)
+    since, second_read = job.call.missing_since, timedelta(seconds=timing.second_read_seconds)
     return finding if since and now > since + second_read else NeedsSecondRead()
 
 
@@ -150,7 +150,7 @@ def _visible_at(job: Job, snapshot: DestinationSnapshot, timing: Timing) -> date
     assert job.call is not None
     if snapshot.operations is not None:
         return job.call.visible_at
-    longest = max(timing.copy_deadline, job.budget_seconds(timing))
+    longest = max(timing.copy_deadline_seconds, job.budget_seconds(timing))
     return max(job.call.visible_at, job.call.requested_at + timedelta(seconds=longest))
 
 

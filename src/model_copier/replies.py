@@ -84,7 +84,7 @@ class Reply(_Data):
 class OfJob(Reply):
     """What is known of a request that became a job."""
 
-    attempt: int = Field(description="number of the outcome: 1, and 1 more with each replay")
+    run: int = Field(description="number of the outcome: 1, and 1 more with each replay")
     source_model: str = Field(
         description="projects/P/locations/L/models/M, with @VERSION once that is known"
     )
@@ -92,7 +92,7 @@ class OfJob(Reply):
         None, description="projects/P/locations/L/models/M; left out until the source is known"
     )
     operation: str | None = Field(None, description="Vertex AI's name for the copying")
-    copy_attempts: int = Field(
+    attempts: int = Field(
         description="how often Vertex AI was asked for the copy, for this outcome"
     )
     timings: Timings = Field(description="when what happened")
@@ -375,11 +375,11 @@ def _known_of(job: Job) -> dict[str, Any]:
         "request_id": job.request_id,
         "request_source": job.request_source,
         "request_digest": job.digests[-1],
-        "attempt": job.attempt,
+        "run": job.run,
         "source_model": str(job.source.name if job.source else job.request.source),
         "target_model": str(job.target) if job.target else None,
         "operation": job.operation or None,
-        "copy_attempts": job.copy_attempts,
+        "attempts": job.attempts,
         "timings": Timings(
             accepted_at=job.accepted_at,
             copy_started_at=job.copy_started_at,
@@ -396,7 +396,7 @@ def _known_of(job: Job) -> dict[str, Any]:
 
 def _filters_of(job: Job) -> dict[str, str]:
     return {
-        "attempt": str(job.attempt),
+        "run": str(job.run),
         "reply_tag": job.request.reply_tag,
         "source_model": str(job.source.name if job.source else job.request.source),
         "target_model": str(job.target or ""),

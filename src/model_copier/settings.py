@@ -261,7 +261,7 @@ class Settings:
         "how far apart the clocks of two machines may be", _seconds(0.1, 60), 10.0
     )
     # Seconds is what anybody has seen; a minute leaves room. Once rests on it: see failures.md.
-    shown_within_seconds: float = _setting(
+    visibility_seconds: float = _setting(
         "how long after it was sent, or has ended, an accepted copy may show nowhere",
         _seconds(0.1, 3600),
         60.0,

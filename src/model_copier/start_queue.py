@@ -65,7 +65,7 @@ class StartQueue:
 
     def enqueued(self) -> None:
         """Note that this process queued a job, since it could not start at once."""
-        self._look_in(self.timing.poll_shortest)
+        self._look_in(self.timing.min_poll_seconds)
 
     async def admitted(
         self, limit: int, is_tried: Callable[[Job], bool] = lambda _job: False
@@ -83,7 +83,7 @@ class StartQueue:
             granted = await self._take(queue, untried) if untried else 0
             jobs += untried[:granted]
             if granted < len(first):
-                self._look_in(self.timing.poll_shortest)
+                self._look_in(self.timing.min_poll_seconds)
             elif len(first) == limit:
                 self._look_in(0)
         return jobs

@@ -68,9 +68,9 @@ def _why_over(job: Job, now: datetime, timing: Timing) -> str:
         return f"no response to CopyModel came, and in {budget} no copy could be proven"
     if job.watching_since:
         return f"another copy to {job.target} did not end in {budget}"
-    if job.copy_attempts:
-        return f"CopyModel was sent {job.copy_attempts} times, and no copy ended in {budget}"
-    waited = (now - job.attempt_at).total_seconds()
+    if job.attempts:
+        return f"CopyModel was sent {job.attempts} times, and no copy ended in {budget}"
+    waited = (now - job.run_started_at).total_seconds()
     wanted = f"{job.target} to be free" if job.waiting_for else "its source or its turn to start"
     return f"it waited {waited:.0f} s for {wanted}"
 

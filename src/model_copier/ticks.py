@@ -136,11 +136,11 @@ class Ticks:
             wait = (due_at - flow.clock.now()).total_seconds() if due_at else math.inf
             # Young copies are looked at often; for an old one the next tick is soon enough.
             wait = min(wait, flow.starts.look_at - flow.clock.monotonic())
-            far = wait > min(end - now, 2 * flow.timing.poll_shortest)
+            far = wait > min(end - now, 2 * flow.timing.min_poll_seconds)
             if far and not flow.wakeup.is_set():
                 return
             # What is due by now is in hand, or cannot be moved by us.
-            await self._rest(min(wait, flow.timing.poll_shortest) if wait > 0 else 1)
+            await self._rest(min(wait, flow.timing.min_poll_seconds) if wait > 0 else 1)
 
     async def _start_queued(self, lead: _Lead) -> None:
         """Begin to start the first jobs of each queue, once it is time to read the queues."""

@@ -227,7 +227,7 @@ class Workflow:
             ready = await self.save(job.with_lock().leased(self.clock.now(), self.timing))
         except DestinationTakenError:
             # Not a failure: the other copy has to end first, and its end wakes us.
-            await self.save(job.snoozed(self.after(self.timing.backoff_longest)))
+            await self.save(job.snoozed(self.after(self.timing.max_backoff_seconds)))
             return
         await self.run_step(ready)
 
@@ -292,7 +292,8 @@ class Workflow:
         elapsed = timedelta(seconds=self.clock.monotonic() - ticks)
         latest = max(self.clock.now(), now + elapsed)
         assert job.due_at is not None
-        if latest + timedelta(seconds=self.timing.call + self.timing.max_skew) > job.due_at:
+        ends = latest + timedelta(seconds=self.timing.call_seconds) + self.timing.skew
+        if ends > job.due_at:
             return  # the lease may end during the call; whoever claims the job next looks first
         try:
             operation = await self.models.copy_model(call)
@@ -303,7 +304,7 @@ class Workflow:
         except UnavailableError as error:
             reset = job.copy_reset(self.clock.now(), error.told)
             # Each call counts its own retries; how often this run was put off, its calls tell.
-            wait = self.timing.backoff(job.copy_attempts - 1, self.jitter())
+            wait = self.timing.backoff(job.attempts - 1, self.jitter())
             await self.save(reset.retry_later(self.after(wait)))
             return
         except OutcomeUnknownError:
@@ -402,7 +403,7 @@ class Workflow:
                 reset = job.copy_reset(now, "nothing shows of it")
                 await self.save(reset.snoozed(now))
             case NeedsSecondRead():
-                wait = self.timing.second_read * (1 + self.jitter() / 10)
+                wait = self.timing.second_read_seconds * (1 + self.jitter() / 10)
                 await self.save(job.evidence_missing(now).snoozed(self.after(wait)))
             case InProgress():
                 await self._wait_for_end(job, now)

@@ -54,7 +54,7 @@ from model.mutants import MUTANTS
 SETTINGS = {
     "CALL_TIMEOUT_SECONDS": "1",
     "MAX_SKEW_SECONDS": "0.25",
-    "SHOWN_WITHIN_SECONDS": "3",
+    "VISIBILITY_SECONDS": "3",
     "POLL_SECONDS": "0.3",
     "FOLLOW_SECONDS": "3",
     "STARTS_PER_MINUTE": "6000",

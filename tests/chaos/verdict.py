@@ -68,7 +68,7 @@ class Evidence:
             outcome_id
             for outcome_id in self.replayed
             for key, _, number in [outcome_id.rpartition("-")]
-            if all(outcome.get("attempt", 0) <= int(number) for outcome in told[keys.get(key, "")])
+            if all(outcome.get("run", 0) <= int(number) for outcome in told[keys.get(key, "")])
         ]
 
     def unkept(self) -> list[str]:
@@ -86,7 +86,7 @@ class Evidence:
         return {
             event_id.rpartition("-")[0]: outcome["request_id"]
             for event_id, outcome in self.outcomes().items()
-            if "attempt" in outcome
+            if "run" in outcome
         }
 
 
@@ -133,11 +133,11 @@ def _told(seen: Evidence) -> Iterable[str]:
     yield from (f"{name} was acknowledged and not told" for name in sorted(seen.dropped))
     told = seen.told()
     for ask in seen.asks:
-        attempts = sorted(outcome.get("attempt", 0) for outcome in told.get(ask.request_id, ()))
+        attempts = sorted(outcome.get("run", 0) for outcome in told.get(ask.request_id, ()))
         if not attempts:
             yield f"{ask.request_id} was never told an outcome"
         elif attempts != list(range(1, len(attempts) + 1)):
-            yield f"{ask.request_id} was told of attempts {attempts}"
+            yield f"{ask.request_id} was told of runs {attempts}"
     first: dict[str, Message] = {}
     for reply in seen.replies:
         event_id = reply.attributes["ce-id"]

@@ -46,15 +46,15 @@ def jobs() -> list[Job]:
 def expected(stored: Job) -> tuple[Any, ...]:
     """What a restored job must be."""
     if stored.state.final:
-        return (stored.state, stored.attempt, None, stored.due_at, stored.reply_sent)
-    return (stored.state, stored.attempt + 1, stored.destination, stored.call is None, "")
+        return (stored.state, stored.run, None, stored.due_at, stored.reply_sent)
+    return (stored.state, stored.run + 1, stored.destination, stored.call is None, "")
 
 
 def seen(after: Job) -> tuple[Any, ...]:
     if after.state.final:
-        return (after.state, after.attempt, after.destination, after.due_at, after.reply_sent)
+        return (after.state, after.run, after.destination, after.due_at, after.reply_sent)
     assert after.restored
-    return (after.state, after.attempt, after.destination, after.call is None, after.operation)
+    return (after.state, after.run, after.destination, after.call is None, after.operation)
 
 
 class Store:

@@ -197,7 +197,7 @@ async def test_a_copied_file_looks_before_it_asks(tmp_path: Path, capsys):
     assert after.call is not None
     assert (after.state, after.call.known_versions) == (State.REQUESTED, ("1",))
     assert after.restored
-    assert (after.version, after.attempt) == (asked.version + 1, asked.attempt + 1)
+    assert (after.version, after.run) == (asked.version + 1, asked.run + 1)
     assert after.destination == asked.destination
     assert await copy.get("ended") == ended
     assert "store_restored" in capsys.readouterr().out
@@ -212,13 +212,13 @@ async def test_a_copied_file_looks_before_it_asks(tmp_path: Path, capsys):
 async def test_restored_jobs_keep_their_order(tmp_path: Path):
     store = await opened(tmp_path / "jobs.db")
     for number, key in enumerate("cab"):
-        await store.create(job(key, attempt_at=START.replace(minute=number)))
+        await store.create(job(key, run_started_at=START.replace(minute=number)))
     await store.close()
     shutil.copy(tmp_path / "jobs.db", tmp_path / "copy.db")
 
     copy = await opened(tmp_path / "copy.db")
 
-    moments = {key: (await copy.get(key)).attempt_at for key in "abc"}  # type: ignore[union-attr]
+    moments = {key: (await copy.get(key)).run_started_at for key in "abc"}  # type: ignore[union-attr]
     assert sorted(moments, key=moments.__getitem__) == ["c", "a", "b"]
     await copy.close()
 

@@ -439,7 +439,7 @@ def check(world: World, path: Path) -> None:
     )
     assert copies in path.copies
     told = {(reply["id"], reply["outcome"]) for reply in world.replies}
-    by_number = {reply.get("attempt", 1): reply for reply in world.replies}
+    by_number = {reply.get("run", 1): reply for reply in world.replies}
     assert len(told) == len(by_number), "each outcome has one id and one content"
     assert len({message.data for message in world.topics.replies}) == len(told)
     assert sorted(by_number) == list(range(path.after + 1, path.after + len(by_number) + 1))

@@ -121,8 +121,8 @@ async def test_the_history_keeps_how_each_attempt_ended_and_why(api):
     ]  # fmt: skip
     assert "PERMISSION_DENIED in the end" in history[6]["detail"]
     assert [m["detail"] for m in history if m["step"] == "replayed"] == [
-        "attempt 2, by rest",
-        "attempt 3, by rest",
+        "run 2, by rest",
+        "run 3, by rest",
     ]
     assert [m["at"] for m in history] == sorted(m["at"] for m in history)
 
@@ -304,7 +304,7 @@ async def test_a_failed_copy_is_replayed_and_may_be_repaired(api):
     shown = (await api.http.get("/v1/copies/first")).json()
 
     assert answer.status_code == 202
-    assert shown["attempt"] == 2
+    assert shown["run"] == 2
     assert shown["resource_name"].endswith("/repaired")
 
 

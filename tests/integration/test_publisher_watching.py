@@ -23,7 +23,7 @@ async def tell(
     request_id: str,
     outcome: str = "succeeded",
     *,
-    attempt: int = 1,
+    run: int = 1,
     model: str = "faker",
     resource_name: str | None = None,
     **attributes: str,
@@ -32,12 +32,12 @@ async def tell(
         "resource_name": resource_name,
         "request_id": request_id,
         "outcome": outcome,
-        "attempt": attempt,
+        "run": run,
         "target_model": f"projects/target/locations/us-central1/models/{model}",
         "source_model": "projects/source/locations/us-central1/models/7@1",
     }
     told = {
-        "ce-id": f"{request_id}-{attempt}",
+        "ce-id": f"{request_id}-{run}",
         "ce-type": f"dev.modelcopier.copy.{outcome}.v1",
         "request_id": request_id,
         "request_source": "//ec2/pipeline",
@@ -114,10 +114,10 @@ async def test_only_what_is_chosen_is_shown(service: Service, run: Run):
 
 async def test_repeats_and_older_attempts_are_not_shown(service: Service, run: Run):
     watch = await named(service)
-    await tell(service, "r-1", "failed", attempt=2)
-    await tell(service, "r-1", "failed", attempt=2)
-    await tell(service, "r-1", "failed", attempt=1)
-    await tell(service, "r-1", attempt=3)
+    await tell(service, "r-1", "failed", run=2)
+    await tell(service, "r-1", "failed", run=2)
+    await tell(service, "r-1", "failed", run=1)
+    await tell(service, "r-1", run=3)
 
     command = await run(["watch", "--count", "2", *watch])
     _, output = await command.ends()

@@ -36,7 +36,7 @@ QUICK = {
     "POLL_SECONDS": "0.2",
     "CALL_TIMEOUT_SECONDS": "2",
     "MAX_SKEW_SECONDS": "0.2",
-    "SHOWN_WITHIN_SECONDS": "1",
+    "VISIBILITY_SECONDS": "1",
     "FOLLOW_SECONDS": "10",
 }
 
@@ -71,12 +71,12 @@ class Team:
         body = json.dumps(data).encode()
         return str(self.publisher.publish(REQUESTS, body, reply_tag="2nd").result(10))
 
-    def reply(self, outcome: str, request_id: str, attempt: str | None = None) -> dict[str, Any]:
+    def reply(self, outcome: str, request_id: str, run: str | None = None) -> dict[str, Any]:
         """Wait for one reply; each event counts once, however often it comes."""
         for _ in range(20):
             for attributes, data in self.seen.values():
                 if (attributes["outcome"], attributes["request_id"]) == (outcome, request_id) and (
-                    attempt in {None, attributes.get("attempt")}
+                    run in {None, attributes.get("run")}
                 ):
                     return data
             self._pull()
@@ -194,7 +194,7 @@ async def test_it_replays_a_letter(stack: Stack, team: Team):
     await asyncio.to_thread(team.replay)
 
     told = await asyncio.to_thread(team.reply, "succeeded", "copy-3", "2")
-    assert (failed["attempt"], told["attempt"]) == (1, 2)
+    assert (failed["run"], told["run"]) == (1, 2)
     assert await stack.letters() == []
 
 

@@ -111,7 +111,9 @@ class History:
         spoken, dialect = random_dialect(rng)
         if self.breaks == ASSUMPTIONS[0]:
             dialect = replace(dialect, shows_after_seconds=rng.uniform(150, 900))
-        skew = Timing().max_skew * (rng.uniform(3, 30) if self.breaks == ASSUMPTIONS[1] else 1)
+        skew = Timing().max_skew_seconds * (
+            rng.uniform(3, 30) if self.breaks == ASSUMPTIONS[1] else 1
+        )
         self.half_skew = skew / 2
         timing = Timing(starts_per_minute=rng.choice([2, 10, 50]))
         # Vertex AI's clock is nobody's business: nothing may rest on it.
@@ -119,7 +121,7 @@ class History:
         if rng.random() < 0.3 and "vertex clock" not in self.without:
             vertex_skew = rng.choice([-1, 1]) * rng.choice([15.0, 120.0, 600.0])
         self.cloud = Cloud(rng=rng, dialect=dialect, timing=timing, vertex_skew=vertex_skew)
-        if abs(vertex_skew) > timing.max_skew:
+        if abs(vertex_skew) > timing.max_skew_seconds:
             self.cloud.note("Vertex AI's clock is off")
         self.cloud.note(f"dialect: {spoken}")
         if self.traced:
@@ -160,7 +162,7 @@ class History:
         timing = self.cloud.timing
         if self.other_timing:
             # Two revisions at once, or one after the other.
-            timing = replace(timing, call=self.rng.choice([5.0, 30.0, 100.0]))
+            timing = replace(timing, call_seconds=self.rng.choice([5.0, 30.0, 100.0]))
             self.cloud.note("workers with different timing")
         return Worker(name=f"w{number}", cloud=self.cloud, skew_seconds=skew, timing=timing)
 
@@ -566,7 +568,7 @@ class History:
 
 
 def half_of(timing: Timing) -> float:
-    return timing.max_skew / 2
+    return timing.max_skew_seconds / 2
 
 
 def restored(backup: dict[str, Job], now: datetime) -> dict[str, Job]:

@@ -17,7 +17,7 @@ from model_copier.job import State
 from model_copier.messages import Message, Received, digest_of
 from world import read
 
-ATTEMPTS = "copy_attempts"
+ATTEMPTS = "attempts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +56,19 @@ class Witness:
         self.check_copies([reply for reply in outcomes if reply["outcome"] == "succeeded"])
 
     def check_told(self, asked: str, outcomes: Sequence[dict[str, Any]]) -> None:
-        by_attempt = [reply for reply in outcomes if "attempt" in reply]
-        numbers = sorted(reply["attempt"] for reply in by_attempt)
+        by_run = [reply for reply in outcomes if "run" in reply]
+        numbers = sorted(reply["run"] for reply in by_run)
         if not numbers:
             self.found(f"told: {asked} was never told an outcome")
         elif numbers != list(range(1, len(numbers) + 1)) and not self.cloud.restored_at:
-            self.found(f"gap: {asked} was told of attempts {numbers}")
-        # A letter applied once makes one attempt; so does one of Pub/Sub's own, which names none.
+            self.found(f"gap: {asked} was told of runs {numbers}")
+        # A letter applied once makes one run; so does one of Pub/Sub's own, which names none.
         letters = {received.replay_of for received in self.replays_of(asked)}
         if self.was_given_up(asked):
             letters.add("Pub/Sub's")
         if len(numbers) - 1 > len(letters) and not self.cloud.restored_at:
-            self.found(
-                f"replayed: {asked} was told of attempts {numbers} for {len(letters)} letters"
-            )
-        last = max(by_attempt, key=lambda reply: reply["attempt"], default=None)
+            self.found(f"replayed: {asked} was told of runs {numbers} for {len(letters)} letters")
+        last = max(by_run, key=lambda reply: reply["run"], default=None)
         if last is None:
             return
         made = [op for op in self.operations(asked) if op.state is CopyState.SUCCEEDED]
@@ -86,7 +84,7 @@ class Witness:
 
     def check_truth(self, outcomes: Sequence[dict[str, Any]]) -> None:
         """What a failure says of the copier's own doing was done."""
-        for reply in (reply for reply in outcomes if "attempt" in reply and "error" in reply):
+        for reply in (reply for reply in outcomes if "run" in reply and "error" in reply):
             asked, message = reply["request_id"], reply["error"]["message"]
             sent = self.cloud.keys[asked] in self.cloud.cancels_sent
             if "a cancel was" in message and not sent:
@@ -188,7 +186,7 @@ class Witness:
         elif kept.data not in self.published[reply["request_id"]]:
             self.found(f"kept: the letter of {reply['id']} has other bytes")
         elif reply.get("request_digest") != digest_of(_received(kept)):
-            self.found(f"kept: the letter of {reply['id']} is of another attempt")
+            self.found(f"kept: the letter of {reply['id']} is of another run")
 
     def was_made_by_somebody(self, name: str, version: str) -> bool:
         """A copy of the same source, made by hand: nothing tells it from ours."""

@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         name="the lease is not checked before calling",
         file="workflow.py",
-        old="if latest + timedelta(seconds=self.timing.call + self.timing.max_skew) > job.due_at:",
-        new="if False:",
+        old="        if ends > job.due_at:",
+        new="        if False:",
     ),
     Mutant(
         name="the lease is not saved before a step",
@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant(
         name="a replay has only the calls that were left",
         file="job.py",
-        old="            copy_attempts=1 if open_call else 0,\n",
+        old="            attempts=1 if open_call else 0,\n",
         new="",
     ),
     Mutant(
@@ -160,7 +160,7 @@ MUTANTS = (
         name="waiting costs budget",
         file="job.py",
         old="deadline_at=self.deadline_at or now + budget",
-        new="deadline_at=self.deadline_at or self.attempt_at + budget",
+        new="deadline_at=self.deadline_at or self.run_started_at + budget",
     ),
     Mutant(
         name="an operation that is forgotten counts as failed",
@@ -268,13 +268,14 @@ MUTANTS = (
     Mutant(
         name="a wait's clock is Vertex AI's",
         file="planning.py",
-        old="    left = timing.second_read - (now - job.failure_seen_at).total_seconds()",
-        new="    left = timing.second_read - (now - (operation.updated_at or now)).total_seconds()",
+        old="    left = timing.second_read_seconds - (now - job.failure_seen_at).total_seconds()",
+        new="    seen = operation.updated_at or now\n"
+        "    left = timing.second_read_seconds - (now - seen).total_seconds()",
     ),
     Mutant(
         name="the clamp of waits is dropped",
         file="timing.py",
-        old="timedelta(seconds=min(max(seconds, 0), self.longest_wait))",
+        old="timedelta(seconds=min(max(seconds, 0), self.max_wait_seconds))",
         new="timedelta(seconds=seconds)",
     ),
     Mutant(
@@ -382,8 +383,8 @@ MUTANTS = (
     Mutant(
         name="an event gets a new id each time",
         file="job.py",
-        old='        return f"{self.key}-{self.attempt}"',
-        new='        return f"{self.key}-{self.attempt}-{self.version}"',
+        old='        return f"{self.key}-{self.run}"',
+        new='        return f"{self.key}-{self.run}-{self.version}"',
     ),
     Mutant(
         name="any letter is replayed, also an old one",

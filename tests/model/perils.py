@@ -270,7 +270,9 @@ class Cloud:
         if owner is None or self.restored_at:
             return
         call = owner.call
-        given_up = owner.state is State.UNKNOWN or (call and call.requested_at < owner.attempt_at)
+        given_up = owner.state is State.UNKNOWN or (
+            call and call.requested_at < owner.run_started_at
+        )
         if given_up and call and owner.key != key:
             # It was answered "unknown" at its hard limit, and waits for nobody any more; a
             # replay only looks what came of that.
@@ -336,7 +338,7 @@ class Worker:
         steady = SteadyClock(
             wall=self.clock.now,
             elapsed=self.cloud.clock.monotonic,
-            max_skew=self.timing.max_skew,
+            max_skew=self.timing.max_skew_seconds,
         )
         self.workflow = Workflow(
             store=_StorePort(self),
@@ -381,7 +383,7 @@ class Worker:
             cloud.gates.remove(gate)
         if not self.alive:
             raise CrashError
-        if cloud.clock.at - gate.waits_since > timedelta(seconds=self.timing.lease):
+        if cloud.clock.at - gate.waits_since > timedelta(seconds=self.timing.lease_seconds):
             cloud.note("pause past the lease")
 
     def note_unasked(self) -> None:
@@ -465,10 +467,10 @@ class _StorePort:
             if job.due_at and job.due_at > latest + 3 * self.worker.timing.skew:
                 cloud.found(f"bounded: {job.key[:4]} waits longer than any wait")
             cloud.note_save(before, job)
-            asks.append(job.copy_attempts > before.copy_attempts and job.state is State.REQUESTED)
+            asks.append(job.attempts > before.attempts and job.state is State.REQUESTED)
             cloud.tell(
                 f"  {self.worker.name} saves {job.key[:4]} {named(before)} -> {named(job)}"
-                f" attempt {job.attempt} retries {job.retries}"
+                f" run {job.run} retries {job.retries}"
                 f" letter {job.letter_kept:d} reply {job.reply_sent:d}"
             )
             return stored
@@ -658,7 +660,7 @@ class _ModelsPort:
 
     async def copy_model(self, call: CopyCall) -> Operation:
         worker, cloud = self.worker, self.worker.cloud
-        latest = cloud.clock.at + timedelta(seconds=worker.timing.call)
+        latest = cloud.clock.at + timedelta(seconds=worker.timing.call_seconds)
         _about_to_ask.set(False)
         await worker.wait("copy_model", latest=latest, copy_call=call)
         if cloud.strikes("copy refused for now"):

@@ -274,7 +274,7 @@ class Drill:
             if request_id not in outcomes:
                 untold.append(f"{request_id} was not told")
                 continue
-            newest = max(outcomes[request_id], key=lambda each: int(each["attempt"]))
+            newest = max(outcomes[request_id], key=lambda each: int(each["run"]))
             if newest["outcome"] != "succeeded":
                 failed.append(f"{request_id}: {newest['outcome']}: {newest['error']}")
             else:

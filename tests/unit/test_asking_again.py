@@ -162,8 +162,8 @@ async def test_a_replayed_letter_brings_a_second_outcome_with_the_next_number():
 
     assert told.verdict == "replayed"
     first, second = world.replies
-    assert (first["outcome"], first["attempt"]) == ("failed", 1)
-    assert (second["outcome"], second["attempt"]) == ("succeeded", 2)
+    assert (first["outcome"], first["run"]) == ("failed", 1)
+    assert (second["outcome"], second["run"]) == ("succeeded", 2)
     assert first["id"] != second["id"]
     assert world.job.expires_at is not None
 
@@ -178,7 +178,7 @@ async def test_a_letter_replayed_twice_is_applied_once():
     again = await world.deliver(replay)
 
     assert again.verdict == "announced_again"
-    assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
+    assert [reply["run"] for reply in world.replies] == [1, 2, 2]
     assert world.copies == 1
 
 
@@ -189,7 +189,7 @@ async def test_of_two_replays_at_once_with_different_repairs_the_second_is_told_
         raced = False
 
         async def save(self, job: Job) -> Job:
-            if job.attempt == 2 and not self.raced:
+            if job.run == 2 and not self.raced:
                 self.raced = True
                 await world.deliver(replay_of(letter))
             return await super().save(job)
@@ -218,7 +218,7 @@ async def test_a_quick_replay_swallows_no_outcome():
     await world.deliver(replay_of(world.topics.letters[0]))
     await world.pass_time(150)
 
-    assert [reply["attempt"] for reply in world.replies] == [1, 2]
+    assert [reply["run"] for reply in world.replies] == [1, 2]
 
 
 async def test_an_old_letter_after_a_new_failure_only_asks_for_the_newest_outcome():
@@ -231,7 +231,7 @@ async def test_an_old_letter_after_a_new_failure_only_asks_for_the_newest_outcom
     told = await world.deliver(replay_of(old))
 
     assert told.verdict == "announced_again"
-    assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
+    assert [reply["run"] for reply in world.replies] == [1, 2, 2]
     assert len(world.topics.letters) == 2
 
 
@@ -246,7 +246,7 @@ async def test_a_letter_that_outlived_its_record_is_applied_once_and_numbered_on
         await world.deliver(replay_of(letter))
         await world.pass_time(150)
 
-    assert [reply["attempt"] for reply in world.replies] == [1, 2, 2]
+    assert [reply["run"] for reply in world.replies] == [1, 2, 2]
     assert len({reply["id"] for reply in world.replies}) == 2
     assert world.models.copies_asked == 2
 
@@ -262,8 +262,8 @@ async def test_a_replay_has_all_attempts_again():
     await world.deliver(replay_of(world.topics.letters[0]))
     await world.pass_time(3_000)
 
-    assert (failed["outcome"], failed["copy_attempts"]) == ("failed", 5)
-    assert (world.replies[-1]["outcome"], world.replies[-1]["copy_attempts"]) == ("succeeded", 3)
+    assert (failed["outcome"], failed["attempts"]) == ("failed", 5)
+    assert (world.replies[-1]["outcome"], world.replies[-1]["attempts"]) == ("succeeded", 3)
 
 
 async def test_a_failed_request_published_again_without_its_letter_is_only_told_again():

@@ -167,7 +167,7 @@ def test_the_publisher_reads_every_reply(reply: dict[str, Any]):
     assert read is not None
     assert read.outcome is Outcome(data["outcome"])
     assert read.warnings == tuple(data.get("warnings", ()))  # with no complaint of its own
-    for field in ("request_id", "request_source", "resource_name", "dead_letter", "attempt"):
+    for field in ("request_id", "request_source", "resource_name", "dead_letter", "run"):
         assert getattr(read, field) == data.get(field)
     assert (read.error.hint if read.error else None) == data.get("error", {}).get("hint")
 

@@ -6,7 +6,7 @@ from model_copy_publisher import Reply
 from model_copy_publisher.handled import Handled, Verdict
 
 
-def told(event_id: str, *, attempt: int | None = 1, request_id: str = "r-1") -> Reply:
+def told(event_id: str, *, run: int | None = 1, request_id: str = "r-1") -> Reply:
     reply = Reply.from_message(
         b"{}",
         {
@@ -18,7 +18,7 @@ def told(event_id: str, *, attempt: int | None = 1, request_id: str = "r-1") -> 
         message_id="",
     )
     assert reply is not None
-    return replace(reply, attempt=attempt)
+    return replace(reply, run=run)
 
 
 def test_a_repeat_is_settled_once_the_event_was_handled():
@@ -46,11 +46,11 @@ def test_a_repeat_of_what_is_in_hand_is_left_until_that_is_decided():
 def test_an_older_attempt_is_dropped_once_a_newer_one_is_known():
     handled = Handled()
 
-    assert handled.take(told("e-2", attempt=2)) is Verdict.HANDLE
-    assert handled.take(told("e-1", attempt=1)) is Verdict.SETTLE
-    assert handled.take(told("e-3", attempt=3)) is Verdict.HANDLE
-    assert handled.take(told("other", attempt=1, request_id="r-2")) is Verdict.HANDLE
-    assert handled.take(told("rejected", attempt=None)) is Verdict.HANDLE
+    assert handled.take(told("e-2", run=2)) is Verdict.HANDLE
+    assert handled.take(told("e-1", run=1)) is Verdict.SETTLE
+    assert handled.take(told("e-3", run=3)) is Verdict.HANDLE
+    assert handled.take(told("other", run=1, request_id="r-2")) is Verdict.HANDLE
+    assert handled.take(told("rejected", run=None)) is Verdict.HANDLE
 
 
 def test_each_failure_waits_twice_as_long_up_to_a_minute():

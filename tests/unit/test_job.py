@@ -27,8 +27,8 @@ REQUEST = CopyRequest(
 TARGET = str(REQUEST.target(SOURCE))
 QUEUE = "projects/target/locations/us-central1"
 TIMING = Timing()
-BUDGET = timedelta(seconds=TIMING.copy_deadline)
-WAIT_LIMIT = timedelta(seconds=TIMING.wait_limit)
+BUDGET = timedelta(seconds=TIMING.copy_deadline_seconds)
+WAIT_LIMIT = timedelta(seconds=TIMING.wait_limit_seconds)
 FAILURE = Failure(code=Code.PERMISSION_DENIED, message="no")
 CALL = Call(
     requested_at=NOW,
@@ -40,11 +40,11 @@ CALL = Call(
 # What an operator may set: see settings.py.
 timings = st.builds(
     Timing,
-    call=st.floats(0.1, 120),
-    max_skew=st.floats(0.1, 60),
-    visible=st.floats(0.1, 3600),
-    copy_deadline=st.floats(1, 604_800),
-    poll_shortest=st.floats(0.05, 60),
+    call_seconds=st.floats(0.1, 120),
+    max_skew_seconds=st.floats(0.1, 60),
+    visibility_seconds=st.floats(0.1, 3600),
+    copy_deadline_seconds=st.floats(1, 604_800),
+    min_poll_seconds=st.floats(0.05, 60),
 )
 jitters = st.floats(0, 1)
 versions = st.integers(1, 2**63 - 1).map(str)
@@ -68,7 +68,7 @@ def accepted(**changes) -> Job:
         request=REQUEST,
         original=Original(data=b"{}", attributes={}),
         accepted_at=NOW,
-        attempt_at=NOW,
+        run_started_at=NOW,
         due_at=NOW,
     )
     return replace(job, **changes)
@@ -149,7 +149,7 @@ def test_the_state_decides_the_step(job: Job, step: Step):
 @pytest.mark.parametrize("job", [accepted(), requested(), copying(), succeeded(), failed()])
 def test_a_lease_keeps_others_away(job: Job):
     leased = job.leased(NOW, TIMING)
-    end = NOW + timedelta(seconds=TIMING.lease)
+    end = NOW + timedelta(seconds=TIMING.lease_seconds)
 
     assert next_step(leased, end - A_SECOND, TIMING) is Step.NOTHING
     assert next_step(leased, end, TIMING) is next_step(job, NOW, TIMING)
@@ -157,7 +157,7 @@ def test_a_lease_keeps_others_away(job: Job):
 
 def test_a_due_time_too_far_away_counts_as_now():
     """It is further away than any wait that is ever written: a broken clock wrote it."""
-    furthest = NOW + timedelta(seconds=TIMING.longest_wait)
+    furthest = NOW + timedelta(seconds=TIMING.max_wait_seconds)
 
     assert not accepted(due_at=furthest).is_due(NOW, TIMING)
     assert accepted(due_at=furthest + A_SECOND).is_due(NOW, TIMING)
@@ -175,13 +175,13 @@ def test_without_a_due_time_a_job_is_never_due(job: Job):
 @given(timings)
 def test_a_lease_outlasts_the_longest_call(timing: Timing):
     """By two skews: two clocks may disagree."""
-    assert timing.lease >= timing.call + 2 * timing.max_skew
+    assert timing.lease_seconds >= timing.call_seconds + 2 * timing.max_skew_seconds
 
 
 @given(timings)
 def test_an_accepted_copy_is_visible_after_its_lease(timing: Timing):
     """Nobody sends another call before the lease of the first sender is over."""
-    lease = timedelta(seconds=timing.lease + timing.max_skew)
+    lease = timedelta(seconds=timing.lease_seconds + timing.max_skew_seconds)
 
     assert timing.visible_at(NOW) >= NOW + lease
 
@@ -189,7 +189,7 @@ def test_an_accepted_copy_is_visible_after_its_lease(timing: Timing):
 @given(timings)
 def test_a_lease_leaves_time_to_save_the_call(timing: Timing):
     """CopyModel is sent only while the longest call and a skew still fit into the lease."""
-    assert timing.lease - timing.call - timing.max_skew > 0
+    assert timing.lease_seconds - timing.call_seconds - timing.max_skew_seconds > 0
 
 
 @given(timings, st.floats(0, 1e7), st.integers(0, 10_000), jitters)
@@ -199,14 +199,14 @@ def test_no_wait_counts_as_a_broken_clock(
 ):
     """So the clamp shortens no wait of the engine's own."""
     waits = [
-        timing.lease,
-        timing.grace,
-        timing.second_read * (1 + jitter / 10),
+        timing.lease_seconds,
+        timing.grace_seconds,
+        timing.second_read_seconds * (1 + jitter / 10),
         timing.poll_wait(copying_for, jitter),
         timing.backoff(retries, jitter),
     ]
 
-    assert all(0 < wait <= timing.longest_wait for wait in waits)
+    assert all(0 < wait <= timing.max_wait_seconds for wait in waits)
     assert all(not accepted(due_at=timing.after(NOW, w)).is_due(NOW, timing) for w in waits)
 
 
@@ -218,7 +218,7 @@ def test_every_wait_is_clamped(timing: Timing, seconds: float):
     due_at = timing.after(NOW, seconds)
 
     assert NOW <= due_at <= timing.latest_due(NOW)
-    if 0 <= seconds <= timing.longest_wait:
+    if 0 <= seconds <= timing.max_wait_seconds:
         assert due_at == NOW + timedelta(seconds=seconds)
 
 
@@ -233,7 +233,7 @@ def test_older_copies_are_polled_less_often(
 def test_a_backoff_grows_up_to_its_limit(retries: int, jitter: float):
     wait = TIMING.backoff(retries, jitter)
 
-    assert wait <= TIMING.backoff(retries + 1, jitter) <= TIMING.backoff_longest * 1.1
+    assert wait <= TIMING.backoff(retries + 1, jitter) <= TIMING.max_backoff_seconds * 1.1
 
 
 # The destination
@@ -455,7 +455,7 @@ def test_a_call_that_made_nothing_is_forgotten(moved: Job):
     """Its budget and its number stay: they belong to the run."""
     assert moved.call is None
     assert moved.deadline_at == NOW + BUDGET
-    assert moved.copy_attempts == 1
+    assert moved.attempts == 1
 
 
 def test_a_reset_starts_the_next_call_clean():
@@ -474,7 +474,7 @@ def test_a_second_call_keeps_the_first_deadline():
     again = requested().copy_reset(NOW, "refused").copy_requested(later, CALL, TIMING)
 
     assert again.deadline_at == NOW + BUDGET
-    assert again.copy_attempts == 2
+    assert again.attempts == 2
 
 
 @pytest.mark.parametrize("job", [requested(), copying(), succeeded(), unknown(), waiting()])
@@ -602,9 +602,9 @@ def test_a_replay_is_a_run_of_its_own(job: Job, calls: int):
     again = replayed(published)
 
     assert again.outcome_id == "key-2"
-    assert again.attempt_at == NOW + A_SECOND
+    assert again.run_started_at == NOW + A_SECOND
     assert again.deadline_at == (NOW + A_SECOND + BUDGET if calls else None)
-    assert again.copy_attempts == calls
+    assert again.attempts == calls
     assert not again.letter_kept
     assert not again.reply_sent
     assert (again.failure, again.ended_at, again.expires_at) == (None, None, None)
@@ -793,7 +793,7 @@ def test_a_restored_job_begins_its_waits_anew(job: Job):
 
     assert restored.restored
     assert restored.state is job.state
-    assert (restored.due_at, restored.attempt_at) == (LATER, LATER)
+    assert (restored.due_at, restored.run_started_at) == (LATER, LATER)
     assert restored.deadline_at == (LATER + BUDGET if job.call else None)
     assert (restored.watching_since, restored.looked_at) == (None, None)
     assert (restored.retries, restored.bugs) == (0, 0)
@@ -833,7 +833,7 @@ def test_a_restored_start_reconciles_without_a_call():
     job = queued().after_restore(LATER).reconciles_first(LATER, TIMING)
 
     assert job.state is State.REQUESTED
-    assert job.copy_attempts == 0
+    assert job.attempts == 0
     assert not job.restored
     assert job.call == Call(requested_at=LATER, visible_at=TIMING.visible_at(LATER), forgotten=True)
 

@@ -46,7 +46,7 @@ def accepted(received: Received | None = None) -> Job:
         request=asked.copy,
         original=received.original,
         accepted_at=START,
-        attempt_at=START,
+        run_started_at=START,
         due_at=START,
     )
 

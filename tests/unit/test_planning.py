@@ -32,7 +32,7 @@ REQUEST = CopyRequest(
 TO_PARENT = replace(REQUEST, new_version=True)
 TIMING = Timing()
 A_SECOND = timedelta(seconds=1)
-SECOND_READ = timedelta(seconds=TIMING.second_read)
+SECOND_READ = timedelta(seconds=TIMING.second_read_seconds)
 CALL = Call(requested_at=START, visible_at=TIMING.visible_at(START))
 
 
@@ -49,7 +49,7 @@ def accepted(request: CopyRequest = REQUEST) -> Job:
         request=request,
         original=Original(data=b"{}", attributes={}),
         accepted_at=START,
-        attempt_at=START,
+        run_started_at=START,
         due_at=START,
     )
 
@@ -258,7 +258,7 @@ def test_a_retryable_failure_is_tried_again(code: Code):
 
 
 def test_the_last_attempt_is_not_tried_again():
-    job = after_second_read(copying(copy_attempts=MAX_COPY_ATTEMPTS), ended(Code.INTERNAL))
+    job = after_second_read(copying(attempts=MAX_COPY_ATTEMPTS), ended(Code.INTERNAL))
 
     assert job.state is State.FAILED
 
@@ -306,7 +306,7 @@ def test_a_restored_job_looks_after_a_failure():
 
 # Giving up
 
-A_WEEK = START + timedelta(seconds=TIMING.wait_limit)
+A_WEEK = START + timedelta(seconds=TIMING.wait_limit_seconds)
 CANCELLING = copying().with_cancel_requested(START)
 
 

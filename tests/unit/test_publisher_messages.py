@@ -230,7 +230,7 @@ def test_a_reply_is_read_as_the_contract_says() -> None:
             {
                 "request_id": "r1",
                 "outcome": "succeeded",
-                "attempt": 2,
+                "run": 2,
                 "resource_name": "projects/t/locations/l/models/faker",
                 "version": "1",
                 "verified": True,
@@ -241,7 +241,7 @@ def test_a_reply_is_read_as_the_contract_says() -> None:
         ).encode(),
     )
 
-    assert (told.outcome, told.ok, told.attempt) == (Outcome.SUCCEEDED, True, 2)
+    assert (told.outcome, told.ok, told.run) == (Outcome.SUCCEEDED, True, 2)
     assert told.resource_name == "projects/t/locations/l/models/faker"
     assert (told.version, told.verified, told.warnings) == ("1", True, ("late",))
     assert told.timings.copy_seconds == 41
@@ -287,7 +287,7 @@ def test_an_outcome_is_never_lost_over_its_data(outcome: Outcome, data: bytes) -
     st.fixed_dictionaries(
         {},
         optional=dict.fromkeys(
-            ["version", "verified", "warnings", "attempt", "timings", "error", "correlation"],
+            ["version", "verified", "warnings", "run", "timings", "error", "correlation"],
             json_values,
         ),
     )

@@ -29,7 +29,7 @@ async def test_the_next_waiter_starts_at_once():
     for name in ("first", "second"):
         await world.deliver(request(VERSION, request_id=name))
 
-    await world.pass_time(42 + 2 * world.timing.poll_longest)
+    await world.pass_time(42 + 2 * world.timing.max_poll_seconds)
 
     assert [job.state for job in world.store.jobs.values()] == [State.SUCCEEDED] * 2
 
@@ -97,7 +97,7 @@ async def test_a_restored_job_finds_its_forgotten_retry():
 async def test_a_slow_save_leaves_no_time_to_call():
     """The lease could end during the call; whoever claims the job next looks first."""
     world = with_parent()
-    save, slow = world.store.save, world.timing.lease / 2
+    save, slow = world.store.save, world.timing.lease_seconds / 2
 
     async def slow_save(job: Job) -> Job:
         saved: Job = await save(job)

@@ -49,7 +49,7 @@ async def test_a_queued_start_reads_no_versions():
 
     await world.pass_time(55)
 
-    started = sum(job.copy_attempts for job in world.store.jobs.values())
+    started = sum(job.attempts for job in world.store.jobs.values())
     assert started == 2
     assert world.models.asked["list_versions"] == started
 

@@ -36,7 +36,7 @@ TIMING = Timing()
 SOON = START + timedelta(seconds=5)
 VISIBLE = TIMING.visible_at(START)
 AFTER_VISIBLE = VISIBLE + timedelta(seconds=1)
-AFTER_BUDGET = START + timedelta(seconds=TIMING.copy_deadline + 1)
+AFTER_BUDGET = START + timedelta(seconds=TIMING.copy_deadline_seconds + 1)
 NOT_LISTABLE = None
 
 
@@ -71,7 +71,7 @@ def requested(
         request=request,
         original=Original(data=b"{}", attributes={}),
         accepted_at=START,
-        attempt_at=START,
+        run_started_at=START,
         due_at=START,
     )
     call = Call(
@@ -103,7 +103,7 @@ def at_the_second_read(
     *neighbours: Job,
 ) -> Finding:
     """What is said by versions alone: nothing at the first read, then this."""
-    later = now + timedelta(seconds=TIMING.second_read)
+    later = now + timedelta(seconds=TIMING.second_read_seconds)
     missing = job.evidence_missing(now)
     first = found(job, operations, versions, now, *neighbours)
     soon = found(missing, operations, versions, later, *neighbours)
@@ -221,7 +221,7 @@ def test_a_version_that_vanishes_is_not_ours():
     """It was visible before it was whole, its copy failed, and stale reads show it still."""
     failed = operation()
     first = found(requested("1"), [failed], [version(1), version(2)], AFTER_VISIBLE)
-    later = AFTER_VISIBLE + timedelta(seconds=TIMING.second_read + 1)
+    later = AFTER_VISIBLE + timedelta(seconds=TIMING.second_read_seconds + 1)
 
     missing = requested("1").evidence_missing(AFTER_VISIBLE)
     second = found(missing, [failed], [version(1)], later)
@@ -308,7 +308,7 @@ def test_a_short_budget_ends_no_running_copy():
 
 
 def test_a_long_budget_is_waited_for():
-    long = timedelta(seconds=2 * TIMING.copy_deadline)
+    long = timedelta(seconds=2 * TIMING.copy_deadline_seconds)
     job = requested(request=replace(REQUEST, deadline_seconds=long.total_seconds()))
 
     assert isinstance(found(job, NOT_LISTABLE, [], START + long), Undetermined)

@@ -29,7 +29,7 @@ JOB = Job(
     request=CopyRequest(source=SOURCE, target_project="target", target_location="us-central1"),
     original=Original(data=b"{}", attributes={}),
     accepted_at=START,
-    attempt_at=START,
+    run_started_at=START,
     due_at=START + timedelta(microseconds=1),
 )
 FULL = replace(

@@ -45,7 +45,7 @@ def accepted(received: Received | None = None) -> Job:
         request=asked.copy,
         original=received.original,
         accepted_at=START,
-        attempt_at=START,
+        run_started_at=START,
         due_at=START,
     )
 
@@ -120,7 +120,7 @@ def test_a_reply_can_be_filtered_by_its_attributes():
             "outcome": "succeeded",
             "request_id": "request-1",
             "request_source": "//ec2/pipeline",
-            "attempt": "1",
+            "run": "1",
             "reply_tag": "nightly",
             "source_model": f"{SOURCE}@1",
             "target_model": TARGET,

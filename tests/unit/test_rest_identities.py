@@ -150,7 +150,7 @@ async def test_a_letter_is_replayed_by_message_and_told():
     assert world.job.replayed_by == "message"
     assert world.replies[-1]["replayed_by"] == "message"
     assert world.replies[-1]["requested_by"] == ACCOUNT
-    assert "attempt 2, by message" in [moment.detail for moment in world.job.history]
+    assert "run 2, by message" in [moment.detail for moment in world.job.history]
 
 
 async def test_other_content_is_not_in_the_accounts_name():
@@ -241,7 +241,7 @@ async def test_a_repeated_replay_changes_nothing():
         "duplicate",
         "announced_again",
     ]
-    assert world.job.attempt == 2
+    assert world.job.run == 2
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ async def test_only_a_letter_that_exists_replays(replay_of: str):
     told = await world.deliver(message(replay_of=replay_of.format(key=IDENTITY.key)))
 
     assert told.verdict == "rejected"
-    assert world.job.attempt == 1
+    assert world.job.run == 1
 
 
 async def test_a_running_copy_is_not_replayed():

@@ -165,4 +165,4 @@ async def test_one_that_is_older_looks_first():
     assert world.models.copies_asked == 0
     await world.pass_time(600)
     assert made(world) == (0, 1)
-    assert [reply["attempt"] for reply in world.replies] == [2]
+    assert [reply["run"] for reply in world.replies] == [2]

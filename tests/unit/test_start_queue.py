@@ -269,7 +269,7 @@ async def test_jobs_without_a_slot_wait_the_shortest_poll():
     for number in range(PER_MINUTE + 1):
         await queue.stored(queue.job(str(number)), float(number))
     await queue.starts.admitted(9)
-    due = queue.clock.monotonic() + queue.starts.timing.poll_shortest
+    due = queue.clock.monotonic() + queue.starts.timing.min_poll_seconds
     queue.clock.advance(1)
 
     queue.starts.tick()

@@ -33,7 +33,7 @@ NEW = Job(
     request=REQUEST,
     original=ORIGINAL,
     accepted_at=START,
-    attempt_at=START,
+    run_started_at=START,
     due_at=START,
     source=KNOWN_SOURCE,
 )
@@ -87,8 +87,8 @@ def _plain(job: Job) -> Job:
         due_at=START,
         retries=0,
         bugs=0,
-        attempt=1,
-        copy_attempts=0,
+        run=1,
+        attempts=0,
         call=job.call and CALL,
         deadline_at=None,
         watching_since=None,
@@ -172,15 +172,15 @@ def test_the_page_says_how_long_the_engine_waits():
     waits = {row[0]: row[1] for row in table("Times")}
 
     assert waits == {
-        "lease": f"{TIMING.lease:g}",
-        "visibility": f"{TIMING.grace:g}",
-        "second read": f"{TIMING.second_read:g}",
-        "poll": f"{TIMING.poll_shortest:g} to {TIMING.poll_longest:g}",
-        "backoff": f"{TIMING.backoff_shortest:g} to {TIMING.backoff_longest:g}",
-        "read of a destination's waiter": f"{TIMING.backoff_longest:g}",
-        "budget": f"{TIMING.copy_deadline:g}",
+        "lease": f"{TIMING.lease_seconds:g}",
+        "visibility": f"{TIMING.grace_seconds:g}",
+        "second read": f"{TIMING.second_read_seconds:g}",
+        "poll": f"{TIMING.min_poll_seconds:g} to {TIMING.max_poll_seconds:g}",
+        "backoff": f"{TIMING.min_backoff_seconds:g} to {TIMING.max_backoff_seconds:g}",
+        "read of a destination's waiter": f"{TIMING.max_backoff_seconds:g}",
+        "budget": f"{TIMING.copy_deadline_seconds:g}",
         "hard limit": f"{HARD_LIMIT.total_seconds():g}",
-        "wait limit": f"{TIMING.wait_limit:g}",
+        "wait limit": f"{TIMING.wait_limit_seconds:g}",
         "steady clock": f"{STEADY_SECONDS:g}",
     }
 

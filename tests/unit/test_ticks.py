@@ -282,7 +282,7 @@ async def test_queued_jobs_start_while_one_tick_follows():
         world.workflow.wakeup.set()
 
     assert len(world.replies) == 3
-    assert world.store.looks < 200 / world.timing.poll_shortest
+    assert world.store.looks < 200 / world.timing.min_poll_seconds
 
 
 async def test_what_needs_no_copy_waits_for_no_turn():

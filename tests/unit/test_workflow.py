@@ -246,10 +246,10 @@ async def test_an_unclear_refusal_is_asked_again_only_after_the_grace(code: Code
     world.models.refusals = [code]
 
     await world.deliver()
-    await world.pass_time(world.timing.grace - 1)
+    await world.pass_time(world.timing.grace_seconds - 1)
 
     assert world.models.copies_asked == 1
-    await world.pass_time(world.timing.second_read + 180)
+    await world.pass_time(world.timing.second_read_seconds + 180)
     assert world.models.copies_asked == 2
     assert [reply["outcome"] for reply in world.replies] == ["succeeded"]
 
@@ -263,7 +263,7 @@ async def test_a_copy_that_fails_in_the_end_is_tried_again_when_that_may_help():
 
     (reply,) = world.replies
     assert reply["outcome"] == "succeeded"
-    assert reply["copy_attempts"] == 3
+    assert reply["attempts"] == 3
     assert world.copies == 1
 
 
@@ -272,13 +272,13 @@ async def test_another_attempt_waits_until_what_the_failed_one_left_is_seen_as_i
     world = World()
     world.models.dooms = [Code.INTERNAL]
     await world.deliver()
-    await world.pass_time(42 + world.timing.poll_longest)
+    await world.pass_time(42 + world.timing.max_poll_seconds)
     failed_at = world.models.registry.operations()[0].ends_at
 
     await world.pass_time(300)
 
     _, second = world.models.registry.operations()
-    assert (second.created_at - failed_at).total_seconds() >= world.timing.visible
+    assert (second.created_at - failed_at).total_seconds() >= world.timing.visibility_seconds
 
 
 async def test_two_requests_for_one_destination_copy_one_after_the_other():
@@ -723,14 +723,14 @@ async def test_a_waiter_behind_a_hung_copy_ends():
 
 async def test_a_waiter_is_told_within_its_limit():
     """Whoever holds the destination may do so for longer."""
-    world = World(timing=Timing(wait_limit=60 * MINUTES))
+    world = World(timing=Timing(wait_limit_seconds=60 * MINUTES))
     world.models.copy_seconds = 100 * MINUTES
     await world.deliver(request(request_id="holds"))
     await world.deliver(request(request_id="waits"))
 
     await world.pass_time(60 * MINUTES - 1)
     early = list(world.replies)
-    await world.pass_time(world.timing.longest_wait)
+    await world.pass_time(world.timing.max_wait_seconds)
 
     assert early == []
     (reply,) = world.replies
@@ -878,7 +878,7 @@ async def test_a_jump_of_the_clock_decides_nothing():
     await world.deliver()
     jumped = SimulatedClock(at=world.clock.at)
     steady = SteadyClock(
-        wall=jumped.now, elapsed=world.clock.monotonic, max_skew=world.timing.max_skew
+        wall=jumped.now, elapsed=world.clock.monotonic, max_skew=world.timing.max_skew_seconds
     )
     steady.now()
     world.workflow.clock = steady

@@ -68,7 +68,7 @@ class Status:
     request_digest: str | None
     source_model: str | None
     target_model: str | None
-    copy_attempts: int | None
+    attempts: int | None
     timings: Timings
     resource_name: str | None
     version: str | None
@@ -109,7 +109,7 @@ class Reply:
     request_id: str | None
     request_source: str | None
     request_digest: str | None
-    attempt: int | None
+    run: int | None
     resource_name: str | None
     version: str | None
     source_model: str | None
@@ -119,7 +119,7 @@ class Reply:
     already_existed: bool | None
     warnings: tuple[str, ...]
     possible_duplicates: tuple[str, ...]
-    copy_attempts: int | None
+    attempts: int | None
     timings: Timings
     error: ReplyError | None
     dead_letter: str | None
@@ -155,7 +155,7 @@ class Reply:
             request_id=attributes.get("request_id", fields.text("request_id")),
             request_source=attributes.get("request_source", fields.text("request_source")),
             request_digest=attributes.get("request_digest", fields.text("request_digest")),
-            attempt=fields.whole("attempt"),
+            run=fields.whole("run"),
             resource_name=fields.text("resource_name"),
             version=fields.text("version"),
             source_model=fields.text("source_model"),
@@ -165,7 +165,7 @@ class Reply:
             already_existed=fields.flag("already_existed"),
             warnings=fields.texts("warnings") + fields.complaints,
             possible_duplicates=fields.texts("possible_duplicates"),
-            copy_attempts=fields.whole("copy_attempts"),
+            attempts=fields.whole("attempts"),
             timings=_timings(fields),
             error=_error(fields.mapping("error")),
             dead_letter=fields.text("dead_letter"),
@@ -204,7 +204,7 @@ def _status(data: bytes, attributes: Mapping[str, str], message_id: str) -> Stat
         request_digest=attributes.get("request_digest", fields.text("request_digest")),
         source_model=fields.text("source_model"),
         target_model=fields.text("target_model"),
-        copy_attempts=fields.whole("copy_attempts"),
+        attempts=fields.whole("attempts"),
         timings=_timings(fields),
         resource_name=fields.text("resource_name"),
         version=fields.text("version"),

@@ -1,4 +1,4 @@
-"""What was handled already, so that repeats and older attempts are dropped.
+"""What was handled already, so that repeats and older runs are dropped.
 
 Bounded: the oldest are forgotten. What comes again after that is handled again, as
 it would be after a restart; whoever must never do a thing twice keeps its event ids.
@@ -65,12 +65,12 @@ class Handled:
             self._in_hand.discard(reply.event_id)
 
     def _is_older(self, reply: Reply) -> bool:
-        if reply.attempt is None or reply.request_id is None:
+        if reply.run is None or reply.request_id is None:
             return False
         request = (reply.request_source or "", reply.request_id)
         newest = self._newest.get(request, 0)
-        _remember(self._newest, request, max(newest, reply.attempt))
-        return reply.attempt < newest
+        _remember(self._newest, request, max(newest, reply.run))
+        return reply.run < newest
 
 
 def _remember(memory: OrderedDict[Any, Any], key: object, value: object) -> None:

@@ -29,7 +29,7 @@ REPLAYS = "ce-replays"
 UNKNOWN_CODE = "UNKNOWN"
 
 _OUR_TYPE = re.compile(r"dev\.modelcopier\.copy\.[a-z.]*requested\.v(?P<version>[0-9]+)")
-_ATTEMPT = re.compile(r"[0-9a-f]{32}-(?P<attempt>[1-9][0-9]{0,8})")
+_OUTCOME_ID = re.compile(r"[0-9a-f]{32}-(?P<run>[1-9][0-9]{0,8})")
 
 
 class Origin(StrEnum):
@@ -136,10 +136,10 @@ class Letter:
     @property
     def replays(self) -> int:
         """How often it was replayed before: the number of its outcome tells, or our own mark."""
-        outcome = _ATTEMPT.fullmatch(self.outcome_id)
+        outcome = _OUTCOME_ID.fullmatch(self.outcome_id)
         marked = self.attributes.get(REPLAYS, "")
         counted = int(marked) if re.fullmatch("[0-9]{1,9}", marked, re.ASCII) else 0
-        return max(counted, int(outcome["attempt"]) - 1 if outcome else 0)
+        return max(counted, int(outcome["run"]) - 1 if outcome else 0)
 
     @property
     def is_structured(self) -> bool:

@@ -2,7 +2,7 @@
 
 An event is settled once it was handled, and comes again if it was not: at least once,
 also across a crash. Within one ``Replies`` repeats are dropped by event id, and so is
-the outcome of an older attempt once a newer one is known.
+the outcome of an older run once a newer one is known.
 """
 
 import fnmatch

@@ -53,7 +53,7 @@ def status_lines(status: Status) -> list[str]:
         *_outcome_facts(status),
         ("request", status.request_id),
         ("source", status.source_model),
-        ("asked", f"{status.copy_attempts} times" if (status.copy_attempts or 0) > 1 else None),
+        ("asked", f"{status.attempts} times" if (status.attempts or 0) > 1 else None),
         ("accepted", rfc3339(status.timings.accepted_at) if status.timings.accepted_at else None),
         ("ended", rfc3339(status.timings.ended_at) if status.timings.ended_at else None),
     ]

@@ -33,7 +33,7 @@ class Order:
 
     @classmethod
     def of(cls, jobs: Iterable[Job], now: datetime) -> "Order":
-        first = sorted((job.attempt_at, job.key) for job in jobs if not job.state.final)
+        first = sorted((job.run_started_at, job.key) for job in jobs if not job.state.final)
         return cls(now, {key: rank for rank, (_, key) in enumerate(first)})
 
     def settled(self, job: Job) -> Job:
