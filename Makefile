@@ -87,6 +87,9 @@ chaos: .venv/installed ## REQUESTS=1000, two workers killed and stopped; SEED=1,
 restore-drill: .venv/installed ## backup, kill, restore, SQLite to Firestore and back, under load; COUNT=40 SEED=1
 	@$(BIN)/python tests/restore_drill/run.py --count $(or $(COUNT),40) --seed $(or $(SEED),1)
 
+words: .venv/installed ## how plainly docs and help speak: idioms for each thousand words, longest test names
+	@$(BIN)/python tools/words.py
+
 flood: .venv/installed ## COUNT=20000 requests of one sender, PART=fair|in-flight|large or all: fairness and memory
 	@$(BIN)/python tools/flood.py --count $(or $(COUNT),20000) $(if $(PART),--part $(PART))
 

@@ -696,10 +696,10 @@ async def test_a_gzip_body_is_read(api):
 @pytest.mark.parametrize(
     ("encoding", "body", "status"),
     [
-        ("gzip", gzip.compress(bytes(10_000_000)), 413),
+        ("gzip", gzip.compress(bytes(10_000_000), mtime=0), 413),
         ("gzip", json.dumps(ASK).encode(), 400),
-        ("gzip", gzip.compress(b"{}")[:-4], 400),
-        ("gzip", gzip.compress(b"{}") + b"more", 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-4], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0) + b"more", 400),
         ("br", b"{}", 415),
         ("gzip, gzip", b"{}", 415),
         ("identity", json.dumps(ASK).encode(), 202),

@@ -248,7 +248,7 @@ def test_a_clock_set_back_prolongs_no_wait():
     assert after_failure(job, ended(), back, TIMING).due_at == back + SECOND_READ
 
 
-@pytest.mark.parametrize("code", RETRYABLE_OPERATION)
+@pytest.mark.parametrize("code", sorted(RETRYABLE_OPERATION))
 def test_a_retryable_failure_is_tried_again(code: Code):
     job = after_second_read(copying(), ended(code))
 
