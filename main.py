@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from model_copier.bootstrap import Service
+    from model_copier.app import Service
 
 try:
     SETTINGS = Settings.from_env(os.environ)
@@ -36,7 +36,7 @@ except SettingsError as error:
 
 @functools.cache
 def _service(target: str) -> "Service":
-    from model_copier.bootstrap import Service  # noqa: PLC0415  see the header
+    from model_copier.app import Service  # noqa: PLC0415  see the header
 
     return Service(target, SETTINGS)
 

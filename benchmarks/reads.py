@@ -27,9 +27,9 @@ from local_cloud.registry import Registry
 from local_cloud.vertex_dialects import DIALECTS
 from local_cloud.vertex_quotas import Quotas
 from local_cloud.vertex_records import VertexError
-from model_copier.errors import Code, StaleJobError, outcome_of_read
-from model_copier.job import Job
-from model_copier.timing import Timing
+from model_copier.domain.errors import Code, StaleJobError, outcome_of_read
+from model_copier.domain.job import Job
+from model_copier.domain.timing import Timing
 from simulators import START, SimulatedModels, SimulatedStore, SimulatedTopics
 from virtual_time import LoopClock, run_virtually
 from world import SOURCE, World, request

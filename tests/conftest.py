@@ -6,9 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 import stores
 from emulators import FIRESTORE, PUBSUB, EmulatorMissingError, first_call
+
+# How long one example takes says more of the machine than of the code.
+settings.register_profile("copier", deadline=None)
+settings.load_profile("copier")
 
 
 @pytest.fixture(scope="session")

@@ -27,11 +27,10 @@ import httpx
 
 import rubbish
 import stores
-from model_copier import replies
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.bootstrap import build_app
-from model_copier.errors import UnavailableError
-from model_copier.messages import (
+from model_copier.app import build_app
+from model_copier.contract import replies
+from model_copier.contract.requests import (
     CANCEL_REQUESTED,
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTE_BYTES,
@@ -40,6 +39,7 @@ from model_copier.messages import (
     STATUS_REQUESTED,
     Message,
 )
+from model_copier.domain.errors import UnavailableError
 from model_copier.settings import Settings, TokenChecks
 from model_copier.web.push import MAX_BODY_BYTES
 from rubbish import Input

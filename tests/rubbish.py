@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from model_copier.messages import (
+from model_copier.contract.request_schema import CopyData
+from model_copier.contract.requests import (
     CANCEL_REQUESTED,
     LETTER_ATTRIBUTES,
     MAX_DATA_BYTES,
@@ -21,7 +22,6 @@ from model_copier.messages import (
     STATUS_REQUESTED,
     Identity,
 )
-from model_copier.request_data import CopyData
 from model_copier.web.push import MAX_BODY_BYTES
 from world import PARENT, REQUEST, SOURCE, SOURCE_PROJECT, TARGET_PROJECT
 

@@ -16,7 +16,8 @@ from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import CopyOperation, CopyState, ModelVersion, VertexError
 from local_cloud.vertex_refusals import worded
 from local_cloud.vertex_view import View
-from model_copier.errors import (
+from model_copier.contract.requests import Message
+from model_copier.domain.errors import (
     NO_CAUSE,
     Cause,
     Code,
@@ -28,12 +29,11 @@ from model_copier.errors import (
     outcome_of_copy_call,
     outcome_of_read,
 )
-from model_copier.job import Job
-from model_copier.messages import Message
-from model_copier.ports import Wanted
-from model_copier.rate_limit import SlidingWindow
-from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName
+from model_copier.domain.job import Job
+from model_copier.domain.rate_limit import SlidingWindow
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
+from model_copier.engine.ports import Wanted
 
 _T = TypeVar("_T")
 PAGE_SIZE = 100

@@ -14,9 +14,9 @@ from pathlib import Path
 from model_copier.adapters.firestore import FirestoreJobStore
 from model_copier.adapters.firestore_documents import Place
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.errors import DestinationTakenError, StaleJobError, UnavailableError
-from model_copier.job import Job
-from model_copier.ports import JobStore
+from model_copier.domain.errors import DestinationTakenError, StaleJobError, UnavailableError
+from model_copier.domain.job import Job
+from model_copier.engine.ports import JobStore
 from simulators import START, SimulatedClock
 from stores import holding, job
 

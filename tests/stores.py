@@ -17,14 +17,14 @@ from google.cloud.firestore import Client
 
 from model_copier.adapters.firestore import FirestoreJobStore, _without_empty
 from model_copier.adapters.firestore_documents import TTL_FIELD, Place, fields_of
+from model_copier.adapters.job_record import from_record
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.copy_call import Call
-from model_copier.copy_request import CopyRequest, Original, Source
-from model_copier.job import Job
-from model_copier.ports import Clock
-from model_copier.records import from_record
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import CopyRequest, Original, Source
+from model_copier.domain.job import Job
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.engine.ports import Clock
 from simulators import START, SimulatedClock, SimulatedStore
 
 TIMING = Timing()

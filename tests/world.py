@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import stores
-from model_copier.deliveries import Accepted, Deliveries
-from model_copier.job import Job
-from model_copier.messages import Contract, Message, Received
-from model_copier.request_data import Defaults
-from model_copier.ticks import Ticks
-from model_copier.timing import Timing
-from model_copier.workflow import Workflow
+from model_copier.contract.request_schema import Defaults
+from model_copier.contract.requests import Contract, Message, Received
+from model_copier.domain.job import Job
+from model_copier.domain.timing import Timing
+from model_copier.engine.request_handler import Accepted, Deliveries
+from model_copier.engine.scheduler import Ticks
+from model_copier.engine.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedTopics
 
 SOURCE_PROJECT = "gemini-fine-tuning-source"

@@ -10,9 +10,15 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from model_copier.callers import CallersFile, read_callers
-from model_copier.locations import LOCATIONS, explain_no_location, explain_unknown_location, nearest
-from model_copier.senders import SenderLimits, SenderPolicy
+from model_copier.domain.access_policy import CallersFile, read_callers
+from model_copier.domain.copy_request import RequireKmsKey
+from model_copier.domain.locations import (
+    LOCATIONS,
+    explain_no_location,
+    explain_unknown_location,
+    nearest,
+)
+from model_copier.domain.senders import SenderLimits, SenderPolicy
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]{0,62}")
 _LISTED_PROJECT = re.compile(r"[a-z][a-z0-9.:-]{0,62}(?:=[0-9]{1,19})?|[0-9]{1,19}")
@@ -43,14 +49,6 @@ class TokenChecks(StrEnum):
     TRUST_CLOUD_RUN = "trust-cloud-run"
     # Whoever reaches the port may do anything: for one machine.
     NONE = "none"
-
-
-class RequireKmsKey(StrEnum):
-    """When a request must name a key for its copy; without one a copy is not encrypted by any."""
-
-    NEVER = "never"
-    WHEN_SOURCE_HAS_ONE = "when-source-has-one"
-    ALWAYS = "always"
 
 
 class SettingsError(Exception):

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 
 from model_copier.adapters import sqlite_copies
 from model_copier.adapters.export_file import Sum, read_export, write_export
+from model_copier.adapters.job_record import from_record, to_record
 from model_copier.adapters.restored import Order
-from model_copier.errors import (
+from model_copier.domain.errors import (
     CopierError,
     RejectedError,
     UnavailableError,
     UnreadableRecordError,
 )
-from model_copier.job import Job
-from model_copier.records import from_record, to_record
+from model_copier.domain.job import Job
 from model_copier.settings import STORE_FORM
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ import pytest
 
 from model_copier.adapters import sqlite as adapter
 from model_copier.adapters.firestore_documents import name_of
+from model_copier.adapters.job_record import to_record
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.copy_request import Original
-from model_copier.errors import (
+from model_copier.domain.copy_request import Original
+from model_copier.domain.errors import (
     Code,
     DestinationTakenError,
     Failure,
@@ -24,9 +25,8 @@ from model_copier.errors import (
     UnavailableError,
     UnreadableRecordError,
 )
-from model_copier.job import Job, State
-from model_copier.ports import Wanted
-from model_copier.records import to_record
+from model_copier.domain.job import Job, State
+from model_copier.engine.ports import Wanted
 from simulators import START, SimulatedStore
 from stores import (
     LATEST,

@@ -15,10 +15,10 @@ from firestore_front import FirestoreFront
 from model_copier.adapters.firestore import FirestoreJobStore
 from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD, fields_of
 from model_copier.adapters.firestore_set_up import to_be_mended
-from model_copier.copy_call import MAX_KNOWN_OPERATIONS, Call
-from model_copier.copy_request import Original
-from model_copier.errors import DestinationTakenError, SetUpError, UnavailableError
-from model_copier.ports import Wanted
+from model_copier.domain.copy_call import MAX_KNOWN_OPERATIONS, Call
+from model_copier.domain.copy_request import Original
+from model_copier.domain.errors import DestinationTakenError, SetUpError, UnavailableError
+from model_copier.engine.ports import Wanted
 from simulators import START, SimulatedClock
 from stores import LATEST, TIMING, firestore_store, holding, job, requested
 

@@ -10,13 +10,13 @@ import pytest
 
 from firestore_front import FirestoreFront
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.errors import (
+from model_copier.domain.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
     UnavailableError,
 )
-from model_copier.ports import JobStore
+from model_copier.engine.ports import JobStore
 from simulators import START
 from stores import firestore_store, holding, job
 

@@ -16,17 +16,17 @@ from local_cloud.vertex_dialects import DIALECTS
 from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import Dialect, Names, Origin
 from model_copier.adapters.vertex import MAX_CLIENTS, VertexModelService
-from model_copier.errors import (
+from model_copier.domain.errors import (
     Code,
     NoAnswerError,
     OutcomeUnknownError,
     RefusedError,
     UnavailableError,
 )
-from model_copier.locations import LOCATIONS
-from model_copier.ports import ModelService
-from model_copier.registry import CopyCall, Model, Operation
-from model_copier.resource_names import ModelName
+from model_copier.domain.locations import LOCATIONS
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall, Model, Operation
+from model_copier.engine.ports import ModelService
 from simulators import SimulatedClock, SimulatedModels
 from world import PARENT, SOURCE, TARGET
 

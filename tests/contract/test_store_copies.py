@@ -22,8 +22,8 @@ from model_copier.adapters.firestore_copies import FirestoreCopies
 from model_copier.adapters.firestore_documents import Place
 from model_copier.adapters.restored import Order
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.errors import Code, DestinationTakenError, Failure, UnavailableError
-from model_copier.job import Job
+from model_copier.domain.errors import Code, DestinationTakenError, Failure, UnavailableError
+from model_copier.domain.job import Job
 from simulators import START, SimulatedClock
 from stores import files_that_may_not_grow_over, holding, job, new_place, requested
 

@@ -20,8 +20,8 @@ import pytest
 from model_copier.adapters import one_thread
 from model_copier.adapters.one_thread import OneThread
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.errors import JobExistsError, UnavailableError
-from model_copier.job import State
+from model_copier.domain.errors import JobExistsError, UnavailableError
+from model_copier.domain.job import State
 from simulators import START
 from stores import job, requested
 

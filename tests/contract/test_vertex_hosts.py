@@ -9,9 +9,9 @@ import pytest
 
 from local_cloud.vertex import Vertex
 from model_copier.adapters.vertex import VertexModelService, endpoints_of
-from model_copier.errors import Code, RefusedError
-from model_copier.registry import CopyCall
-from model_copier.resource_names import ModelName
+from model_copier.domain.errors import Code, RefusedError
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall
 
 IN_US = ModelName.parse("projects/src/locations/us/models/7")
 REGIONAL = ModelName.parse("projects/src/locations/us-central1/models/8")

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from model_copier.errors import Code
-from model_copier.messages import CANCEL_REQUESTED, Identity, Received
-from model_copier.resource_names import ModelName
+from model_copier.contract.requests import CANCEL_REQUESTED, Identity, Received
+from model_copier.domain.errors import Code
+from model_copier.domain.resource_names import ModelName
 from simulators import SimulatedModels
 from world import PARENT, REQUEST, SOURCE, TARGET, World, request
 

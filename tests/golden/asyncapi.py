@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from golden import schemas, stories
-from model_copier.messages import LETTER_ATTRIBUTES, MAX_REPLY_TAG
+from model_copier.contract.requests import LETTER_ATTRIBUTES, MAX_REPLY_TAG
 from model_copier.settings import Settings
 
 FILE = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"

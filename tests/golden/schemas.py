@@ -15,17 +15,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from model_copier import messages, replies, request_data
-from model_copier.errors import Code
+from model_copier.contract import replies, request_schema, requests
+from model_copier.domain.errors import Code
 
 _ROOT = Path(__file__).parents[2]
 FOLDER = _ROOT / "docs" / "schemas"
 # The publisher's copy, which is in its wheel: requests are held to it before they are sent.
 PUBLISHERS = _ROOT / "publisher" / "src" / "model_copy_publisher" / "requested.v1.json"
 _REQUESTS: Mapping[str, tuple[type[BaseModel], str]] = {
-    "requested": (request_data.CopyData, "Copy one model. What is null counts as left out."),
-    "cancel.requested": (request_data.NamedRequest, "End the copying of a request."),
-    "status.requested": (request_data.NamedRequest, "Ask how a request stands."),
+    "requested": (request_schema.CopyData, "Copy one model. What is null counts as left out."),
+    "cancel.requested": (request_schema.NamedRequest, "End the copying of a request."),
+    "status.requested": (request_schema.NamedRequest, "Ask how a request stands."),
 }
 _REPLIES: Mapping[str, type[BaseModel]] = {
     "succeeded": replies.Succeeded,
@@ -51,7 +51,7 @@ _LETTER: Mapping[str, Mapping[str, Any]] = {
     "dead_letter_reason": {
         "description": "error and hint, for a person; cut at 1,024 bytes, whole in the reply"
     },
-    messages.OUTCOME_UNKNOWN: {
+    requests.OUTCOME_UNKNOWN: {
         "description": "present where there may be a copy; a replay must keep it"
     },
 }
@@ -137,7 +137,7 @@ def _frame(kind: str, about: str) -> dict[str, Any]:
 
 def _letter() -> dict[str, Any]:
     """Attributes are text, and each may have had to give way to Pub/Sub's limits."""
-    assert tuple(_LETTER) == (*messages.LETTER_ATTRIBUTES, messages.OUTCOME_UNKNOWN)
+    assert tuple(_LETTER) == (*requests.LETTER_ATTRIBUTES, requests.OUTCOME_UNKNOWN)
     about = (
         "The attributes of a dead letter: the request's own, and these; its data are the"
         " request's own bytes. Where Pub/Sub's limits leave no room, the last of these give way"

@@ -16,9 +16,9 @@ from typing import Any, Self
 import rfc8785
 
 from golden.schemas import fits, schema_of
-from model_copier.errors import Code
-from model_copier.messages import Message, Received
-from model_copier.resource_names import ModelName
+from model_copier.contract.requests import Message, Received
+from model_copier.domain.errors import Code
+from model_copier.domain.resource_names import ModelName
 from world import World
 
 FOLDER = Path(__file__).parent / "messages"

@@ -12,8 +12,8 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from model_copier.bootstrap import Service, build_app, contained
-from model_copier.errors import (
+from model_copier.app import Service, build_app, contained
+from model_copier.domain.errors import (
     Code,
     ExhaustedError,
     SetUpError,
@@ -21,11 +21,11 @@ from model_copier.errors import (
     UnreadableRecordError,
     outcome_of_read,
 )
-from model_copier.job import Job
-from model_copier.registry import Model
+from model_copier.domain.job import Job
+from model_copier.domain.vertex_types import Model
 from model_copier.settings import Settings, TokenChecks
-from model_copier.web.asking import Waiting, preferred
-from model_copier.web.calls import numbered
+from model_copier.web.call_context import numbered
+from model_copier.web.params import Waiting, preferred
 from world import SOURCE, SOURCE_PROJECT, TARGET, TARGET_PROJECT, World
 
 ASK = {

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from model_copier.bootstrap import build_app
+from model_copier.app import build_app
 from model_copier.settings import Settings, TokenChecks
-from model_copier.web.bodies import LARGE_POOL, SMALL_BODY, SMALL_POOL, Bodies
+from model_copier.web.body_limits import LARGE_POOL, SMALL_BODY, SMALL_POOL, Bodies
 from world import SOURCE_PROJECT, TARGET_PROJECT, World
 
 SETTINGS = Settings(

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from local_cloud.pubsub import PubSub
-from model_copier.bootstrap import build_app
+from model_copier.app import build_app
 from model_copier.settings import Settings
 from model_copier.web.certificates import fetch_from
 from world import SOURCE_PROJECT, TARGET_PROJECT, World

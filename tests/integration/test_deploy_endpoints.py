@@ -6,9 +6,9 @@ import pytest
 from deploy.checks.__main__ import DEPLOY
 from deploy.checks.configuration import Block, Configuration, inner, text_of
 
-from model_copier.bootstrap import routes_of
+from model_copier.app import routes_of
+from model_copier.engine.outcome_waiter import Watch
 from model_copier.settings import Settings, TokenChecks
-from model_copier.watch import Watch
 from world import SOURCE_PROJECT, TARGET_PROJECT, World
 
 TERRAFORM = Configuration.read(DEPLOY / "terraform")

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 
 import rubbish
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.bootstrap import build_app
-from model_copier.messages import MAX_ATTRIBUTES, Contract, Received
+from model_copier.app import build_app
+from model_copier.contract.requests import MAX_ATTRIBUTES, Contract, Received
 from ordeal import MOST_SCENES, SETTINGS, Ordeal, StrictTopics, ordeal
 from world import CONTRACT, World, request
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from local_cloud.cloud import LocalCloud
-from model_copier.bootstrap import build_app
+from model_copier.app import build_app
 from model_copier.settings import Settings, TokenChecks
 from world import SOURCE_PROJECT, TARGET_PROJECT, World
 

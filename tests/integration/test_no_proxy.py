@@ -11,8 +11,8 @@ from model_copier.adapters.firestore import FirestoreJobStore
 from model_copier.adapters.firestore_documents import Place
 from model_copier.adapters.pubsub import PubsubTopics
 from model_copier.adapters.vertex import VertexModelService
-from model_copier.errors import CopierError
-from model_copier.resource_names import ModelName
+from model_copier.domain.errors import CopierError
+from model_copier.domain.resource_names import ModelName
 from model_copier.web.certificates import fetch_from
 from simulators import SimulatedClock
 from world import SOURCE

@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 from schemathesis import checks
 from starlette.types import Receive, Scope, Send
 
-from model_copier.bootstrap import build_app, routes_of
-from model_copier.errors import Code, UnavailableError
+from model_copier.app import build_app, routes_of
+from model_copier.domain.errors import Code, UnavailableError
+from model_copier.engine.outcome_waiter import Watch
 from model_copier.settings import Settings, TokenChecks
-from model_copier.watch import Watch
 from model_copier.web.openapi import document, page
 from world import World
 

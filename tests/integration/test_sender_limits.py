@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from model_copier.bootstrap import build_app
-from model_copier.deliveries import Deliveries
-from model_copier.senders import SenderLimits, SenderPolicy
+from model_copier.app import build_app
+from model_copier.domain.senders import SenderLimits, SenderPolicy
+from model_copier.engine.request_handler import Deliveries
 from model_copier.settings import Settings, TokenChecks
 from world import CONTRACT, REQUEST, SOURCE_PROJECT, TARGET_PROJECT, World, request
 

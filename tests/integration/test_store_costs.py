@@ -9,8 +9,8 @@ import pytest
 
 from firestore_front import FirestoreFront
 from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD
-from model_copier.ports import Wanted
-from model_copier.ticks import Ticks
+from model_copier.engine.ports import Wanted
+from model_copier.engine.scheduler import Ticks
 from simulators import START, SimulatedClock, SimulatedModels
 from stores import firestore_store
 from world import SOURCE, World

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from deploy.checks.__main__ import DEPLOY
 
-from model_copier.callers import callers_of
+from model_copier.domain.access_policy import callers_of
 from model_copier.settings import Settings
 from model_copy_publisher.settings import read as publisher_reads
 from terraform_run import Grant, RefusedError, Terraform, with_numbers

@@ -19,10 +19,10 @@ from google.auth import jwt
 from starlette.routing import Route
 
 from local_cloud.pubsub import PubSub, TokenSigner
-from model_copier.bootstrap import build_app, routes_of
-from model_copier.callers import Caller, CallersFile
+from model_copier.app import build_app, routes_of
+from model_copier.domain.access_policy import Caller, CallersFile
+from model_copier.engine.outcome_waiter import Watch
 from model_copier.settings import Settings, TokenChecks
-from model_copier.watch import Watch
 from model_copier.web.identity import MARKER, MAX_TOKEN
 from world import World
 

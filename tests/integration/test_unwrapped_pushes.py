@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from local_cloud.pubsub_envelope import Headers, unwrapped, wrapped
 from local_cloud.pubsub_records import Content, Delivery
 from local_cloud.pubsub_records import Message as Published
-from model_copier.bootstrap import build_app
-from model_copier.web.envelopes import open_push
+from model_copier.app import build_app
+from model_copier.web.push_envelope import open_push
 from ordeal import SETTINGS, StrictTopics
 from world import REQUEST, World, request
 

@@ -22,9 +22,7 @@ from local_cloud.vertex_records import Code as VertexCode
 from local_cloud.vertex_records import Dialect
 from model.invariants import Witness
 from model.perils import Cloud, CrashError, Gate, Worker
-from model_copier.errors import UnavailableError
-from model_copier.job import Job
-from model_copier.messages import (
+from model_copier.contract.requests import (
     CANCEL_REQUESTED,
     LETTER_ATTRIBUTES,
     STATUS_REQUESTED,
@@ -32,9 +30,11 @@ from model_copier.messages import (
     Received,
     digest_of,
 )
-from model_copier.registry import CopyCall
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
+from model_copier.domain.errors import UnavailableError
+from model_copier.domain.job import Job
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.domain.vertex_types import CopyCall
 from world import PARENT, SOURCE_PROJECT, request
 
 # What *Once* takes for granted, and what a history may break on purpose.

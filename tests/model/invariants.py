@@ -12,9 +12,9 @@ from typing import Any
 
 from local_cloud.vertex_records import CopyState
 from model.perils import Cloud
-from model_copier.errors import RejectedError
-from model_copier.job import State
-from model_copier.messages import Message, Received, digest_of
+from model_copier.contract.requests import Message, Received, digest_of
+from model_copier.domain.errors import RejectedError
+from model_copier.domain.job import State
 from world import read
 
 ATTEMPTS = "attempts"

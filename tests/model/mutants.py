@@ -60,39 +60,39 @@ class Mutant:
 MUTANTS = (
     Mutant(
         name="the lease is not checked before calling",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="        if ends > job.due_at:",
         new="        if False:",
     ),
     Mutant(
         name="the lease is not saved before a step",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            job = await self.save(job.leased(now, self.timing))\n"
         "        except (StaleJobError, UnavailableError):\n",
         new="        except (StaleJobError, UnavailableError):\n",
     ),
     Mutant(
         name="a destination is not locked",
-        file="job.py",
+        file="domain/job.py",
         old="return str(self.target) if self.holds_destination else None",
         new="return None",
     ),
     Mutant(
         name="a released destination wakes nobody",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            for first in await self.store.awaiting(destination, 1):",
         new="            for first in await self.store.awaiting(destination, 0):",
     ),
     Mutant(
         name="an unknown outcome counts as not started",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            await self.save(job.snoozed(due_at))\n        else:\n",
         new='            await self.save(job.copy_reset(self.clock.now(), "").snoozed(due_at))\n'
         "        else:\n",
     ),
     Mutant(
         name="UNAVAILABLE counts as not started",
-        file="errors.py",
+        file="domain/errors.py",
         old='    return OutcomeUnknownError(f"{code}: {message}")\n',
         new="    if code is Code.UNAVAILABLE:\n"
         "        return UnavailableError(message)\n"
@@ -100,13 +100,13 @@ MUTANTS = (
     ),
     Mutant(
         name="ALREADY_EXISTS counts as refused",
-        file="errors.py",
+        file="domain/errors.py",
         old="        Code.OUT_OF_RANGE,\n        Code.UNIMPLEMENTED,",
         new="        Code.OUT_OF_RANGE,\n        Code.UNIMPLEMENTED,\n        Code.ALREADY_EXISTS,",
     ),
     Mutant(
         name="the call is forgotten on replay",
-        file="job.py",
+        file="domain/job.py",
         old="        open_call = self.call is not None\n"
         "        return replace(\n"
         "            self,\n",
@@ -116,13 +116,13 @@ MUTANTS = (
     ),
     Mutant(
         name="a replay has only the calls that were left",
-        file="job.py",
+        file="domain/job.py",
         old="            attempts=1 if open_call else 0,\n",
         new="",
     ),
     Mutant(
         name="a replay has only the time that was left",
-        file="job.py",
+        file="domain/job.py",
         old="            watching_since=None,\n"
         "            looked_at=None,\n"
         "            failure_seen_at=None,\n"
@@ -133,160 +133,160 @@ MUTANTS = (
     ),
     Mutant(
         name="the call is forgotten when a job is given up",
-        file="steps.py",
+        file="domain/steps.py",
         old="    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED,",
         new="    job = replace(job, call=None)\n"
         "    return job.failed(now, Failure(code=Code.DEADLINE_EXCEEDED,",
     ),
     Mutant(
         name="a job is given up without a look",
-        file="job.py",
+        file="domain/job.py",
         old="return self.call is None or looked or self.retries >= RETRIES_UNTIL_TROUBLE",
         new="return True",
     ),
     Mutant(
         name="a job that is given up says that nothing was made",
-        file="steps.py",
+        file="domain/steps.py",
         old=' if job.may_have_copied else "nothing was made"',
         new=' if False else "nothing was made"',
     ),
     Mutant(
         name="a cancel is claimed that was not sent",
-        file="steps.py",
+        file="domain/steps.py",
         old="    if job.state is State.COPYING and job.cancel_sent_at:",
         new="    if job.state is State.COPYING:",
     ),
     Mutant(
         name="waiting costs budget",
-        file="job.py",
+        file="domain/job.py",
         old="deadline_at=self.deadline_at or now + budget",
         new="deadline_at=self.deadline_at or self.run_started_at + budget",
     ),
     Mutant(
         name="an operation that is forgotten counts as failed",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            await self._reconcile(job)  # forgotten, or not visible yet",
         new='            reset = job.copy_reset(self.clock.now(), "")\n'
         "            await self.save(reset.snoozed(self.after(5)))",
     ),
     Mutant(
         name="any new version is taken for ours",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="(model for model in new if job.source.is_origin(model.copy_of))",
         new="(model for model in new)",
     ),
     Mutant(
         name="versions that were there before count as new",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    old = ({*job.call.known_versions} | operations.made_by_others) - ours",
         new="    old = operations.made_by_others - ours",
     ),
     Mutant(
         name="a number that was there before is never ours",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    old = ({*job.call.known_versions} | operations.made_by_others) - ours",
         new="    old = {*job.call.known_versions} | operations.made_by_others",
     ),
     Mutant(
         name="known operations are not kept",
-        file="copy_call.py",
+        file="domain/copy_call.py",
         old="None if known is None else tuple(operation_number(o.name) for o in known)",
         new="None if known is None else ()",
     ),
     Mutant(
         name="known operations are ignored",
-        file="copy_call.py",
+        file="domain/copy_call.py",
         old="if operation_number(operation.name) in (self.known_operations or ()):",
         new="if False:",
     ),
     Mutant(
         name="an operation from before the call is taken for ours",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="            if is_anothers or is_older:",
         new="            if is_anothers:",
     ),
     Mutant(
         name="an operation that was answered to another is taken for ours",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="            if is_anothers or is_older:",
         new="            if is_older:",
     ),
     Mutant(
         name="an operation that another may have begun is taken for ours",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    ours = made.keys() - operations.shared - claims.keys()",
         new="    ours = made.keys() - claims.keys()",
     ),
     Mutant(
         name="versions that others claim are claimed too",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    claims = _claims(job, snapshot)",
         new="    claims: dict[str | None, Job] = {}",
     ),
     Mutant(
         name="a running operation is not waited for",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="            if not operation.done:\n",
         new="            if False:\n",
     ),
     Mutant(
         name="a version of an older operation that runs is claimed",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    if operations.older_runs and isinstance(finding, Confirmed):",
         new="    if False:",
     ),
     Mutant(
         name="what an operation made need not be visible",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="        or not (made.keys() <= shown or job.call.forgotten)",
         new="        or False",
     ),
     Mutant(
         name="absence is believed at once",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    if snapshot.operations is not None:\n        return job.call.visible_at\n",
         new="    if snapshot.operations is not None:\n        return job.call.requested_at\n",
     ),
     Mutant(
         name="one read is enough where no operation is ours",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    return finding if since and now > since + second_read else NeedsSecondRead()",
         new="    return finding",
     ),
     Mutant(
         name="where operations cannot be listed, visibility is enough",
-        file="reconciliation.py",
+        file="domain/reconciliation.py",
         old="    if snapshot.operations is not None:\n        return job.call.visible_at\n",
         new="    if True:\n        return job.call.visible_at\n",
     ),
     Mutant(
         name="a failed operation leaves its destination at once",
-        file="planning.py",
+        file="domain/planning.py",
         old="    if left > 0:\n",
         new="    if False:\n",
     ),
     Mutant(
         name="a wait's clock is Vertex AI's",
-        file="planning.py",
+        file="domain/planning.py",
         old="    left = timing.second_read_seconds - (now - job.failure_seen_at).total_seconds()",
         new="    seen = operation.updated_at or now\n"
         "    left = timing.second_read_seconds - (now - seen).total_seconds()",
     ),
     Mutant(
         name="the clamp of waits is dropped",
-        file="timing.py",
+        file="domain/timing.py",
         old="timedelta(seconds=min(max(seconds, 0), self.max_wait_seconds))",
         new="timedelta(seconds=seconds)",
     ),
     Mutant(
         name="a clock that jumped is believed",
-        file="steady_clock.py",
+        file="engine/steady_clock.py",
         old="        if abs(moved) > self.max_skew:",
         new="        if False:",
     ),
     Mutant(
         name="after_restore does nothing",
-        file="job.py",
+        file="domain/job.py",
         old="        call, late = self.call, timedelta()\n",
         new="        if self.key:\n"
         "            return self\n"
@@ -294,55 +294,55 @@ MUTANTS = (
     ),
     Mutant(
         name="a restored job calls without a look",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="        if job.restored:\n            await self.save_and_run",
         new="        if False:\n            await self.save_and_run",
     ),
     Mutant(
         name="a restored job's failed operation is its last",
-        file="planning.py",
+        file="domain/planning.py",
         old="    if job.restored:\n",
         new="    if False:\n",
     ),
     Mutant(
         name="what an operation made is not looked up among the claims",
-        file="vertex_reader.py",
+        file="engine/vertex_reader.py",
         old="for operation in operations or () if operation.model}",
         new="for operation in () if operation.model}",
     ),
     Mutant(
         name="a model that somebody is still copying counts as there",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="                running = any(not operation.done for operation in operations or ())",
         new="                running = False",
     ),
     Mutant(
         name="the queue ignores turns",
-        file="job.py",
+        file="domain/job.py",
         old="return (self.turn or 0.0, self.accepted_at, self.key)",
         new="return (0.0, self.accepted_at, self.key)",
     ),
     Mutant(
         name="the queue is overtaken",
-        file="start_queue.py",
+        file="engine/start_queue.py",
         old="        if first and first[0].place < job.place:\n",
         new="        if False:\n",
     ),
     Mutant(
         name="a burst gets one turn",
-        file="start_queue.py",
+        file="engine/start_queue.py",
         old="            turn = max(turn, last[0] + cost)\n",
         new="            turn = max(turn, last[0])\n",
     ),
     Mutant(
         name="starts have no limit",
-        file="start_queue.py",
+        file="engine/start_queue.py",
         old="        return await self.store.take_starts(queue, turns, now, rate, burst)",
         new="        return min(len(turns), rate)",
     ),
     Mutant(
         name="a cancel is told before it is confirmed",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="        await self._look_again(job.unfinished(now), call.requested_at)",
         new="        if job.cancel_requested and job.state is State.COPYING:\n"
         "            await self.persist(job.with_nothing_made().cancelled(now))\n"
@@ -351,7 +351,7 @@ MUTANTS = (
     ),
     Mutant(
         name="any operation on the destination is cancelled",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            case InProgress():\n                await self._wait_for_end(job, now)",
         new="            case InProgress():\n"
         "                for each in await self.models.list_operations(job.target) or ():\n"
@@ -360,7 +360,7 @@ MUTANTS = (
     ),
     Mutant(
         name="the reply is sent before the letter",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            if job.failure and not job.letter_kept:\n"
         "                await self.topics.publish_letter(letter_of_job(job))\n"
         "                job = await self.save(job.with_letter_kept(self.clock.now()))\n"
@@ -374,7 +374,7 @@ MUTANTS = (
     ),
     Mutant(
         name="the reply counts as sent before it is",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            await self.topics.publish_reply(replies.outcome(job, self.service_name))\n"
         "            await self.save(job.announced(self.clock.now()))",
         new="            job = await self.save(job.announced(self.clock.now()))\n"
@@ -382,37 +382,37 @@ MUTANTS = (
     ),
     Mutant(
         name="an event gets a new id each time",
-        file="job.py",
+        file="domain/job.py",
         old='        return f"{self.key}-{self.run}"',
         new='        return f"{self.key}-{self.run}-{self.version}"',
     ),
     Mutant(
         name="any letter is replayed, also an old one",
-        file="job.py",
+        file="domain/job.py",
         old="            self.outcome_id == replay_of or (",
         new="            bool(replay_of) or (",
     ),
     Mutant(
         name="a replay may go elsewhere while a call is open",
-        file="deliveries.py",
+        file="engine/request_handler.py",
         old="        if job.call and copy.goes_elsewhere(job.request):",
         new="        if False:",
     ),
     Mutant(
         name="a replay of an unknown outcome without its record copies",
-        file="deliveries.py",
+        file="engine/request_handler.py",
         old="        if received.outcome_unknown and await self._stored(asked.identity) is None:",
         new="        if False:",
     ),
     Mutant(
         name="a replay swallows an outcome that was not told",
-        file="deliveries.py",
+        file="engine/request_handler.py",
         old="        if not job.reply_sent:\n            # The letter",
         new="        if False:\n            # The letter",
     ),
     Mutant(
         name="a replay that was beaten is taken for the one that beat it",
-        file="deliveries.py",
+        file="engine/request_handler.py",
         old="            return await self._meet_again(asked, received, told)\n"
         '        return replace(told, verdict="replayed"',
         new='            return replace(told, verdict="duplicate")\n'
@@ -420,13 +420,13 @@ MUTANTS = (
     ),
     Mutant(
         name="a rejected request is acknowledged without a letter",
-        file="deliveries.py",
+        file="engine/request_handler.py",
         old="        if keep and not may_pass:",
         new="        if False:",
     ),
     Mutant(
         name="an outage counts as a bug",
-        file="workflow.py",
+        file="engine/workflow.py",
         old="            return  # a decision that lost the race; whoever won it carries on\n"
         "        except UnavailableError as error:\n",
         new="            return  # a decision that lost the race; whoever won it carries on\n"

@@ -15,8 +15,7 @@ from typing import Any
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import CopyOperation, Dialect
-from model_copier.deliveries import Deliveries
-from model_copier.errors import (
+from model_copier.domain.errors import (
     Code,
     CopierError,
     DestinationTakenError,
@@ -25,14 +24,15 @@ from model_copier.errors import (
     UnavailableError,
     outcome_of_copy_call,
 )
-from model_copier.job import Job, State
-from model_copier.ports import Wanted
-from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName
-from model_copier.steady_clock import SteadyClock
-from model_copier.ticks import Ticks
-from model_copier.timing import Timing
-from model_copier.workflow import Workflow
+from model_copier.domain.job import Job, State
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
+from model_copier.engine.ports import Wanted
+from model_copier.engine.request_handler import Deliveries
+from model_copier.engine.scheduler import Ticks
+from model_copier.engine.steady_clock import SteadyClock
+from model_copier.engine.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
 from world import CONTRACT, TOPIC
 

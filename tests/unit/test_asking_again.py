@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from model_copier.copy_call import Call
-from model_copier.errors import Code, UnavailableError
-from model_copier.job import Job, State
-from model_copier.messages import CANCEL_REQUESTED, STATUS_REQUESTED, Received
-from model_copier.registry import Operation
+from model_copier.contract.requests import CANCEL_REQUESTED, STATUS_REQUESTED, Received
+from model_copier.domain.copy_call import Call
+from model_copier.domain.errors import Code, UnavailableError
+from model_copier.domain.job import Job, State
+from model_copier.domain.vertex_types import Operation
 from simulators import SimulatedStore
 from world import PARENT, REQUEST, World, request
 

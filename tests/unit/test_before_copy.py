@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from model_copier.before_copy import losses, refusal_before_copy, warnings_before_copy
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code, RejectedError
-from model_copier.failures import failure
-from model_copier.hints import TWO_HOPS
-from model_copier.planning import plan
-from model_copier.request_data import Defaults, read_copy_data
-from model_copier.resource_names import ModelName
-from model_copier.settings import RequireKmsKey, Settings, SettingsError
+from model_copier.app import request_defaults
+from model_copier.contract.request_schema import read_copy_data
+from model_copier.domain.copy_request import CopyRequest, RequireKmsKey, Source
+from model_copier.domain.errors import Code, RejectedError
+from model_copier.domain.failure_messages import failure
+from model_copier.domain.hints import TWO_HOPS
+from model_copier.domain.planning import plan
+from model_copier.domain.preconditions import losses, refusal_before_copy, warnings_before_copy
+from model_copier.domain.resource_names import ModelName
+from model_copier.settings import Settings, SettingsError
 from world import REQUEST as REQUEST_DATA
 from world import SOURCE as SOURCE_NAME
 from world import World, request
@@ -141,11 +142,11 @@ def test_account_of_another_project_is_rejected(account: str, owner: str | None)
     settings = Settings.from_env(ENV | {"ALLOWED_SERVICE_ACCOUNTS": account})
     data = {"source_model_id": "7", "custom_service_account": account}
     if owner is None:
-        assert read_copy_data(data, Defaults.of(settings)).custom_service_account == account
+        assert read_copy_data(data, request_defaults(settings)).custom_service_account == account
         return
 
     with pytest.raises(RejectedError, match="custom_service_account: ") as refusal:
-        read_copy_data(data, Defaults.of(settings))
+        read_copy_data(data, request_defaults(settings))
 
     assert f"is of project '{owner}'; it must be of the target, 'serving'" in str(refusal.value)
 
@@ -154,7 +155,7 @@ def test_key_that_is_always_required_is_asked_for_at_the_door():
     settings = Settings.from_env(ENV | {"REQUIRE_KMS_KEY": "always"})
 
     with pytest.raises(RejectedError, match="kms_key_name: is required by the operator"):
-        read_copy_data({"source_model_id": "7"}, Defaults.of(settings))
+        read_copy_data({"source_model_id": "7"}, request_defaults(settings))
 
 
 def test_unknown_rule_stops_the_start():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model_copier.callers import Caller, Sender, callers_of, read_callers
-from model_copier.senders import SenderLimits
+from model_copier.domain.access_policy import Caller, Sender, callers_of, read_callers
+from model_copier.domain.senders import SenderLimits
 from model_copier.settings import Settings, SettingsError
 
 ENV = {

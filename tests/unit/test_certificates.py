@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from model_copier.errors import UnavailableError
+from model_copier.domain.errors import UnavailableError
 from model_copier.web.certificates import FETCH_PAUSE, LONGEST_KEPT, RETRY_PAUSE, Certificates
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from local_cloud.registry import Registry
 from local_cloud.vertex_dialects import DIALECTS
-from model_copier.errors import Code
+from model_copier.domain.errors import Code
 from simulators import SimulatedClock, SimulatedModels
 from world import PARENT, REQUEST, SOURCE, World, request
 

@@ -3,7 +3,7 @@
 import pytest
 from google.rpc import code_pb2
 
-from model_copier.errors import (
+from model_copier.domain.errors import (
     PERMANENT,
     RETRYABLE_OPERATION,
     Code,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import Code
-from model_copier.failures import cancel_refused, failure, source_failure
-from model_copier.resource_names import ModelName
+from model_copier.domain.copy_request import CopyRequest, Source
+from model_copier.domain.errors import Code
+from model_copier.domain.failure_messages import cancel_refused, failure, source_failure
+from model_copier.domain.resource_names import ModelName
 
 EXPORT = "Permission 'aiplatform.models.export' denied on resource '//x' (or it may not exist)."
 NAME = ModelName(project="tuning", location="us-central1", model="7", version="1")

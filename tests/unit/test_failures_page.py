@@ -7,7 +7,7 @@ import pytest
 
 from model.mutants import MUTANTS
 from model.test_histories import COUNT
-from model_copier.errors import (
+from model_copier.domain.errors import (
     RETRYABLE_OPERATION,
     Code,
     CopierError,

@@ -9,9 +9,9 @@ from jsonschema import Draft202012Validator
 
 from golden import __main__ as golden
 from golden import schemas, stories
-from model_copier.errors import RejectedError
-from model_copier.replies import SCHEMA
-from model_copier.request_data import read_copy_data
+from model_copier.contract.replies import SCHEMA
+from model_copier.contract.request_schema import read_copy_data
+from model_copier.domain.errors import RejectedError
 from model_copy_publisher import CopyRequest, IfExists, Outcome, Reply
 from unit.test_request_data import ALLOWING, forms
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model_copier.adapters.guarded_models import MOST_AT_ONCE, GuardedModelService
-from model_copier.errors import (
+from model_copier.domain.errors import (
     BudgetExhaustedError,
     CircuitOpenError,
     Code,
@@ -20,10 +20,10 @@ from model_copier.errors import (
     RefusedError,
     UnavailableError,
 )
-from model_copier.registry import CopyCall, Model, Operation
-from model_copier.resource_names import ModelName
-from model_copier.ticks import Ticks
-from model_copier.timing import Timing
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.domain.vertex_types import CopyCall, Model, Operation
+from model_copier.engine.scheduler import Ticks
 from simulators import SimulatedStore
 from unit.test_read_rate import most_in_a_minute
 from virtual_time import LoopClock, run_virtually

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from local_cloud.vertex import Code as VertexCode
 from local_cloud.vertex import Vertex
 from model_copier.adapters.vertex import VertexModelService
-from model_copier.copy_request import CopyRequest, Source
-from model_copier.errors import (
+from model_copier.app import request_defaults
+from model_copier.contract.request_schema import read_copy_data
+from model_copier.domain.copy_request import CopyRequest, Source
+from model_copier.domain.errors import (
     NO_CAUSE,
     Cause,
     Code,
@@ -23,11 +25,10 @@ from model_copier.errors import (
     outcome_of_copy_call,
     outcome_of_read,
 )
-from model_copier.failures import failure, source_failure
-from model_copier.hints import REASONS, hint_of
-from model_copier.registry import CopyCall
-from model_copier.request_data import Defaults, read_copy_data
-from model_copier.resource_names import ModelName
+from model_copier.domain.failure_messages import failure, source_failure
+from model_copier.domain.hints import REASONS, hint_of
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall
 from model_copier.settings import Settings
 
 NAME = ModelName(project="tuning", location="us-central1", model="7", version="1")
@@ -202,7 +203,7 @@ def test_image_with_control_characters_is_shown_escaped():
     ],
 )
 def test_key_outside_googles_alphabet_is_rejected(key: str):
-    defaults = Defaults.of(
+    defaults = request_defaults(
         Settings.from_env(
             {
                 "SOURCE_PROJECT": "tuning",

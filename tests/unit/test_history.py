@@ -3,12 +3,12 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from model_copier.copy_call import Call
-from model_copier.copy_request import Source
-from model_copier.errors import Code, Failure
-from model_copier.history import MAX_DETAIL, MAX_MOMENTS, Happened, Moment, with_moment
-from model_copier.job import Job
-from model_copier.records import to_record
+from model_copier.adapters.job_record import to_record
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import Source
+from model_copier.domain.errors import Code, Failure
+from model_copier.domain.job import Job
+from model_copier.domain.job_events import MAX_DETAIL, MAX_MOMENTS, Happened, Moment, with_moment
 from simulators import START
 from unit.test_records import FULL, TIMING
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from model_copier.copy_call import Call
-from model_copier.copy_request import CopyRequest, Original, Source, derived_model_id
-from model_copier.errors import Code, Failure
-from model_copier.job import Job, State
-from model_copier.registry import Operation
-from model_copier.resource_names import ModelName, explain_bad_model_id
-from model_copier.steps import Step, next_step, step_of
-from model_copier.timing import HARD_LIMIT, KEEP_AFTER_END, RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import CopyRequest, Original, Source, derived_model_id
+from model_copier.domain.errors import Code, Failure
+from model_copier.domain.job import Job, State
+from model_copier.domain.resource_names import ModelName, explain_bad_model_id
+from model_copier.domain.steps import Step, next_step, step_of
+from model_copier.domain.timing import HARD_LIMIT, KEEP_AFTER_END, RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.domain.vertex_types import Operation
 
 NOW = datetime(2026, 2, 13, 9, tzinfo=UTC)
 A_SECOND = timedelta(seconds=1)

@@ -6,13 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copier import replies
-from model_copier.copy_call import Call
-from model_copier.copy_request import Original, Source
-from model_copier.errors import Code, Failure, RejectedError
-from model_copier.job import Job
-from model_copier.letters import letter_of_job, letter_of_rejection
-from model_copier.messages import (
+from model_copier.contract import replies
+from model_copier.contract.dead_letters import letter_of_job, letter_of_rejection
+from model_copier.contract.requests import (
     LETTER_ATTRIBUTES,
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
@@ -26,8 +22,12 @@ from model_copier.messages import (
     Received,
     Rejection,
 )
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import Original, Source
+from model_copier.domain.errors import Code, Failure, RejectedError
+from model_copier.domain.job import Job
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
 from simulators import START
 from world import CONTRACT, SOURCE, read, request
 

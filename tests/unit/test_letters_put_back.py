@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from model_copier.errors import Code
-from model_copier.messages import Received
+from model_copier.contract.requests import Received
+from model_copier.domain.errors import Code
 from world import World, request
 
 

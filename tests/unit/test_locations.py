@@ -11,10 +11,11 @@ from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio i
 )
 
 from model_copier.adapters.vertex import VertexModelService
-from model_copier.errors import Code, RefusedError, RejectedError
-from model_copier.locations import HOSTS, LOCATIONS, host_of
-from model_copier.request_data import Defaults, read_copy_data
-from model_copier.resource_names import ModelName
+from model_copier.app import request_defaults
+from model_copier.contract.request_schema import Defaults, read_copy_data
+from model_copier.domain.errors import Code, RefusedError, RejectedError
+from model_copier.domain.locations import HOSTS, LOCATIONS, host_of
+from model_copier.domain.resource_names import ModelName
 from model_copier.settings import Settings, SettingsError
 
 ENV = {
@@ -27,7 +28,7 @@ ENV = {
 
 
 def defaults(**env: str) -> Defaults:
-    return Defaults.of(Settings.from_env(ENV | env))
+    return request_defaults(Settings.from_env(ENV | env))
 
 
 def test_locations_are_those_of_googles_package():

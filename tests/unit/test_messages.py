@@ -12,10 +12,10 @@ from cloudevents.http import CloudEvent
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copier import replies
-from model_copier.errors import Code, Failure, RejectedError
-from model_copier.letters import letter_of_rejection
-from model_copier.messages import (
+from model_copier.contract import replies
+from model_copier.contract.dead_letters import letter_of_rejection
+from model_copier.contract.request_schema import MAX_CORRELATION_BYTES
+from model_copier.contract.requests import (
     CANCEL_REQUESTED,
     MAX_ATTRIBUTES,
     MAX_DATA_BYTES,
@@ -30,7 +30,7 @@ from model_copier.messages import (
     Rejection,
     StatusAsked,
 )
-from model_copier.request_data import MAX_CORRELATION_BYTES
+from model_copier.domain.errors import Code, Failure, RejectedError
 from simulators import START
 from world import CONTRACT, REQUEST, TOPIC, read, request
 

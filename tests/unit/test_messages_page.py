@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 
 from golden import page, schemas, stories
-from model_copier.errors import Code
-from model_copier.messages import (
-    LETTER_ATTRIBUTES,
-    MAX_ATTRIBUTE_BYTES,
-    MAX_DATA_BYTES,
-    MAX_OWN_ATTRIBUTES,
-    MAX_REPLY_TAG,
-)
-from model_copier.request_data import (
+from model_copier.contract.request_schema import (
     MAX_CORRELATION_BYTES,
     MAX_DEADLINE_SECONDS,
     MAX_DEPTH,
     MAX_REQUEST_ID,
     MAX_SOURCE_CHARACTERS,
 )
+from model_copier.contract.requests import (
+    LETTER_ATTRIBUTES,
+    MAX_ATTRIBUTE_BYTES,
+    MAX_DATA_BYTES,
+    MAX_OWN_ATTRIBUTES,
+    MAX_REPLY_TAG,
+)
+from model_copier.domain.errors import Code
+from model_copier.domain.timing import KEEP_AFTER_END
 from model_copier.settings import rows
-from model_copier.timing import KEEP_AFTER_END
 
 PAGE = page.FILE.read_text()
 REPLIES = ["succeeded", "failed", "cancelled", "rejected", "validated", "status"]

@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from golden import schemas
-from model_copier.errors import RejectedError
-from model_copier.messages import Asked, Contract, Received
-from model_copier.request_data import read_copy_data
-from model_copier.resource_names import ModelName
+from model_copier.contract.request_schema import read_copy_data
+from model_copier.contract.requests import Asked, Contract, Received
+from model_copier.domain.errors import RejectedError
+from model_copier.domain.resource_names import ModelName
 from model_copy_publisher import CopyRequest, InvalidRequestError
 from unit.test_request_data import json_values
 from world import DEFAULTS, TOPIC

@@ -7,15 +7,15 @@ from random import Random
 
 import pytest
 
-from model_copier.copy_call import MAX_KNOWN_OPERATIONS, Call, call_record
-from model_copier.copy_request import CopyRequest, IfExists, Original, Source
-from model_copier.errors import RETRYABLE_OPERATION, Code, Failure
-from model_copier.job import Job, State
-from model_copier.planning import after_failure, plan
-from model_copier.registry import CopyCall, Model, Operation
-from model_copier.resource_names import ModelName
-from model_copier.steps import Step, give_up, step_of, stop
-from model_copier.timing import MAX_COPY_ATTEMPTS, Timing
+from model_copier.domain.copy_call import MAX_KNOWN_OPERATIONS, Call, call_record
+from model_copier.domain.copy_request import CopyRequest, IfExists, Original, Source
+from model_copier.domain.errors import RETRYABLE_OPERATION, Code, Failure
+from model_copier.domain.job import Job, State
+from model_copier.domain.planning import after_failure, plan
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.steps import Step, give_up, step_of, stop
+from model_copier.domain.timing import MAX_COPY_ATTEMPTS, Timing
+from model_copier.domain.vertex_types import CopyCall, Model, Operation
 from simulators import START
 
 PLACE = "projects/target/locations/us-central1"

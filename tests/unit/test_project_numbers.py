@@ -8,14 +8,15 @@ import pytest
 
 from local_cloud.vertex import Vertex
 from model_copier.adapters.vertex import VertexModelService
-from model_copier.copy_request import CopyRequest
-from model_copier.errors import RejectedError
-from model_copier.ports import Wanted
-from model_copier.request_data import Defaults, read_copy_data
-from model_copier.resource_names import ModelName, ProjectNumbers
+from model_copier.app import request_defaults
+from model_copier.contract.request_schema import Defaults, read_copy_data
+from model_copier.domain.copy_request import CopyRequest
+from model_copier.domain.errors import RejectedError
+from model_copier.domain.resource_names import ModelName, ProjectNumbers
+from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.ports import Wanted
 from model_copier.settings import Settings, SettingsError
-from model_copier.watch import Watch
-from model_copier.web.readiness import Readiness
+from model_copier.web.health import Readiness
 from model_copier.web.rest import Rest
 from world import CONTRACT, World
 
@@ -36,7 +37,9 @@ def settings(**env: str) -> Settings:
 
 
 def asked(defaults: Defaults | None = None, **data: Any) -> CopyRequest:
-    return read_copy_data({"source_model_id": "7", **data}, defaults or Defaults.of(settings()))
+    return read_copy_data(
+        {"source_model_id": "7", **data}, defaults or request_defaults(settings())
+    )
 
 
 def test_settings_know_each_project_by_its_id():
@@ -148,7 +151,7 @@ async def test_number_is_learned_from_an_answer():
     """Afterwards a request may name it, and names that come back are spelled by id."""
     name = ModelName.parse("projects/lab/locations/us-central1/models/7")
     numbers = ProjectNumbers(settings().project_ids)
-    defaults = Defaults.of(settings(), numbers)
+    defaults = request_defaults(settings(), numbers)
     vertex = Vertex(dialect="names-by-number", project_numbers={"lab": "777777777777"})
     vertex.add_model(str(name))
     async with vertex:

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from model_copier.errors import Code
-from model_copier.job import Job, State
-from model_copier.messages import OUTCOME_UNKNOWN, Identity
+from model_copier.contract.requests import OUTCOME_UNKNOWN, Identity
+from model_copier.domain.errors import Code
+from model_copier.domain.job import Job, State
 from world import PARENT, World, request
 
 VERSION = {"source_model_id": "7704127342733426688", "destination_parent_model": "shared-parent"}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier.rate_limit import BURST_SECONDS, WINDOW_SECONDS, SlidingWindow
+from model_copier.domain.rate_limit import BURST_SECONDS, WINDOW_SECONDS, SlidingWindow
 
 START = datetime(2026, 2, 13, 9, tzinfo=UTC)
 TAKES = st.lists(

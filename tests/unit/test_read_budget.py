@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model_copier.adapters import read_budget
 from model_copier.adapters.read_budget import Kind, ReadBudget
-from model_copier.errors import BudgetExhaustedError, UnavailableError
+from model_copier.domain.errors import BudgetExhaustedError, UnavailableError
 from unit.test_read_rate import most_in_a_minute
 from virtual_time import LoopClock, run_virtually
 

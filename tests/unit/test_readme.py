@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
+from model_copier.domain.timing import Timing
 from model_copier.settings import rows
-from model_copier.timing import Timing
 from world import World, request
 
 README = Path(__file__).parents[2] / "README.md"

@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from model_copier.errors import BudgetExhaustedError, CircuitOpenError, PostponedError
-from model_copier.job import State
-from model_copier.timing import Timing
+from model_copier.domain.errors import BudgetExhaustedError, CircuitOpenError, PostponedError
+from model_copier.domain.job import State
+from model_copier.domain.timing import Timing
 from world import World, request
 
 

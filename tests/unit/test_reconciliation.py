@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from model_copier.copy_call import Call
-from model_copier.copy_request import CopyRequest, Original, Source
-from model_copier.errors import Code, Failure
-from model_copier.job import Job, State
-from model_copier.reconciliation import (
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import CopyRequest, Original, Source
+from model_copier.domain.errors import Code, Failure
+from model_copier.domain.job import Job, State
+from model_copier.domain.reconciliation import (
     Confirmed,
     ConfirmedAbsent,
     DestinationSnapshot,
@@ -20,9 +20,9 @@ from model_copier.reconciliation import (
     Undetermined,
     reconcile,
 )
-from model_copier.registry import Model, Operation
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.domain.vertex_types import Model, Operation
 from simulators import START
 
 TARGET = ModelName.parse("projects/target/locations/us-central1/models/copied")

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copier import replies
-from model_copier.copy_call import Call
-from model_copier.copy_request import CopyRequest, IfExists, Original, Source
-from model_copier.errors import Code, Failure, UnreadableRecordError
-from model_copier.job import Job, State
-from model_copier.records import RECORD_VERSION, from_record, to_record
-from model_copier.registry import Operation
-from model_copier.request_data import MAX_DEPTH
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
+from model_copier.adapters.job_record import RECORD_VERSION, from_record, to_record
+from model_copier.contract import replies
+from model_copier.contract.request_schema import MAX_DEPTH
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import CopyRequest, IfExists, Original, Source
+from model_copier.domain.errors import Code, Failure, UnreadableRecordError
+from model_copier.domain.job import Job, State
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.domain.vertex_types import Operation
 from simulators import START
 
 SOURCE = ModelName.parse("projects/source/locations/us-central1/models/7@1")

@@ -8,17 +8,24 @@ from cloudevents.http import CloudEvent, from_http
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier import replies
-from model_copier.copy_call import Call
-from model_copier.copy_request import Source
-from model_copier.errors import Code, Failure
-from model_copier.job import Job
-from model_copier.letters import letter_of_job
-from model_copier.messages import MAX_ATTRIBUTE_BYTES, Asked, Identity, Message, Received, Rejection
-from model_copier.planning import plan
-from model_copier.registry import Model, Operation
-from model_copier.resource_names import ModelName
-from model_copier.timing import Timing
+from model_copier.contract import replies
+from model_copier.contract.dead_letters import letter_of_job
+from model_copier.contract.requests import (
+    MAX_ATTRIBUTE_BYTES,
+    Asked,
+    Identity,
+    Message,
+    Received,
+    Rejection,
+)
+from model_copier.domain.copy_call import Call
+from model_copier.domain.copy_request import Source
+from model_copier.domain.errors import Code, Failure
+from model_copier.domain.job import Job
+from model_copier.domain.planning import plan
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import Timing
+from model_copier.domain.vertex_types import Model, Operation
 from simulators import START
 from world import CONTRACT, REQUEST, SOURCE, TARGET, read, request
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copier.copy_request import CopyRequest, IfExists
-from model_copier.errors import Code, RejectedError
-from model_copier.request_data import (
+from model_copier.contract.request_schema import (
     MAX_DEADLINE_SECONDS,
     MAX_DEPTH,
     CopyData,
     read_copy_data,
 )
-from model_copier.resource_names import ModelName
+from model_copier.domain.copy_request import CopyRequest, IfExists
+from model_copier.domain.errors import Code, RejectedError
+from model_copier.domain.resource_names import ModelName
 from world import DEFAULTS, PARENT, SOURCE, SOURCE_PROJECT, TARGET_PROJECT
 
 ID = "7704127342733426688"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier.resource_names import (
+from model_copier.domain.resource_names import (
     CHOSEN_ID,
     ModelName,
     explain_bad_location,

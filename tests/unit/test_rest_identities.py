@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from model_copier.callers import Caller
-from model_copier.errors import Code, UnavailableError
-from model_copier.messages import REQUESTED, Identity, Received, canonical
+from model_copier.contract.requests import REQUESTED, Identity, Received, canonical
+from model_copier.domain.access_policy import Caller
+from model_copier.domain.errors import Code, UnavailableError
 from world import CONTRACT, DEFAULTS, REQUEST, TARGET_PROJECT, World, request
 
 ACCOUNT = "airflow@pipelines.iam.gserviceaccount.com"

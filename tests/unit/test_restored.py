@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local_cloud.registry import Registry
-from model_copier.job import Job
+from model_copier.domain.job import Job
 from simulators import START, SimulatedClock, SimulatedModels, SimulatedStore
 from world import PARENT, REQUEST, SOURCE, TARGET, World, request
 

@@ -5,10 +5,10 @@ from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
-from model_copier.errors import Code, Failure, LimitedError, UnavailableError
-from model_copier.job import Job
-from model_copier.sender_load import SenderLoad
-from model_copier.senders import SenderLimits, SenderPolicy
+from model_copier.domain.errors import Code, Failure, LimitedError, UnavailableError
+from model_copier.domain.job import Job
+from model_copier.domain.senders import SenderLimits, SenderPolicy
+from model_copier.engine.sender_load import SenderLoad
 from simulators import SimulatedClock, SimulatedStore
 from stores import job
 

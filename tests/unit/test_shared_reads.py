@@ -11,10 +11,16 @@ import pytest
 from local_cloud.vertex_dialects import DIALECTS
 from model_copier.adapters.operation_scan import FEW
 from model_copier.adapters.shared_reads import SharedReads
-from model_copier.errors import Code, CopierError, PostponedError, RefusedError, UnavailableError
-from model_copier.reading import Reading, reading_as
-from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName
+from model_copier.domain.errors import (
+    Code,
+    CopierError,
+    PostponedError,
+    RefusedError,
+    UnavailableError,
+)
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
+from model_copier.engine.read_priority import Reading, reading_as
 from simulators import SimulatedModels
 from virtual_time import LoopClock, run_virtually
 from world import SOURCE, TARGET

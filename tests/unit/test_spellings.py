@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model_copier.errors import RejectedError
-from model_copier.messages import Asked, Received
-from model_copier.spellings import explain_bad_spelling, folded
+from model_copier.contract.attribute_names import explain_bad_spelling, folded
+from model_copier.contract.requests import Asked, Received
+from model_copier.domain.errors import RejectedError
 from unit.test_messages import EVENT, asked_by, plain, refusal
 from world import CONTRACT, REQUEST, request
 

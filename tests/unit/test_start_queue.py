@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 import stores
-from model_copier.copy_request import Source
-from model_copier.errors import UnavailableError
-from model_copier.job import Job
-from model_copier.start_queue import REMEMBER_SECONDS, StartQueue
-from model_copier.timing import Timing
+from model_copier.domain.copy_request import Source
+from model_copier.domain.errors import UnavailableError
+from model_copier.domain.job import Job
+from model_copier.domain.timing import Timing
+from model_copier.engine.start_queue import REMEMBER_SECONDS, StartQueue
 from simulators import SimulatedClock, SimulatedStore
 
 QUEUE = "projects/target/locations/us-central1"

@@ -43,21 +43,22 @@ def test_main_adds_only_the_settings_to_what_the_framework_imports():
     assert loaded == [
         "main",
         "model_copier",
-        "model_copier.callers",
-        "model_copier.locations",
-        "model_copier.senders",
+        "model_copier.domain",
+        "model_copier.domain.access_policy",
+        "model_copier.domain.copy_request",
+        "model_copier.domain.locations",
+        "model_copier.domain.resource_names",
+        "model_copier.domain.senders",
         "model_copier.settings",
     ]
 
 
 def test_a_store_that_is_not_named_is_never_imported():
-    look = (
-        "import sys, main; main._service('all'); import model_copier.bootstrap; print(*sys.modules)"
-    )
+    look = "import sys, main; main._service('all'); import model_copier.app; print(*sys.modules)"
 
     loaded = start(ENV, look).stdout.split()
 
-    assert "model_copier.bootstrap" in loaded
+    assert "model_copier.app" in loaded
     assert "google.cloud.firestore" not in loaded
     assert "model_copier.adapters.firestore_documents" not in loaded
 

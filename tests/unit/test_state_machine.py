@@ -8,14 +8,14 @@ from typing import Self
 
 from model.perils import named
 from model.soak import MOVES
-from model_copier.copy_call import MAX_KNOWN_OPERATIONS, Call
-from model_copier.copy_request import CopyRequest, Original, Source
-from model_copier.errors import Code, Failure
-from model_copier.job import Job
-from model_copier.resource_names import ModelName
-from model_copier.steady_clock import STEADY_SECONDS
-from model_copier.steps import STEPS
-from model_copier.timing import HARD_LIMIT, MAX_COPY_ATTEMPTS, RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.domain.copy_call import MAX_KNOWN_OPERATIONS, Call
+from model_copier.domain.copy_request import CopyRequest, Original, Source
+from model_copier.domain.errors import Code, Failure
+from model_copier.domain.job import Job
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.steps import STEPS
+from model_copier.domain.timing import HARD_LIMIT, MAX_COPY_ATTEMPTS, RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.engine.steady_clock import STEADY_SECONDS
 from simulators import START
 
 PAGE = (Path(__file__).parents[2] / "docs" / "state-machine.md").read_text()

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier.errors import UnavailableError
-from model_copier.steady_clock import STEADY_SECONDS, SteadyClock
+from model_copier.domain.errors import UnavailableError
+from model_copier.engine.steady_clock import STEADY_SECONDS, SteadyClock
 from simulators import START
 
 SKEW = 10.0

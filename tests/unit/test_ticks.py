@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_copier.errors import UnavailableError
-from model_copier.job import Job, State
-from model_copier.tick_data import Ended, Look, Nothing, read_tick
-from model_copier.ticks import IN_HAND_EACH as IN_HAND
-from model_copier.timing import Timing
+from model_copier.contract.tick import Ended, Look, Nothing, read_tick
+from model_copier.domain.errors import UnavailableError
+from model_copier.domain.job import Job, State
+from model_copier.domain.timing import Timing
+from model_copier.engine.scheduler import IN_HAND_EACH as IN_HAND
 from simulators import SimulatedStore
 from world import World, request
 

@@ -14,9 +14,9 @@ from google.rpc import status_pb2
 from local_cloud.vertex import Vertex
 from model_copier.adapters.pubsub import PubsubTopics
 from model_copier.adapters.vertex import VertexModelService, read_model, read_operation
-from model_copier.errors import Code, OutcomeUnknownError, UnavailableError
-from model_copier.registry import CopyCall
-from model_copier.resource_names import ModelName
+from model_copier.domain.errors import Code, OutcomeUnknownError, UnavailableError
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall
 
 ASKED = ModelName.parse("projects/p/locations/us-central1/models/7")
 NEW = 4242

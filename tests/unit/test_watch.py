@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from model_copier.errors import Code, Failure, UnavailableError
-from model_copier.job import Job
-from model_copier.watch import Watch
+from model_copier.domain.errors import Code, Failure, UnavailableError
+from model_copier.domain.job import Job
+from model_copier.engine.outcome_waiter import Watch
 from simulators import START, SimulatedStore
 from world import World
 

@@ -11,13 +11,13 @@ import pytest
 from local_cloud.registry import Registry
 from local_cloud.vertex_records import Dialect
 from model_copier.adapters.sqlite import SqliteJobStore
-from model_copier.copy_call import Call
-from model_copier.errors import Code, UnavailableError
-from model_copier.job import Job, State
-from model_copier.messages import CANCEL_REQUESTED
-from model_copier.resource_names import ModelName
-from model_copier.steady_clock import SteadyClock
-from model_copier.timing import RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.contract.requests import CANCEL_REQUESTED
+from model_copier.domain.copy_call import Call
+from model_copier.domain.errors import Code, UnavailableError
+from model_copier.domain.job import Job, State
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.timing import RETRIES_UNTIL_TROUBLE, Timing
+from model_copier.engine.steady_clock import SteadyClock
 from simulators import START, SimulatedClock, SimulatedModels, SimulatedStore
 from world import PARENT, REQUEST, SOURCE, SOURCE_PROJECT, TARGET, World, request
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model_copier.adapters.sqlite_files import FOR_US_ALONE, sync_folder
-from model_copier.errors import RejectedError
+from model_copier.domain.errors import RejectedError
 
 FORMAT: Final = "model-copier-store"
 VERSION: Final = 1

@@ -55,17 +55,16 @@ from model_copier.adapters.firestore_documents import (
     unfinished_between,
 )
 from model_copier.adapters.firestore_set_up import to_be_mended, without_index
-from model_copier.adapters.reading import readable
-from model_copier.errors import (
+from model_copier.adapters.job_record import from_record, readable
+from model_copier.domain.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Job
-from model_copier.ports import Clock, Wanted
-from model_copier.rate_limit import SlidingWindow
-from model_copier.records import from_record
+from model_copier.domain.job import Job
+from model_copier.domain.rate_limit import SlidingWindow
+from model_copier.engine.ports import Clock, Wanted
 
 # How often a commit that somebody was faster than is thought over again.
 _TRIES = 5

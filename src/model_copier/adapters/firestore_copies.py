@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import AlreadyExists
 
-from model_copier.adapters.reading import readable
+from model_copier.adapters.job_record import readable
 from model_copier.adapters.restored import Order, Settled
-from model_copier.errors import (
+from model_copier.domain.errors import (
     DestinationTakenError,
     JobExistsError,
     RejectedError,
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Job
+from model_copier.domain.job import Job
 
 if TYPE_CHECKING:
     from model_copier.adapters.firestore import FirestoreJobStore

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from model_copier.job import Job
-from model_copier.ports import Wanted
-from model_copier.records import to_record
+from model_copier.adapters.job_record import to_record
+from model_copier.domain.job import Job
+from model_copier.engine.ports import Wanted
 
 COLLECTIONS: Final = ("jobs", "destinations", "queues")
 # The fields of a job that are indexed, and how. No other field of the three collections

@@ -3,7 +3,7 @@
 from google.api_core.exceptions import FailedPrecondition, NotFound, PermissionDenied
 
 from model_copier.adapters.firestore_documents import INDEXED
-from model_copier.errors import SetUpError
+from model_copier.domain.errors import SetUpError
 
 
 def to_be_mended(error: PermissionDenied | NotFound | FailedPrecondition) -> SetUpError:

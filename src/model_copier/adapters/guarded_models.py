@@ -15,18 +15,18 @@ from typing import Protocol, TypeVar
 from model_copier.adapters.circuit_breaker import Circuit, CircuitBreaker
 from model_copier.adapters.pool import Pool
 from model_copier.adapters.read_budget import Kind, ReadBudget
-from model_copier.errors import (
+from model_copier.domain.errors import (
     CircuitOpenError,
     ExhaustedError,
     NoAnswerError,
     OutcomeUnknownError,
     PostponedError,
 )
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
+from model_copier.engine.ports import Clock, ModelService
+from model_copier.engine.read_priority import Reading, reading
 from model_copier.logs import log
-from model_copier.ports import Clock, ModelService
-from model_copier.reading import Reading, reading
-from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName
 
 MOST_AT_ONCE = 16  # reads, and as many copies, on their way to one location
 MOST_WAIT_SECONDS = 2.0  # for one of these to come back

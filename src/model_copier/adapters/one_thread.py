@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from model_copier.errors import UnavailableError
+from model_copier.domain.errors import UnavailableError
 
 # As many as one instance has requests; each is a closure and a future.
 MOST_WAITING = 1000

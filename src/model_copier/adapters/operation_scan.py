@@ -17,9 +17,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from model_copier.errors import PostponedError
-from model_copier.ports import Clock
-from model_copier.registry import Operation, OperationsPage, operation_number
+from model_copier.domain.errors import PostponedError
+from model_copier.domain.vertex_types import Operation, OperationsPage, operation_number
+from model_copier.engine.ports import Clock
 
 PAGE_SIZE = 100
 FEW = 5  # polls within FEW_SECONDS: so many are asked for one by one

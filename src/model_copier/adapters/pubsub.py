@@ -14,9 +14,9 @@ from google.pubsub_v1 import PublisherAsyncClient
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 from google.pubsub_v1.types import PublishRequest, PubsubMessage
 
-from model_copier.errors import SetUpError, UnavailableError
+from model_copier.contract.requests import Message
+from model_copier.domain.errors import SetUpError, UnavailableError
 from model_copier.logs import log
-from model_copier.messages import Message
 
 _AWAY = "Pub/Sub does not take messages of the service now, and nothing was changed: try again"
 # The last two: what Google's client raises of an error whose details it cannot read.

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from model_copier.adapters.read_rate import ReadRate
-from model_copier.errors import BudgetExhaustedError, UnavailableError
-from model_copier.ports import Clock
+from model_copier.domain.errors import BudgetExhaustedError, UnavailableError
+from model_copier.engine.ports import Clock
 
 MOST_WAIT_SECONDS = 3.0  # in the process; whoever would wait longer comes back
 MOST_WAITING = 64  # of each kind, in the process

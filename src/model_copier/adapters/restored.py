@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from model_copier.job import Job
+from model_copier.domain.job import Job
 from model_copier.logs import log
 
 

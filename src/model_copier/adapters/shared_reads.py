@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from model_copier.adapters.operation_scan import OperationScan
 from model_copier.adapters.pool import Pool
-from model_copier.errors import CopierError
-from model_copier.ports import Clock, ModelService
-from model_copier.reading import Reading, reading
-from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName
+from model_copier.domain.errors import CopierError
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
+from model_copier.engine.ports import Clock, ModelService
+from model_copier.engine.read_priority import Reading, reading
 
 KEPT_SECONDS = 10.0  # a numbered version, which does not change
 MOST_SOURCES = 256

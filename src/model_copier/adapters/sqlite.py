@@ -18,21 +18,20 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Self
 
+from model_copier.adapters.job_record import from_record, readable, to_record
 from model_copier.adapters.one_thread import OneThread
-from model_copier.adapters.reading import readable
 from model_copier.adapters.restored import Order, Settled
 from model_copier.adapters.sqlite_files import Identity, fold_in, note_opened, prepare, times_opened
 from model_copier.adapters.sqlite_files import outages as _outages
-from model_copier.errors import (
+from model_copier.domain.errors import (
     DestinationTakenError,
     JobExistsError,
     StaleJobError,
     UnavailableError,
 )
-from model_copier.job import Job
-from model_copier.ports import Wanted
-from model_copier.rate_limit import SlidingWindow
-from model_copier.records import from_record, to_record
+from model_copier.domain.job import Job
+from model_copier.domain.rate_limit import SlidingWindow
+from model_copier.engine.ports import Wanted
 
 # How long one method may take where nothing else is said; below every lease of the defaults.
 CALL_SECONDS = 10.0

@@ -15,8 +15,8 @@ from pathlib import Path
 from model_copier.adapters.export_file import new_part, publish
 from model_copier.adapters.sqlite import RESTORED_AT, RESTORED_MARK, connect, mark, put
 from model_copier.adapters.sqlite_files import OPENED, beside, outages, prepare, sync, sync_folder
-from model_copier.errors import RejectedError
-from model_copier.job import Job
+from model_copier.domain.errors import RejectedError
+from model_copier.domain.job import Job
 
 _BUSY_SECONDS = 5.0
 _BESIDE = ("-wal", "-shm", "-journal", OPENED)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from model_copier.errors import UnavailableError
+from model_copier.domain.errors import UnavailableError
 
 FOR_US_ALONE = 0o600
 # Beside a store: how often one of this name was opened.

@@ -26,7 +26,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 
 from model_copier.adapters.pool import Pool
-from model_copier.errors import (
+from model_copier.domain.errors import (
     NO_CAUSE,
     Cause,
     Code,
@@ -39,9 +39,9 @@ from model_copier.errors import (
     outcome_of_read,
     passes,
 )
-from model_copier.locations import host_of
-from model_copier.registry import CopyCall, Model, Operation, OperationsPage
-from model_copier.resource_names import ModelName, ProjectNumbers
+from model_copier.domain.locations import host_of
+from model_copier.domain.resource_names import ModelName, ProjectNumbers
+from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
 
 _T = TypeVar("_T")
 # Each has a TLS connection of its own; a request may name any location.

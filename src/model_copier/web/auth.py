@@ -11,12 +11,13 @@ from google.auth import jwt
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model_copier.errors import Code, UnavailableError
+from model_copier.domain.errors import Code, UnavailableError
+from model_copier.engine.ports import Clock
 from model_copier.logs import log
-from model_copier.ports import Clock
 from model_copier.settings import Settings, TokenChecks
-from model_copier.web.calls import Call, call_of, with_call
+from model_copier.web.call_context import Call, call_of, with_call
 from model_copier.web.certificates import Certificates
+from model_copier.web.error_responses import problem, unavailable
 from model_copier.web.identity import (
     Claimed,
     ForbiddenError,
@@ -24,7 +25,6 @@ from model_copier.web.identity import (
     UnauthenticatedError,
     role_of,
 )
-from model_copier.web.problems import problem, unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

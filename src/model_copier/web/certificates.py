@@ -17,7 +17,7 @@ import requests
 from google.auth.exceptions import TransportError
 from google.auth.transport.requests import Request
 
-from model_copier.errors import UnavailableError
+from model_copier.domain.errors import UnavailableError
 from model_copier.logs import log
 
 FETCH_SECONDS = 5.0

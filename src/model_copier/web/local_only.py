@@ -11,10 +11,10 @@ from ipaddress import IPv6Address, ip_address
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model_copier.errors import Code
+from model_copier.domain.errors import Code
 from model_copier.logs import log
-from model_copier.web.calls import call_of
-from model_copier.web.problems import problem
+from model_copier.web.call_context import call_of
+from model_copier.web.error_responses import problem
 
 _PORT = re.compile(r":[0-9]{1,5}$")
 

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from model_copier.job import State
-from model_copier.replies import Validated
-from model_copier.request_data import CopyData
-from model_copier.web.asking import DEFAULT_PAGE, ID_PATTERN, MAX_PAGE
-from model_copier.web.problems import Problem
-from model_copier.web.views import Copied, Copy, Page, Pending, Taken
+from model_copier.contract.replies import Validated
+from model_copier.contract.request_schema import CopyData
+from model_copier.domain.job import State
+from model_copier.web.error_responses import Problem
+from model_copier.web.params import DEFAULT_PAGE, ID_PATTERN, MAX_PAGE
+from model_copier.web.schemas import Copied, Copy, Page, Pending, Taken
 
 _ERRORS: Mapping[int, str] = {
     400: "The request is wrong; `detail` names each field and the rule.",

@@ -16,17 +16,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from model_copier import failures
-from model_copier.deliveries import Accepted, Deliveries
-from model_copier.errors import CopierError
-from model_copier.letters import can_be_kept
+from model_copier.contract.dead_letters import can_be_kept
+from model_copier.contract.requests import MAX_MESSAGE_BYTES, Received
+from model_copier.contract.tick import Ended, Look, Nothing, read_tick
+from model_copier.domain import failure_messages
+from model_copier.domain.errors import CopierError
+from model_copier.engine.request_handler import Accepted, Deliveries
+from model_copier.engine.scheduler import Ticks
 from model_copier.logs import log
-from model_copier.messages import MAX_MESSAGE_BYTES, Received
-from model_copier.tick_data import Ended, Look, Nothing, read_tick
-from model_copier.ticks import Ticks
-from model_copier.web.bodies import SMALL_BODY, read_body
-from model_copier.web.calls import call_of
-from model_copier.web.envelopes import NO_METADATA, open_push
+from model_copier.web.body_limits import SMALL_BODY, read_body
+from model_copier.web.call_context import call_of
+from model_copier.web.push_envelope import NO_METADATA, open_push
 
 # Pub/Sub's 10 MB in base64, with its attributes and the envelope.
 MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -71,7 +71,9 @@ class Push:
                 raise
             # Error Reporting finds a trace by this name, and by no other beside a message.
             log("bug", severity="ERROR", stack_trace=traceback.format_exc())
-            return await self.deliveries.reject(received, failures.bug(error), may_pass=True)
+            return await self.deliveries.reject(
+                received, failure_messages.bug(error), may_pass=True
+            )
 
     async def take_forwarded(self, request: Request) -> Response:
         started = time.monotonic()

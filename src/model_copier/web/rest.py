@@ -17,18 +17,21 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from model_copier import messages, replies
-from model_copier.deliveries import Deliveries
-from model_copier.errors import Code, RejectedError, UnavailableError
-from model_copier.job import Job, State
+from model_copier.contract import replies, requests
+from model_copier.contract.request_schema import check_copy_data
+from model_copier.contract.requests import REQUESTED, Asked, Identity, Received
+from model_copier.domain.errors import Code, RejectedError, UnavailableError
+from model_copier.domain.job import Job, State
+from model_copier.domain.resource_names import ModelName
+from model_copier.domain.senders import rest_sender
+from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.ports import Wanted
+from model_copier.engine.request_handler import Deliveries
 from model_copier.logs import log
-from model_copier.messages import REQUESTED, Asked, Identity, Received
-from model_copier.ports import Wanted
-from model_copier.request_data import check_copy_data
-from model_copier.resource_names import ModelName
-from model_copier.senders import rest_sender
-from model_copier.watch import Watch
-from model_copier.web.asking import (
+from model_copier.web.call_context import Call, call_of
+from model_copier.web.error_responses import key_used, problem
+from model_copier.web.health import Readiness, wrong_with
+from model_copier.web.params import (
     ID_PATTERN,
     NOTHING,
     Listing,
@@ -38,10 +41,7 @@ from model_copier.web.asking import (
     wait_of,
     without_body,
 )
-from model_copier.web.calls import Call, call_of
-from model_copier.web.problems import key_used, problem
-from model_copier.web.readiness import Readiness, wrong_with
-from model_copier.web.views import copy_of, page_token
+from model_copier.web.schemas import copy_of, page_token
 
 RETRY_SECONDS = 5
 
@@ -88,7 +88,7 @@ class Rest:
         data = await fields_of(request, from_query=True)
         data = {} if data is NOTHING else data
         check_copy_data(data)  # before it is written anew, which would refuse it in other words
-        received = _received(identity, call, messages.canonical(data))
+        received = _received(identity, call, requests.canonical(data))
         asked = self._read(received, call)
         if asked.copy.validate_only:
             planned = await self.deliveries.validate(asked.copy)
@@ -169,7 +169,7 @@ class Rest:
             )
         if data is not NOTHING:
             check_copy_data(data)
-        content = job.original.data if data is NOTHING else messages.canonical(data)
+        content = job.original.data if data is NOTHING else requests.canonical(data)
         received = _received(identity, call, content, replay_of=job.outcome_id)
         if self._read(received, call).copy.validate_only:
             raise RejectedError("validate_only: a replay is for real")

@@ -9,8 +9,8 @@ import grpc
 import pytest
 
 from model_copier.adapters.pubsub import PubsubTopics
-from model_copier.errors import SetUpError, UnavailableError
-from model_copier.messages import Message
+from model_copier.contract.requests import Message
+from model_copier.domain.errors import SetUpError, UnavailableError
 from pubsub_clients import Clients, texts
 
 MESSAGE = Message(data=b'{"outcome":"succeeded"}', attributes={"request_id": "r-1", "é": "ü"})

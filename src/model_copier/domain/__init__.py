@@ -1,0 +1,1 @@
+"""Jobs and every decision about them. Pure: no I/O, no clock."""
