@@ -5,17 +5,22 @@ https://cloud.google.com/logging/docs/structured-logging
 
 import json
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 
 def log(event: str, *, severity: str = "INFO", **fields: Any) -> None:
-    """Write an event and its fields; empty fields are left out."""
+    """Write an event and its fields; empty fields are left out.
+
+    A log that cannot be written (a full disk, a closed pipe) changes no answer: the line is lost.
+    """
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "severity": severity,
         "message": event,
         **{name: value for name, value in fields.items() if value not in ("", None)},
     }
-    sys.stdout.write(json.dumps(line, default=str) + "\n")
-    sys.stdout.flush()
+    with suppress(OSError, ValueError):  # ValueError: standard output is closed
+        sys.stdout.write(json.dumps(line, default=str) + "\n")
+        sys.stdout.flush()

@@ -384,6 +384,7 @@ class Settings:
         if bad := explain_unknown_location(values.get("location", "us-central1"), locations):
             wrong.append(f"LOCATIONS leaves out LOCATION: {bad}")
         wrong += _wrong_on_cloud_run(env)
+        wrong += _wrong_topics(cls, values)
         for kind in ("source", "target"):
             allowed = _ids_of(values, kind)
             default = values.get(f"{kind}_project")
@@ -441,6 +442,20 @@ def _wrong_on_cloud_run(env: Mapping[str, str]) -> Iterator[str]:
                 f"{variable} will not do on Cloud Run: it is for a local run, without"
                 " credentials or encryption; take it out"
             )
+
+
+def _wrong_topics(settings: type[Settings], values: Mapping[str, Any]) -> Iterator[str]:
+    """Topics must differ: a reply or a dead letter would come in as a request, without end."""
+    project = values.get("pubsub_project") or values.get("target_project") or ""
+    seen: dict[str, str] = {}
+    for setting in fields(settings):
+        if not setting.name.endswith("_topic"):
+            continue
+        name = str(values.get(setting.name) or setting.default)
+        full = name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
+        other = seen.setdefault(full, setting.name)
+        if other != setting.name:
+            yield f"{setting.name.upper()} and {other.upper()} are one topic, {full}; use two"
 
 
 def _pairs(entries: Iterable[str]) -> dict[str, str]:

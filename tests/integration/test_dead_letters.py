@@ -223,6 +223,22 @@ async def test_a_confirmation_says_how_many_and_what(letters: Service, run: Run)
     assert json.loads(request.data)["source_model_id"] == "8"
 
 
+@pytest.mark.usefixtures("letters")
+async def test_no_letter_of_that_name_is_said(run: Run, tmp_path: Path):
+    """Neither a replay nor a drop of nothing reads like something that was done."""
+    backup, empty = str(tmp_path / "backup"), tmp_path / "empty"
+    empty.touch()
+
+    replayed = await dead(run, "replay", "--yes", "--request-id", "zzz")
+    dropped = await dead(run, "drop", "--yes", "--request-id", "zzz", "--backup", backup)
+    restored = await dead(run, "restore", str(empty))
+
+    assert (replayed[0], dropped[0], restored[0]) == (1, 1, 2)
+    assert "There are no such letters." in replayed[2]
+    assert "There are no such letters." in dropped[2]
+    assert "holds no dead letters" in restored[2]
+
+
 async def test_a_repair_outside_the_contract_leaves_the_letter(letters: Service, run: Run):
     await write(letters, "r-1")
 
@@ -231,7 +247,7 @@ async def test_a_repair_outside_the_contract_leaves_the_letter(letters: Service,
     assert code == 1
     assert "left       r-1: destination_parent_model: give this or destination_model_id" in errors
     assert await kept(letters) == ["r-1"]
-    for wrong in ("nonsense=1", "destination_model_id=Faker"):
+    for wrong in ("nonsense=1", "destination_model_id=Faker", "validate_only=true"):
         assert (await dead(run, "replay", "--yes", "--set", wrong))[0] == 2
 
 

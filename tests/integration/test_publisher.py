@@ -120,7 +120,7 @@ async def test_a_failure_is_told_with_its_reason_and_exit_code_1(
         f"{outcome:<10} NOT_FOUND: No model 7.",
         "hint       Look in p.",
         "letter     r-1-outcome-1",
-        f"again      once that is mended: {again}",
+        f"again      once that is fixed: {again}",
     ]
 
 
@@ -284,6 +284,7 @@ async def test_topics_that_are_missing_for_a_while_do_not_end_the_wait(
         (["publish", "7@1", "a", "--parent-model", "b", "--project", "p"], "not both"),
         (["publish", "7", "--if-exists", "skip", "--project", "p"], "if_exists: goes with"),
         (["publish", "7@1", "--correlation", "[1]", "--project", "p"], "correlation: must be"),
+        (["publish", "7", "--correlation", '{"a":{"b":1,"b":2}}', "--project", "p"], "b is there"),
         (["publish", "7@1", "--correlation", "{", "--project", "p"], "correlation: is not JSON"),
         (
             ["publish", "7@1", "--deadline-seconds", "0", "--project", "p"],

@@ -279,7 +279,7 @@ async def test_a_validation_leaves_the_journal_of_the_batch_as_it_is(
         (["7", "--resume"], "resume: has a meaning only with --from-file"),
         ([], "source_model_id: is missing: give SOURCE, or --from-file"),
         (["7", "faker", "--to", "p/l/m"], "destination_model_id: --to says where"),
-        (["7", "--to", "p"], "to: 'p' is not project/location/model"),
+        (["7", "--to", "p"], "to: 'p' is not project/location[/model]"),
         (["7", "--to", "p/l", "--target-project", "q"], "target_project: --to says where"),
         (["7", "--timeout", "nan"], "'--timeout'"),
     ],

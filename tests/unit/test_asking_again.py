@@ -1,5 +1,6 @@
 """What comes after the first request: cancel, status, replay, and what Pub/Sub gave up."""
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -415,6 +416,24 @@ async def test_a_rejected_letter_that_was_mended_is_a_request_like_any_other():
 
     assert told.verdict == "accepted"
     assert world.replies[-1]["outcome"] == "succeeded"
+
+
+@pytest.mark.parametrize("wrong", [{"target_project": "theirs"}, {"validate_only": True}])
+async def test_a_rejected_replay_keeps_a_way_back(wrong: dict[str, object]):
+    """Its dead letter is a replay of the same run, whether it is repaired or put back as it is."""
+    world = await failed_world()
+    first = world.topics.letters[0]
+
+    told = await world.deliver(replay_of(first, REQUEST | wrong))
+    second = world.topics.letters[1]
+    again = await world.deliver(
+        Received(data=json.dumps(REQUEST).encode(), attributes=second.attributes, message_id="8")
+    )
+    await world.pass_time(150)
+
+    assert (told.verdict, again.verdict) == ("rejected", "replayed")
+    assert world.replies[-1]["outcome"] == "succeeded"
+    assert world.models.copies_asked == 2  # the first failed
 
 
 # What Pub/Sub forwarded itself

@@ -143,6 +143,10 @@ def test_one_request_to_several_destinations_has_ids_made_of_its_own():
         ("destination_model_id\na\n", "1:1: source_model_id is missing: the first line names"),
         ("source_model_id,source_model_id\n7,8\n", "1:2: source_model_id is there twice"),
         ("source_model_id,correlation\n7,{\n", "2:2: correlation: is not JSON"),
+        (
+            'source_model_id,correlation\n7,"{""a"":1,""a"":2}"\n',
+            "2:2: correlation: a is there twice",
+        ),
         ("source_model_id,correlation\n7,[1]\n", "2:2: correlation: should be a JSON object"),
         ("source_model_id,deadline_seconds\n7,1e3\n", "2:2: deadline_seconds: '1e3' is not a"),
         ("source_model_id,validate_only\n7,maybe\n", "2:2: validate_only: 'maybe' is neither"),
@@ -215,7 +219,7 @@ def test_a_batch_is_named_after_its_file(file, name):
 
 
 def test_a_destination_of_another_form_is_refused():
-    with pytest.raises(InvalidRequestError, match="to: 'prod' is not project/location/model"):
+    with pytest.raises(InvalidRequestError, match=r"to: 'prod' is not project/location\[/model\]"):
         Destination.parse("prod")
 
 

@@ -259,7 +259,7 @@ def test_no_depth_of_nesting_slips_between_the_parsers(depth: int):
         ({"ce-id": ""}, "ce-id: is required, a string"),
         ({"ce-source": ""}, "ce-source: is required, a string"),
         ({"ce-specversion": ""}, "ce-specversion: is required, a string"),
-        ({"ce-specversion": "2.0"}, "CloudEvent: cannot be read: Found invalid specversion 2.0"),
+        ({"ce-specversion": "2.0"}, "ce-specversion: '2.0' is not supported; send 1.0"),
         ({"ce-type": "com.other"}, f"ce-type: 'com.other' is not known; known are {REQUESTED}"),
         ({"ce-extensions": "x"}, "CloudEvent: cannot be read: "),
         ({"reply_tag": "t" * 65}, "reply_tag: has 65 characters; at most 64 are allowed"),
@@ -396,3 +396,24 @@ def test_any_delivery_is_read_or_refused_and_whoever_has_a_name_can_be_told(
             assert read(replies.rejected(refused, SERVICE))["request_id"] == identity.request_id
     else:
         assert asked.identity == identity
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"ce-specversion": "0.3"}, "ce-specversion: '0.3' is not supported; send 1.0"),
+        ({"ce-source": "//a b"}, "ce-source: must be a URI reference"),
+        ({"ce-source": "//a\nb"}, "ce-source: must be a URI reference"),
+        ({"ce-source": "x" * 1025}, "at most 1024 characters"),
+    ],
+    ids=str,
+)
+def test_an_event_of_another_form_is_rejected(wrong: dict[str, str], sentence: str):
+    """CloudEvents 1.0 wants a URI reference as the source; the store and replies bound it."""
+    asked = request(**wrong)
+
+    with pytest.raises(RejectedError, match=sentence):
+        CONTRACT.read(asked)
+    structured_asked = structured(EVENT | {k.removeprefix("ce-"): v for k, v in wrong.items()})
+    with pytest.raises(RejectedError, match=sentence):
+        CONTRACT.read(structured_asked)

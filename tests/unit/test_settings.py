@@ -254,3 +254,20 @@ def test_without_tokens_others_cannot_reach_the_port(host: str | None):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_without_tokens_a_loopback_address_will_do(host: str):
     assert Settings.from_env(REQUIRED | {"TOKEN_CHECKS": "none", "HOST": host}).host == host
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"REPLY_TOPIC": "one", "DEAD_LETTER_TOPIC": "one"},
+        {"REQUEST_TOPIC": "one", "REPLY_TOPIC": "projects/gemini-target/topics/one"},
+        {"TICK_TOPIC": "model-copy-requests"},
+    ],
+    ids=str,
+)
+def test_two_topics_are_never_one(same: dict[str, str]):
+    """A reply on the request topic would be rejected, and its rejection too, without end."""
+    env = ENV | {"TARGET_PROJECT": "gemini-target"} | same
+
+    with pytest.raises(SettingsError, match="are one topic, projects/"):
+        Settings.from_env(env)

@@ -38,7 +38,7 @@ class Destination:
         """
         found = _TO.fullmatch(text)
         if found is None:
-            raise InvalidRequestError("to", f"{text!r} is not project/location/model")
+            raise InvalidRequestError("to", f"{text!r} is not project/location[/model]")
         return cls(
             target_project=found["project"],
             target_location=found["location"],

@@ -18,6 +18,7 @@ import grpc
 from model_copy_publisher import wire
 from model_copy_publisher.backup import Restoring, read_backup, write_backup
 from model_copy_publisher.broker import Broker
+from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.leases import LEASE_SECONDS, Leases
 from model_copy_publisher.letter_box import Held, LetterBox
 from model_copy_publisher.letters import Letter
@@ -184,6 +185,8 @@ class DeadLetters:
             BrokerError: Pub/Sub refused, or did not answer.
         """
         letters = read_backup(backup)
+        if not letters:
+            raise InvalidRequestError("backup", f"{backup} holds no dead letters")
         with Restoring(backup) as restoring:
             done = Restored()
             for letter in letters:

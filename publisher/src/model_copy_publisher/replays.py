@@ -101,6 +101,13 @@ class Changes:
                 except ValueError as error:
                     raise InvalidRequestError(name, str(error)) from error
                 check_value(name, fields[name])
+                if name == "validate_only" and fields[name]:
+                    raise InvalidRequestError(
+                        "validate_only",
+                        "a dry run makes no copy, and its dead letter would be gone; use"
+                        " --dry-run to see what would be sent, or model-copy publish"
+                        " --validate-only",
+                    )
             else:
                 raise InvalidRequestError(
                     "set", f"{name} is no content of a request; there are {', '.join(CONTENT)}"
@@ -195,7 +202,9 @@ def _attributes(letter: Letter, *, repaired: bool) -> dict[str, str]:
         and not name.startswith(("dead_letter_", "CloudPubSub", "goog"))
     }
     if letter.outcome_id:
-        kept["replay_of"] = letter.outcome_id
+        # A replay that was rejected ended no run: the run that it is of still awaits one.
+        first = letter.attributes.get("replay_of") if letter.was_rejected else None
+        kept["replay_of"] = first or letter.outcome_id
     elif letter.origin is Origin.COPIER:
         # Of an earlier replay, whose outcome is no longer the present one.
         kept.pop("replay_of", None)

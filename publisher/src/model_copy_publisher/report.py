@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from model_copy_publisher.events import Reply, Status
+from model_copy_publisher.events import Outcome, Reply, Status
 from model_copy_publisher.messages import CopyRequest, Published, rfc3339
 from model_copy_publisher.terminal import json_line, printable
 
@@ -110,9 +110,22 @@ def _outcome_facts(told: Reply | Status) -> list[tuple[str, str | None]]:
         *(("duplicate", model) for model in told.possible_duplicates),
         ("hint", told.error.hint if told.error else None),
         ("letter", told.dead_letter),
-        ("again", f"once that is mended: {replay_command(told)}" if told.dead_letter else None),
+        ("again", _replay_advice(told)),
         ("copy", _seconds(told.timings.copy_seconds)),
     ]
+
+
+def _replay_advice(told: Reply | Status) -> str | None:
+    """Say how to replay, unless the id belongs to a request with other content."""
+    is_conflict = (
+        isinstance(told, Reply)
+        and told.outcome is Outcome.REJECTED
+        and told.error is not None
+        and told.error.code == "ALREADY_EXISTS"
+    )
+    if not told.dead_letter or is_conflict:
+        return None
+    return f"once that is fixed: {replay_command(told)}"
 
 
 def replay_command(told: Reply | Status) -> str:

@@ -6,6 +6,7 @@ the value and the rule. Pure, apart from reading the schema once.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -62,6 +63,40 @@ def check_value(field: str, value: object) -> None:
         InvalidRequestError: naming the field.
     """
     _check({field: value}, _field_validator())
+
+
+def strict_json(text: str) -> Any:
+    """Parse JSON as the service does: no field twice at any level, no NaN, no infinity.
+
+    Raises:
+        ValueError: it is not that.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise DuplicateFieldError(next(name for name in names if names.count(name) > 1))
+        return values
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"{number} is no number of JSON")
+        return value
+
+    try:
+        return json.loads(text, object_pairs_hook=once, parse_constant=finite, parse_float=finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+class DuplicateFieldError(ValueError):
+    """An object of JSON has a field twice."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is there twice")
+        self.field = field
 
 
 def json_kind(value: object) -> str:

@@ -14,7 +14,12 @@ from typing import Any
 
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import CopyRequest
-from model_copy_publisher.request_schema import json_kind, no_such_field
+from model_copy_publisher.request_schema import (
+    DuplicateFieldError,
+    json_kind,
+    no_such_field,
+    strict_json,
+)
 
 MAX_ROWS = 100_000
 FIELDS = tuple(each.name for each in fields(CopyRequest) if each.init)
@@ -133,8 +138,10 @@ def from_text(name: str, cell: str) -> Any:
         return _BOOLEANS[cell.lower()]
     if name == "correlation":
         try:
-            return json.loads(cell)
-        except (ValueError, RecursionError) as error:
+            return strict_json(cell)
+        except DuplicateFieldError:
+            raise
+        except ValueError as error:
             raise ValueError(f"is not JSON: {error}") from error
     return cell
 
@@ -145,14 +152,14 @@ def _jsonl(text: str) -> Iterator[Row | BadRow]:
         if not content.strip():
             continue
         try:
-            values = json.loads(content, object_pairs_hook=_no_field_twice)
+            values = strict_json(content)
         except json.JSONDecodeError as error:
             yield BadRow(line, error.colno, f"is not JSON: {error.msg}")
             continue
-        except InvalidRequestError as error:
-            yield BadRow(line, _column(content, error.field), str(error))
+        except DuplicateFieldError as error:
+            yield BadRow(line, _column(content, error.field), f"{error.field}: is there twice")
             continue
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             yield BadRow(line, 1, f"is not JSON: {error}")
             continue
         if not isinstance(values, dict):
@@ -169,15 +176,6 @@ def _jsonl_row(line: int, content: str, values: dict[str, Any]) -> Row | BadRow:
             return BadRow(line, columns[name], f"{name}: {no_such_field(name, FIELDS)}")
     given = {name: value for name, value in values.items() if value is not None}
     return Row(line=line, values=given, columns=columns)
-
-
-def _no_field_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequestError(twice, "is there twice")
-    return values
 
 
 def _column(content: str, name: str) -> int:

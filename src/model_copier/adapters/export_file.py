@@ -69,6 +69,8 @@ def read_export(file: Path) -> Iterator[bytes]:
     """
     total = Sum()
     last: dict[str, Any] | None = None
+    if not file.is_file():
+        raise RejectedError(f"{file} is no file; name an export")
     with file.open("rb") as lines:
         head = _read(lines.readline(), 1)
         if head.get("format") != FORMAT or head.get("version") != VERSION:
@@ -100,6 +102,8 @@ def new_part(file: Path) -> Path:
     """
     if file.exists() or file.is_symlink():
         raise _there(file)
+    if not file.parent.is_dir():
+        raise RejectedError(f"{file.parent} is no folder; make it, or name another FILE")
     part = file.with_name(f".{file.name}.part-{os.getpid()}")
     os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FOR_US_ALONE))
     return part

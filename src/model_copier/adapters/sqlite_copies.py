@@ -67,7 +67,8 @@ def restore(file: Path, store: Path, *, force: bool) -> tuple[Counts, Path | Non
             mark(copy, RESTORED_MARK, f"restored from {file.name} on {_now()}")
 
     with outages(), _existing(file) as source:
-        return _put_in_place(fill, store, force=force)
+        hint = "--force keeps it beside, as {store}.before-TIME"
+        return _put_in_place(fill, store, force=force, hint=hint)
 
 
 def fill_new(store: Path, jobs: Iterable[Job]) -> None:
@@ -92,7 +93,7 @@ def fill_new(store: Path, jobs: Iterable[Job]) -> None:
             copy.execute("COMMIT")
 
     with outages():
-        _put_in_place(fill, store, force=False)
+        _put_in_place(fill, store, force=False, hint="import into a new store")
 
 
 def mark_restored(store: Path) -> Counts:
@@ -125,9 +126,9 @@ def records_of(store: Path) -> Iterator[bytes]:
 
 
 def _put_in_place(
-    fill: Callable[[Path], None], store: Path, *, force: bool
+    fill: Callable[[Path], None], store: Path, *, force: bool, hint: str
 ) -> tuple[Counts, Path | None]:
-    there = _check_place(store, force=force)
+    there = _check_place(store, force=force, hint=hint)
     if not there:
         prepare(store.with_name(f".{store.name}.part"))  # the folder
         _remove(store.with_name(f".{store.name}.part"))
@@ -147,7 +148,7 @@ def _put_in_place(
     return counts, old
 
 
-def _check_place(store: Path, *, force: bool) -> bool:
+def _check_place(store: Path, *, force: bool, hint: str) -> bool:
     """Tell whether there is a store that has to be kept; it is folded into one file.
 
     Raises:
@@ -155,7 +156,7 @@ def _check_place(store: Path, *, force: bool) -> bool:
     """
     if not store.exists():
         return False
-    keeps = f"--force keeps it beside, as {_shown(store)}.before-TIME"
+    keeps = hint.format(store=_shown(store))
     try:
         with _existing(store) as connection:
             if (jobs := _counts(connection).jobs) and not force:

@@ -39,6 +39,9 @@ MAX_MESSAGE_BYTES = 10_000_000
 MAX_ATTRIBUTES = 100
 MAX_ATTRIBUTE_NAME_BYTES = 256
 MAX_ATTRIBUTE_BYTES = 1024
+SPEC_VERSION = "1.0"  # of CloudEvents
+# As far as others' sources go: what is no URI reference at all, or fits in no attribute.
+_SOURCE = re.compile(rf"[^\x00-\x20\x7f]{{1,{MAX_ATTRIBUTE_BYTES}}}")
 # Ours. A request is a form, not a payload.
 MAX_DATA_BYTES = 65_536
 MAX_OWN_ATTRIBUTES = 20
@@ -88,9 +91,11 @@ class Received:
         and a `replay_of` beside it is of an earlier replay.
         """
         given = attribute_names.folded(self.attributes)
-        if "dead_letter_code" in given and (outcome_id := given.get("outcome_id", "")):
-            return outcome_id
-        return given.get("replay_of", "")
+        replay_of, outcome_id = given.get("replay_of", ""), given.get("outcome_id", "")
+        if "dead_letter_code" not in given or not outcome_id:
+            return replay_of
+        # A replay that was rejected ended no run: the run that it is of still awaits one.
+        return (replay_of if "-rejected-" in outcome_id else "") or outcome_id
 
     def is_older_than(self, moment: datetime) -> bool:
         """Tell whether the request was made before this, by Pub/Sub's clock or its sender's."""
@@ -423,9 +428,7 @@ def _event(received: Received) -> tuple[str, Any]:
         found = {k.removeprefix("ce-"): v for k, v in headers.items() if k.startswith("ce-")}
     else:
         return REQUESTED, parse_json(received.data)
-    for name in attribute_names.REQUIRED:
-        if not isinstance(found.get(name), str) or not found[name]:
-            raise RejectedError(f"ce-{name}: is required, a string")
+    _check_event(found)
     body = received.data.removeprefix(codecs.BOM_UTF8)
     try:
         event = from_http(headers, body, data_unmarshaller=lambda value: value)
@@ -434,6 +437,26 @@ def _event(received: Received) -> tuple[str, Any]:
     # In structured mode the package hands `data` over as JSON text again.
     data = event.data.encode() if isinstance(event.data, str) else event.data
     return event["type"], parse_json(data)
+
+
+def _check_event(found: Mapping[str, Any]) -> None:
+    """Hold an event's attributes to CloudEvents 1.0.
+
+    Raises:
+        RejectedError: naming the first that is missing or wrong.
+    """
+    for name in attribute_names.REQUIRED:
+        if not isinstance(found.get(name), str) or not found[name]:
+            raise RejectedError(f"ce-{name}: is required, a string")
+    if (version := found["specversion"]) != SPEC_VERSION:
+        raise RejectedError(
+            f"ce-specversion: {version[:20]!r} is not supported; send {SPEC_VERSION}"
+        )
+    if not _SOURCE.fullmatch(found["source"]):
+        raise RejectedError(
+            f"ce-source: must be a URI reference of at most {MAX_ATTRIBUTE_BYTES} characters,"
+            " without blanks and control characters"
+        )
 
 
 def parse_json(data: bytes | None, *, field: str = "data") -> Any:

@@ -100,6 +100,7 @@ class Deliveries:
     async def _accept(self, received: Received, *, waits_for_it: bool) -> Accepted:
         try:
             asked = self.contract.read(received)
+            _check_replay(asked, received)
         except RejectedError as error:
             return await self.reject(received, _failure_of(error))
         try:
@@ -438,6 +439,20 @@ def _replays(job: Job | None, received: Received) -> bool:
         return job.state is State.FAILED
     identity = Identity(source=job.request_source, request_id=job.request_id)
     return 1 < identity.run_after(received.replay_of) <= job.run
+
+
+def _check_replay(asked: Asked | CancelAsked | StatusAsked, received: Received) -> None:
+    """See that no replay is a dry run: its dead letter would be settled, and nothing be copied.
+
+    Raises:
+        RejectedError: it is; the message is kept in a dead letter of its own.
+    """
+    is_dry_run = isinstance(asked, Asked) and asked.copy.validate_only
+    if is_dry_run and asked.identity.run_after(received.replay_of) > 1:
+        raise RejectedError(
+            "validate_only: a replay makes a copy; leave the field out,"
+            " or publish the dry run as a request of its own"
+        )
 
 
 def _check_questioner(asked: Asked | CancelAsked | StatusAsked, received: Received) -> None:

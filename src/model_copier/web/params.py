@@ -154,7 +154,7 @@ class Listing:
         given = once_each(request.query_params, LIST_QUERY)
         size_text = given.get("page_size", "0")
         if not _WHOLE.fullmatch(size_text):
-            raise RejectedError(f"page_size: should be a number; at most {MAX_PAGE} are given")
+            raise RejectedError(f"page_size: should be a whole number from 0 to {MAX_PAGE}")
         filters = {n: v for n, v in given.items() if not n.startswith("page_")}
         query = hashlib.sha256(json.dumps([request_source, filters], sort_keys=True).encode())
         name = query.hexdigest()[:12]

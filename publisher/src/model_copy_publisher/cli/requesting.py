@@ -1,6 +1,5 @@
 """From options and files to the requests that are wanted. Nothing is sent here."""
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from model_copy_publisher import batch, rows, settings
 from model_copy_publisher.batch import Destination
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import CopyRequest, IfExists
-from model_copy_publisher.request_schema import json_kind
+from model_copy_publisher.request_schema import DuplicateFieldError, json_kind, strict_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +130,10 @@ def _correlation(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = strict_json(text)
+    except DuplicateFieldError as error:
+        raise InvalidRequestError("correlation", str(error)) from error
+    except ValueError as error:
         raise InvalidRequestError("correlation", f"is not JSON: {error}") from error
     if not isinstance(value, dict):
         # ``null`` would be None, and count as not given.
