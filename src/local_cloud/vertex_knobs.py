@@ -79,30 +79,28 @@ class Knobs(_Values):
 
     copy_seconds: Annotated[
         Seconds | tuple[Seconds, Seconds],
-        "how long a copy takes, or the shortest and the longest time",
+        "duration of a copy, or its shortest and longest",
     ] = 5.0
     dialect: Annotated[
         Dialect,
         BeforeValidator(_dialect),
-        "what Google leaves open: a name of the table below, or an object of its fields",
+        "undocumented behavior: a name of the table below, or an object of its fields",
     ] = Dialect()
-    seed: Annotated[
-        int, "of all that follows by chance: the same seed, the same fate of the Nth call"
-    ] = 1
+    seed: Annotated[int, "random seed: with the same seed the Nth call gets the same fault"] = 1
     lost_answers: Annotated[
-        Share, "share of CopyModel calls that are taken, and answered UNAVAILABLE"
+        Share, "share of CopyModel calls that are accepted, and answered UNAVAILABLE"
     ] = 0.0
     refusals: Annotated[
         tuple[Refusals, ...],
-        "calls answered with an error, and not taken: `method`, `code`, `share`, `message`,"
-        " `reason`",
+        "calls answered with an error, and not accepted: `method`, `code`, `share`, `message`, "
+        "`reason`",
     ] = ()
     failures: Annotated[
         tuple[Failures, ...], "copies that fail in their operation: `code`, `share`, `message`"
     ] = ()
     outages: Annotated[
         tuple[Outage, ...],
-        "times with no answer but UNAVAILABLE: `after_seconds`, `seconds`, `every_seconds`",
+        "times in which every call gets UNAVAILABLE: `after_seconds`, `seconds`, `every_seconds`",
     ] = ()
     # Off, for most who run this want to see copies, not to wait for a minute to be over.
     submissions_per_minute: Annotated[
@@ -113,8 +111,8 @@ class Knobs(_Values):
     ] = None
     grants: Annotated[
         frozenset[Grant] | None,
-        "who may copy from another project, each `READER->SOURCE_PROJECT`; a reader is a "
-        "destination project or a custom service account; none: everybody",
+        "readers of another project, each `READER->SOURCE_PROJECT`; a reader is a "
+        "destination project or a custom service account; none: all may read",
     ] = None
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from model_copier.contract.requests import LETTER_ATTRIBUTES, MAX_REPLY_TAG
 from model_copier.settings import Settings
 
 FILE = Path(__file__).parents[2] / "docs" / "asyncapi.yaml"
-_HEAD = "# Written by `make contracts`. What it means is told in messages.md.\n"
+_HEAD = "# Written by `make contracts`. messages.md explains it.\n"
 # Each message with the golden one that is its example.
 REQUESTS = {
     "requested": "copy-every-field",

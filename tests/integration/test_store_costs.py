@@ -75,12 +75,12 @@ EVENTS: dict[str, Callable[[World], Awaitable[object]]] = {
     "a tick that finds nothing to do": lambda world: world.ticks.take(0),
     "the same with FOLLOW_SECONDS": lambda world: world.ticks.take(FOLLOW_SECONDS),
     "`/ready`": lambda world: world.store.check(),
-    "a look for 30 callers who wait": lambda world: world.store.ended([str(n) for n in range(30)]),
+    "a read for 30 waiting callers": lambda world: world.store.ended([str(n) for n in range(30)]),
     "the turn of a new job": lambda world: world.store.next_turn("queue", "//ec2", 1),
     "the unfinished jobs of a sender, counted, for each 1,000": (
         lambda world: world.store.unfinished("//ec2")
     ),
-    "a look for queues that finds none": lambda world: world.store.queues(),
+    "an empty read of the queues": lambda world: world.store.queues(),
     "starts taken from a queue": (
         lambda world: world.store.take_starts("queue", [1.0, 2.0], START, 50)
     ),

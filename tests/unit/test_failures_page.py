@@ -38,7 +38,7 @@ def test_every_code_is_sorted_as_the_page_says():
             code.value,
             WORDS[type(outcome_of_copy_call(code, ""))],
             WORDS[type(outcome_of_read(code, ""))],
-            "another attempt" if code in RETRYABLE_OPERATION else "for good",
+            "retry" if code in RETRYABLE_OPERATION else "final",
         )
         for code in Code
     ]
@@ -57,5 +57,5 @@ def test_the_test_that_is_named_exists(file: str, test: str):
 
 
 def test_the_numbers_of_the_page_are_those_of_the_suite():
-    assert f"lives {COUNT:,d} random histories" in " ".join(PAGE.split())
+    assert f"runs {COUNT:,d} random histories" in " ".join(PAGE.split())
     assert f"breaks {len(MUTANTS)} rules" in " ".join(PAGE.split())

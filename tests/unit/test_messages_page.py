@@ -91,7 +91,7 @@ def test_the_digest_is_computed_as_shown():
 def test_every_field_of_a_request_is_there():
     fields = schemas.schemas()["requested.v1.json"]["properties"]
 
-    assert rows_under("field | what it may hold") == set(fields)
+    assert rows_under("field | value") == set(fields)
 
 
 def test_every_field_of_a_reply_is_there():
@@ -101,7 +101,7 @@ def test_every_field_of_a_reply_is_there():
         for field in schemas.schemas()[schemas.file_name(kind)]["properties"]
     }
 
-    assert rows_under("field | in | what it tells") == fields
+    assert rows_under("field | in | meaning") == fields
 
 
 def test_every_attribute_of_a_reply_is_there():
@@ -112,11 +112,11 @@ def test_every_attribute_of_a_reply_is_there():
         for name in reply["attributes"]
     }
 
-    assert rows_under("attribute | what it tells") == attributes
+    assert rows_under("attribute | meaning") == attributes
 
 
 def test_every_outcome_and_only_real_codes_are_there():
-    assert rows_under("outcome | what it means | letter | a script exits with") == set(REPLIES)
+    assert rows_under("outcome | meaning | dead letter | exit code of a script") == set(REPLIES)
     assert rows_under("`error.code` | usual cause") <= set(map(str, Code))
 
 

@@ -20,7 +20,7 @@ def logged() -> set[str]:
 
 
 def test_the_page_names_what_is_logged_and_nothing_else():
-    table = PAGE.partition("## The log")[2].partition("##")[0]
+    table = PAGE.partition("## Log lines")[2].partition("##")[0]
     named = {
         name
         for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)

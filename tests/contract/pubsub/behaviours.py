@@ -68,23 +68,23 @@ BEHAVIOURS = (
         ),
     ),
     Behaviour(
-        what="what a new subscription says of itself",
+        what="fields of a new subscription",
         documented="ack deadline 10 s, retention 7 days, state ACTIVE",
         tests=("test_a_subscription_is_given_back_as_written_with_the_documented_defaults",),
         emulator="the state is left unspecified",
         fails=("test_a_subscription_is_given_back_as_written_with_the_documented_defaults",),
     ),
     Behaviour(
-        what="how long messages are kept, and unused subscriptions",
-        documented="10 minutes to 31 days; a day at least, or for ever",
+        what="retention of messages, expiration of subscriptions",
+        documented="10 minutes to 31 days; a day at least, or unlimited",
         tests=(_KEPT, _FIELD),
-        ours="checked and given back; nothing is dropped for its age",
+        ours="checked and returned; messages never expire",
         emulator="7 days at most; an expiry is not checked",
         fails=(_KEPT, f"{_FIELD}[expires too soon]"),
     ),
     Behaviour(
         what="update of a subscription",
-        documented="what the mask names and nothing else; filter, order and topic are fixed",
+        documented="only the fields in the mask; filter, order and topic are fixed",
         tests=(
             "test_an_update_changes_what_its_mask_names_and_nothing_else",
             "test_what_is_fixed_at_creation_cannot_be_updated",
@@ -95,7 +95,7 @@ BEHAVIOURS = (
         what="a bad field",
         documented="INVALID_ARGUMENT, naming the field",
         tests=(_FIELD, "test_an_unreadable_ack_id_is_refused"),
-        emulator="in words that do not name the field as written",
+        emulator="the message does not name the field as written",
         fails=(
             f"{_FIELD}[ack deadline too long]",
             f"{_FIELD}[ack deadline negative]",
@@ -106,7 +106,7 @@ BEHAVIOURS = (
     ),
     Behaviour(
         what="`filter`",
-        documented="at most 256 bytes; what does not match is never delivered",
+        documented="at most 256 bytes; other messages are never delivered",
         tests=("test_a_filter_keeps_out_what_it_does_not_match", _FIELD),
         emulator="stored, neither parsed nor applied",
         fails=(
@@ -165,7 +165,7 @@ BEHAVIOURS = (
         what="a request over 10 MB",
         documented="refused",
         tests=(_LIMIT,),
-        emulator="taken",
+        emulator="accepted",
         fails=(f"{_LIMIT}[data too long]",),
     ),
     # Pull
@@ -201,7 +201,7 @@ BEHAVIOURS = (
             "test_a_stream_never_holds_more_than_it_asked_for",
             "test_a_stream_stops_at_its_byte_limit",
         ),
-        emulator="the limits are not kept",
+        emulator="the limits are ignored",
         fails=(
             "test_a_stream_never_holds_more_than_it_asked_for",
             "test_a_stream_stops_at_its_byte_limit",
@@ -230,8 +230,8 @@ BEHAVIOURS = (
         fails=("test_a_push_is_the_documented_envelope",),
     ),
     Behaviour(
-        what="what a message does not have",
-        documented="`attributes` are absent, by example; of `data` it is not said",
+        what="absent fields of a message",
+        documented="`attributes` are absent, by example; `data` is not documented",
         ours="both are absent",
         tests=("test_what_a_message_does_not_have_is_absent_from_its_push",),
         emulator="`attributes` and `data` are there, empty",
@@ -259,11 +259,11 @@ BEHAVIOURS = (
         fails=(f"{_STATUS}[301]", f"{_STATUS}[302]"),
     ),
     Behaviour(
-        what="an endpoint that resets, breaks off or answers what is no HTTP",
-        documented="not said",
+        what="an endpoint that resets, breaks off or does not answer in HTTP",
+        documented="not documented",
         tests=(_BADLY,),
         ours="a nack; only a whole answer acknowledges",
-        emulator="half an answer acknowledges, and an endless one is read for ever",
+        emulator="half an answer acknowledges, and an endless one is read endlessly",
         fails=(
             f"{_BADLY}[half a line]",
             f"{_BADLY}[half an answer]",
@@ -278,7 +278,7 @@ BEHAVIOURS = (
     ),
     Behaviour(
         what="pushes at a time",
-        documented="many; the number follows how the endpoint does",
+        documented="many; the number adapts to the endpoint",
         tests=(
             "test_many_pushes_of_one_subscription_are_under_way_at_once",
             "test_hung_pushes_stall_nobody",
@@ -306,10 +306,10 @@ BEHAVIOURS = (
         ),
     ),
     Behaviour(
-        what="a token of what is no account",
+        what="a push token for an invalid account",
         documented="the account must exist",
         tests=(_FIELD,),
-        ours="what is no email address is refused",
+        ours="refused unless it is an email address",
         emulator="accepted",
         fails=(f"{_FIELD}[token of no account]",),
     ),
@@ -321,12 +321,12 @@ BEHAVIOURS = (
             "test_metadata_and_attributes_of_an_unwrapped_push_are_headers_when_asked_for",
             "test_an_unwrapped_push_is_the_data_byte_by_byte",
         ),
-        emulator="data that is no UTF-8 is corrupted",
+        emulator="data other than UTF-8 is corrupted",
         fails=("test_an_unwrapped_push_is_the_data_byte_by_byte",),
     ),
     Behaviour(
         what="`retry_policy`",
-        documented="the rest after a nack or a timeout grows from the minimum to the maximum",
+        documented="the delay after a nack or a timeout grows from the minimum to the maximum",
         tests=("test_the_retry_policy_sets_the_rest_after_a_nack",),
     ),
     Behaviour(
@@ -379,25 +379,25 @@ BEHAVIOURS = (
         fails=_POLICIES,
     ),
     Behaviour(
-        what="who may call",
-        documented="whom the policies of resource, project and organization let",
+        what="authorization of callers",
+        documented="by the policies of resource, project and organization",
         tests=(
             "test_ours_is_open_until_a_policy_names_somebody",
             "test_ours_refuses_what_the_policy_does_not_admit",
         ),
-        ours="nobody shows who they are: what the policy lets anybody but Google's agents do; "
-        "everything, where it names nobody else",
-        emulator="everybody, everything (not tested here)",
+        ours="without authentication: what the policy admits any member but Google's agents to; "
+        "everything, if it names no other member",
+        emulator="every caller may do everything (not tested here)",
     ),
     Behaviour(
         what="seek, snapshots, schemas, detaching, exactly-once, exports to other services",
-        documented="there",
+        documented="supported",
         tests=("test_ours_says_what_it_does_not_do",),
-        ours="UNIMPLEMENTED, with a sentence",
+        ours="UNIMPLEMENTED, with a message",
         emulator="seek and snapshots work; detaching is UNIMPLEMENTED (not tested here)",
     ),
     Behaviour(
-        what="bytes that are no request",
+        what="bytes that are not a request",
         documented="INVALID_ARGUMENT",
         tests=("test_bytes_that_are_no_request_are_refused_and_the_server_lives",),
         emulator="UNKNOWN",
