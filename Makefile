@@ -29,8 +29,9 @@ demo: .venv/installed ## one copy, end to end, on this machine (FAULT=copy-fails
 up: .venv/installed ## keep everything running until Ctrl-C; prints what to export
 	@exec $(BIN)/python -m local_cloud up $(if $(CHECK_TOKENS),--check-tokens)
 
+# Three at a time on two processors: many tests wait for sockets and processes.
 test: .venv/installed ## every test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(or $(PROCESSES),3) --dist worksteal
 
 # One test of the crashes takes more than a minute: every crash is a history of its own.
 test-firestore: .venv/installed ## what has a store, over Google's Firestore emulator in its place (a quarter of an hour)
