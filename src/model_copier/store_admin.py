@@ -8,13 +8,15 @@ Vertex AI for a copy.
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from model_copier.adapters import sqlite_copies
 from model_copier.adapters.export_file import Sum, read_export, write_export
@@ -92,8 +94,18 @@ def _not_done(asked: argparse.Namespace, code: int, why: str) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Suggests the nearest choice for a mistyped one, as Python 3.14 does itself."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        known = re.findall(r"[\w-]+", found[2]) if found else []
+        near = get_close_matches(found[1], known, n=1, cutoff=0.5) if found else []
+        super().error(message + (f". Did you mean '{near[0]}'?" if near else ""))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="model-copier-store",
         description=_ABOUT,
         epilog=_EXAMPLES,

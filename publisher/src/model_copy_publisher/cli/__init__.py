@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from model_copy_publisher.cli.exits import EXIT_CODES
+from model_copy_publisher.cli.suggesting import SuggestingGroup
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.terminal import printable
 
@@ -52,7 +53,7 @@ def _printable_errors() -> Iterator[None]:
         raise click.ClickException(printable(error.format_message())) from error
 
 
-class _Commands(click.Group):
+class _Commands(SuggestingGroup):
     """Finds a command in its module, and nothing else of it before it is called."""
 
     def make_context(self, *given: Any, **more: Any) -> click.Context:

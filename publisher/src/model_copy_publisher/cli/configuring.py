@@ -19,6 +19,7 @@ from model_copy_publisher.cli.options import (
     request_source,
     variables,
 )
+from model_copy_publisher.cli.suggesting import SuggestingGroup
 from model_copy_publisher.terminal import tell, tell_json
 
 EXAMPLES = """\b
@@ -29,7 +30,11 @@ Example of the settings file:
 """
 
 
-@click.group(short_help="Show the settings, and where each comes from.", epilog=EXAMPLES)
+@click.group(
+    cls=SuggestingGroup,
+    short_help="Show the settings, and where each comes from.",
+    epilog=EXAMPLES,
+)
 def config() -> None:
     """Settings: an option counts first, then the environment, then the settings file."""
 

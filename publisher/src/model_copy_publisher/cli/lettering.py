@@ -16,6 +16,7 @@ from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending
 from model_copy_publisher.cli.options import Number, connection, output, reached_by, timeout, where
 from model_copy_publisher.cli.options import dead_letters as where_letters_are
+from model_copy_publisher.cli.suggesting import SuggestingGroup
 from model_copy_publisher.errors import InvalidRequestError, ModelCopyError
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
@@ -113,7 +114,7 @@ def _box(function: Any) -> Any:
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
-@click.group(name="dead-letters", epilog=EXAMPLES)
+@click.group(name="dead-letters", cls=SuggestingGroup, epilog=EXAMPLES)
 def dead_letters() -> None:
     """See, mend and replay requests that failed."""
 
