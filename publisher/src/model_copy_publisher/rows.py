@@ -101,7 +101,7 @@ def _wrong_header(header: Sequence[str], line: int) -> Iterator[BadRow]:
         if name not in FIELDS:
             yield BadRow(line, column, f"{name!r} is {no_such_field(name, FIELDS)}")
         elif name in header[: column - 1]:
-            yield BadRow(line, column, f"{name} is there twice")
+            yield BadRow(line, column, f"{name} is given twice")
     if "source_model_id" not in header:
         yield BadRow(line, 1, "source_model_id is missing: the first line names the columns")
 
@@ -176,7 +176,7 @@ def _no_field_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidRequestError(twice, "is there twice")
+        raise InvalidRequestError(twice, "is given twice")
     return values
 
 

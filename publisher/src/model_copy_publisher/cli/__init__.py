@@ -90,14 +90,14 @@ class _Commands(SuggestingGroup):
     type=click.Path(path_type=Path),
     envvar="MODEL_COPY_CONFIG",
     show_envvar=True,
-    help="The settings file.  [default: ~/.config/model-copy/config.toml]",
+    help="Settings file.  [default: ~/.config/model-copy/config.toml]",
 )
 @click.pass_context
 def main(context: click.Context, config_file: Path | None) -> None:
-    """Copy Vertex AI models between projects by message.
+    """Copy Vertex AI models between projects, by messages over Pub/Sub.
 
-    A value is taken from its option, else from the environment, else from the settings
-    file: model-copy config show.
+    Options override environment variables, which override the settings file. To show the
+    effective values: model-copy config show.
     """
     from model_copy_publisher import settings  # noqa: PLC0415  reads TOML
 
