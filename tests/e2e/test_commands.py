@@ -195,7 +195,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path):
     [
         ("seed", "'seed' is not KNOB=VALUE"),
         ("lost_answers=2", "lost_answers: Input should be less than or equal to 1"),
-        ("dialect=odd", "dialect: 'odd' is no dialect; there are default, "),
+        ("dialect=odd", "dialect: 'odd' is not a dialect; dialects are default, "),
     ],
 )
 def test_a_knob_that_is_set_wrong_is_named(setting: str, words: str):
