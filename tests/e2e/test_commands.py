@@ -53,7 +53,7 @@ def test_the_demo_copies_a_model_and_reads_it_back():
     assert ended.returncode == 0, ended.stderr
     assert "$ model-copy publish 7704127342733426688 target-model-260213 --wait" in ended.stdout
     assert f"read back   {MODEL_BY_NUMBER}  version 1" in ended.stdout
-    assert "ours" in ended.stdout
+    assert "overhead" in ended.stdout
 
 
 def test_demo_copies_in_a_multi_region():
