@@ -104,7 +104,7 @@ def _box(function: Any) -> Any:
             default=20,
             show_default=True,
             metavar="SECONDS",
-            help="Seconds until other commands see the letters if this one is killed.",
+            help="Seconds until others see the dead letters if this command is killed.",
         ),
         where_letters_are,
         output,
