@@ -20,7 +20,7 @@ RUNBOOK = Path(__file__).parents[1] / "docs" / "runbook-dead-letters.md"
 _VARYING = (
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "TIME"),
     (re.compile(r"\b\d+(\.\d)? ?[smhd]\b"), "SPAN"),
-    (re.compile(r"\bSPAN, of which SPAN\b"), "SPAN"),
+    (re.compile(r"\bSPAN \(copy SPAN, overhead SPAN\)"), "SPAN"),
     (re.compile(r"(?m)^letter +\d+"), "letter N"),
 )
 

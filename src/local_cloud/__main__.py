@@ -30,8 +30,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DESTINATION = "target-model-260213"
 FAULTS = {
-    "copy-fails": "Vertex AI takes the copy and gives it up: a failed reply, and the letter",
-    "lost-answer": "Vertex AI takes the copy, but answers UNAVAILABLE: still one model",
+    "copy-fails": "the copy fails in Vertex AI: a failed reply, and its dead letter",
+    "lost-answer": "the response to CopyModel is lost: still one model",
 }
 
 
@@ -39,7 +39,7 @@ class _Seconds(click.FloatRange):
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         seconds: float = super().convert(value, param, ctx)
         if math.isnan(seconds):  # which is in every range of click's
-            self.fail(f"{value!r} is no number.", param, ctx)
+            self.fail(f"{value!r} is not a number.", param, ctx)
         return seconds
 
 
@@ -54,11 +54,11 @@ def _copy_seconds(default: float) -> Callable[[_Command], _Command]:
         type=_Seconds(0, 1_000_000_000),
         default=default,
         show_default=True,
-        help="How long a copy takes.",
+        help="Duration of a copy.",
     )
 
 
-def _port(server: str, default: int, about: str | None = None) -> Callable[[_Command], _Command]:
+def _port(server: str, default: int, about: str) -> Callable[[_Command], _Command]:
     return click.option(
         f"--{server}-port",
         type=_PORT,
@@ -72,10 +72,10 @@ def _port(server: str, default: int, about: str | None = None) -> Callable[[_Com
 def _cloud_ports(command: _Command) -> _Command:
     """Add the ports of the two servers."""
     for option in (
-        _port("vertex-rest", 8091),
-        _port("vertex", 8090, "gRPC"),
-        _port("pubsub-rest", 8086),
-        _port("pubsub", 8085, "gRPC"),
+        _port("vertex-rest", 8091, "Port of Vertex AI over REST."),
+        _port("vertex", 8090, "Port of Vertex AI over gRPC."),
+        _port("pubsub-rest", 8086, "Port of Pub/Sub over REST."),
+        _port("pubsub", 8085, "Port of Pub/Sub over gRPC."),
     ):
         command = option(command)
     return command
@@ -83,12 +83,12 @@ def _cloud_ports(command: _Command) -> _Command:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Pub/Sub, Vertex AI and the model copier's worker on this machine.
+    """Run Pub/Sub, Vertex AI and the model copier on this machine.
 
-    No Google account, no Java, no gcloud: Google's own Python clients talk to it.
+    Google's own Python clients can use it. It needs no Google account, no Java and no gcloud.
 
-    What goes wrong is set by options, from Python (LocalCloud), or at any time over HTTP
-    (POST /control/faults on the REST ports): docs/local-cloud.md tells how.
+    Faults are set by options, from Python (LocalCloud), or at any time over HTTP
+    (POST /control/faults on the REST ports). See docs/local-cloud.md.
     """
 
 
@@ -98,17 +98,17 @@ def cli() -> None:
     "--location",
     default="us-central1",
     show_default=True,
-    help="Where the model is, and is copied to: us-central1, europe-west4 or us.",
+    help="Location of source and copy: us-central1, europe-west4 or us.",
 )
 @click.option(
     "--fault",
     type=click.Choice(sorted(FAULTS)),
-    help="What goes wrong. " + " ".join(f"{name}: {about}." for name, about in FAULTS.items()),
+    help="Fault to inject. " + " ".join(f"{name}: {about}." for name, about in FAULTS.items()),
 )
 def demo(copy_seconds: float, location: str, fault: str | None) -> None:
-    """Copy one model from end to end, and read it back. Everything is stopped afterwards.
+    """Copy one model from end to end, read it back, and stop everything.
 
-    Exit code 0: the copy was read back by another process. 1: it failed.
+    Exit code 0: another process read the copy back. Exit code 1: the copy failed.
     """
     with tempfile.TemporaryDirectory(prefix="model-copier-demo-") as folder:
         _run(_demo(Path(folder), copy_seconds, location, fault))
@@ -121,17 +121,17 @@ def demo(copy_seconds: float, location: str, fault: str | None) -> None:
     type=_Seconds(0.1, 86_400),
     default=60.0,
     show_default=True,
-    help="Cloud Scheduler's period.",
+    help="Period of the ticks, as of Cloud Scheduler.",
 )
 @_cloud_ports
-@_port("worker", 8080)
-@_port("api", 8081)
-@click.option("--check-tokens", is_flag=True, help="Let only pushes and callers with a token in.")
+@_port("worker", 8080, "Port of the worker.")
+@_port("api", 8081, "Port of the api.")
+@click.option("--check-tokens", is_flag=True, help="Require a token of pushes and callers.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=ROOT / ".local",
-    help="Jobs, logs and the file `env`; what is in it is carried on.  [default: .local]",
+    help="Folder of jobs, logs and the file `env`; existing jobs continue.  [default: .local]",
 )
 @vertex_option
 @pubsub_options
@@ -145,11 +145,11 @@ def up(
     check_tokens: bool,
     **ports: int,
 ) -> None:
-    """Run everything, the copier included, until Ctrl-C.
+    """Run everything, including the copier, until Ctrl-C.
 
-    What aims your tools at it is printed, and kept in the folder's file `env`.
+    The variables that point your tools to it are printed, and written to the file `env`.
 
-    Ports: 0 takes a free one.
+    Port 0 is any free port.
     """
     from local_cloud.stack import Ports, Stack  # noqa: PLC0415  see the top
 
@@ -167,8 +167,13 @@ def up(
 
 
 @cli.command()
-@click.option("--no-vertex", is_flag=True, help="Pub/Sub alone, which starts sooner.")
-@click.option("--project", default="local-project", show_default=True, help="Printed for gcloud.")
+@click.option("--no-vertex", is_flag=True, help="Serve Pub/Sub only, which starts faster.")
+@click.option(
+    "--project",
+    default="local-project",
+    show_default=True,
+    help="Project in the printed variables for gcloud.",
+)
 @_copy_seconds(10.0)
 @_cloud_ports
 @vertex_option
@@ -185,19 +190,19 @@ def serve(
     vertex_port: int,
     vertex_rest_port: int,
 ) -> None:
-    """Serve Pub/Sub and Vertex AI alone until Ctrl-C.
+    """Serve Pub/Sub and Vertex AI, without the copier, until Ctrl-C.
 
-    Both begin empty; what aims your tools at them is printed.
+    Both start empty. The variables that point your tools to them are printed.
 
     \b
     python -m local_cloud serve --no-vertex
     python -m local_cloud serve --pubsub-duplicate 0.05 --pubsub-drop-response 0.05 --pubsub-seed 7
     python -m local_cloud serve --pubsub-next drop_response=projects/p/subscriptions/s
 
-    Ports: 0 takes a free one.
+    Port 0 is any free port.
     """
     if no_vertex and vertex_knobs:
-        raise click.UsageError("--vertex: there is none with --no-vertex.")
+        raise click.UsageError("--vertex cannot be used with --no-vertex.")
     if no_vertex:
         _run(_serve_pubsub(pubsub, port=pubsub_port, rest_port=pubsub_rest_port, project=project))
         return
@@ -243,7 +248,7 @@ async def _up(stack: "Stack") -> int:
         exports = _as_shell(stack.exports())
         write_private(stack.folder / "env", exports + "\n")
         click.echo(exports)
-        click.echo(f"\n# the same: source {_short(stack.folder / 'env')}")
+        click.echo(f"\n# to set them: source {_short(stack.folder / 'env')}")
         click.echo(f"# logs: {_short(stack.worker.log)} {_short(stack.api.log)}")
         click.echo(f"# try: model-copy publish {SOURCE_MODEL} {DESTINATION} --wait")
         click.echo("# Ctrl-C stops everything")
@@ -260,7 +265,9 @@ async def _demo(folder: Path, copy_seconds: float, location: str, fault: str | N
     )
 
     if location not in MODELS:
-        raise click.UsageError(f"--location: {location!r} has no model; {', '.join(MODELS)} have.")
+        raise click.UsageError(
+            f"--location: {location!r} has no model; locations with one: {', '.join(MODELS)}."
+        )
     model, _ = MODELS[location]
     stack = Stack(
         folder=folder,

@@ -22,7 +22,7 @@ _STOP_SECONDS = 10.0  # Cloud Run's own patience after SIGTERM
 
 
 class ProcessError(Exception):
-    """A process would not start, or ended by itself; the message holds its last words."""
+    """A process did not start, or ended unexpectedly; the message holds its last output."""
 
 
 @dataclass(kw_only=True)
@@ -61,7 +61,9 @@ class Process:
         deadline = asyncio.get_running_loop().time() + _START_SECONDS
         while not await self._listens():
             if self.running.returncode is not None:
-                raise ProcessError(f"{self.target} would not start; it said:\n{self._last_words()}")
+                raise ProcessError(
+                    f"{self.target} did not start; its last output:\n{self._last_words()}"
+                )
             if asyncio.get_running_loop().time() > deadline:
                 raise ProcessError(f"{self.target} does not listen after {_START_SECONDS:g} s")
             await asyncio.sleep(0.02)
@@ -108,7 +110,7 @@ class Process:
         """
         assert self.running is not None
         code = await self.running.wait()
-        raise ProcessError(f"{self.target} ended by itself with {code}:\n{self._last_words()}")
+        raise ProcessError(f"{self.target} ended unexpectedly with {code}:\n{self._last_words()}")
 
     async def _listens(self) -> bool:
         try:
@@ -139,4 +141,4 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise ProcessError("of a hundred ports none is free")
+    raise ProcessError("none of a hundred ports is free")

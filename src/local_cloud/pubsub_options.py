@@ -30,60 +30,88 @@ class _NextFault(click.ParamType[tuple[str, Fault]]):
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Fault]:
         fault, _, subscription = str(value).partition("=")
         if fault not in set(Fault):
-            self.fail(f"{fault!r} is none of {', '.join(Fault)}.", param, ctx)
+            self.fail(f"{fault!r} is not a fault; faults are {', '.join(Fault)}.", param, ctx)
         return _FullName().convert(subscription, param, ctx), Fault(fault)
 
 
 _OPTIONS = (
-    click.option("--pubsub-duplicate", type=_RATE, default=0.0, help="How likely twice, 0 to 1."),
-    click.option("--pubsub-delay", type=_RATE, default=0.0, help="How likely late."),
-    click.option("--pubsub-delay-seconds", type=_SECONDS, default=2.0, show_default=True),
-    click.option("--pubsub-reorder", type=_RATE, default=0.0, help="How likely overtaken."),
+    click.option(
+        "--pubsub-duplicate",
+        type=_RATE,
+        default=0.0,
+        help="Probability (0-1) that a message is delivered twice.",
+    ),
+    click.option(
+        "--pubsub-delay",
+        type=_RATE,
+        default=0.0,
+        help="Probability (0-1) that a delivery is delayed.",
+    ),
+    click.option(
+        "--pubsub-delay-seconds",
+        type=_SECONDS,
+        default=2.0,
+        show_default=True,
+        help="Length of a delay.",
+    ),
+    click.option(
+        "--pubsub-reorder",
+        type=_RATE,
+        default=0.0,
+        help="Probability (0-1) that a later message overtakes a delivery.",
+    ),
     click.option(
         "--pubsub-reorder-seconds",
         type=_SECONDS,
         default=1.0,
         show_default=True,
-        help="How long it waits to be overtaken.",
+        help="Maximum wait of a delivery for a message that overtakes it.",
     ),
     click.option(
         "--pubsub-drop-response",
         type=_RATE,
         default=0.0,
-        help="How likely an acknowledgement is lost, and counts as a nack.",
+        help="Probability (0-1) that an acknowledgement is lost and counts as a nack.",
     ),
-    click.option("--pubsub-seed", type=int, default=0, show_default=True, help="Of all chance."),
+    click.option(
+        "--pubsub-seed",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Random seed for fault injection.",
+    ),
     click.option(
         "--pubsub-faulty",
         type=_FullName(),
         multiple=True,
-        help="Where chance rules: projects/P/subscriptions/S.  [default: everywhere]",
+        help="Subscription that receives random faults: projects/P/subscriptions/S; repeatable."
+        "  [default: all]",
     ),
     click.option(
         "--pubsub-next",
         type=_NextFault(),
         multiple=True,
-        help="What the next delivery meets: drop_response=projects/P/subscriptions/S.",
+        help="Fault of the next delivery: drop_response=projects/P/subscriptions/S; repeatable.",
     ),
     click.option(
         "--min-ack-deadline-seconds",
         type=click.FloatRange(1, 600),
         default=10.0,
         show_default=True,
-        help="Less than the real service's allows quicker tests.",
+        help="Minimum acknowledgement deadline; less than the real 10 s allows quicker tests.",
     ),
     click.option(
         "--max-parallel-pushes",
         type=click.IntRange(1),
         default=100,
         show_default=True,
-        help="Of one subscription.",
+        help="Maximum number of concurrent pushes of one subscription.",
     ),
 )
 
 
 def pubsub_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one parameter, ``pubsub``: the server, made as its options say."""
+    """Give a command one parameter, ``pubsub``: the server that these options configure."""
 
     @functools.wraps(command)  # and with its name the options that it has already
     def with_server(

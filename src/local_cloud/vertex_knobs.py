@@ -1,4 +1,4 @@
-"""Everything about the local Vertex AI that lasts until it is set anew.
+"""Settings of the local Vertex AI that last until they are changed.
 
 Each field is a knob: of ``Vertex(...)``, of ``python -m local_cloud up --vertex``, and, at
 run time, of ``Vertex.turn`` and ``POST /control/knobs``. Values only; what goes wrong once
@@ -30,7 +30,7 @@ def _dialect(value: object) -> object:
     """Find a dialect of the catalogue by name; anything else is read as its fields."""
     if isinstance(value, str):
         if value not in DIALECTS:
-            raise ValueError(f"{value!r} is no dialect; there are {', '.join(DIALECTS)}")
+            raise ValueError(f"{value!r} is not a dialect; dialects are {', '.join(DIALECTS)}")
         return DIALECTS[value]
     if isinstance(value, Mapping) and isinstance(methods := value.get("unimplemented"), list):
         for method in methods:
@@ -75,50 +75,56 @@ class Outage(_Values):
 
 
 class Knobs(_Values):
-    """The knobs and where they stand at the start."""
+    """The knobs and their defaults."""
 
     copy_seconds: Annotated[
         Seconds | tuple[Seconds, Seconds],
-        "duration of a copy, or its shortest and longest",
+        "duration of a copy, or its minimum and maximum",
     ] = 5.0
     dialect: Annotated[
         Dialect,
         BeforeValidator(_dialect),
-        "undocumented behavior: a name of the table below, or an object of its fields",
+        "behaviour that Google does not document: a name from the table below, or an object of its"
+        " fields",
     ] = Dialect()
-    seed: Annotated[int, "random seed: with the same seed the Nth call gets the same fault"] = 1
+    seed: Annotated[
+        int, "random seed of the faults below: with the same seed, the Nth call meets the same ones"
+    ] = 1
     lost_answers: Annotated[
-        Share, "share of CopyModel calls that are accepted, and answered UNAVAILABLE"
+        Share, "probability (0-1) that a CopyModel call is accepted, but answered UNAVAILABLE"
     ] = 0.0
     refusals: Annotated[
         tuple[Refusals, ...],
-        "calls answered with an error, and not accepted: `method`, `code`, `share`, `message`, "
-        "`reason`",
+        "calls that are refused with an error: `method`, `code`, `share`, `message`, `reason`",
     ] = ()
     failures: Annotated[
-        tuple[Failures, ...], "copies that fail in their operation: `code`, `share`, `message`"
+        tuple[Failures, ...],
+        "accepted copies whose operation fails: `code`, `share`, `message`",
     ] = ()
     outages: Annotated[
         tuple[Outage, ...],
-        "times in which every call gets UNAVAILABLE: `after_seconds`, `seconds`, `every_seconds`",
+        "periods in which every call is answered UNAVAILABLE: `after_seconds`, `seconds`,"
+        " `every_seconds`",
     ] = ()
     # Off, for most who run this want to see copies, not to wait for a minute to be over.
     submissions_per_minute: Annotated[
-        PositiveInt | None, "CopyModel calls of a project and region in a minute; Google's: 60"
+        PositiveInt | None,
+        "maximum CopyModel calls per minute, in each project and region; Google's: 60",
     ] = None
     reads_per_minute: Annotated[
-        PositiveInt | None, "other calls of a project and region in a minute; Google's: 600"
+        PositiveInt | None,
+        "maximum other calls per minute, in each project and region; Google's: 600",
     ] = None
     grants: Annotated[
         frozenset[Grant] | None,
-        "readers of another project, each `READER->SOURCE_PROJECT`; a reader is a "
-        "destination project or a custom service account; none: all may read",
+        "permissions to copy from another project, each `READER->SOURCE_PROJECT`; a reader is a"
+        " destination project or a custom service account; none: every copy is permitted",
     ] = None
 
     @model_validator(mode="after")
     def _shortest_first(self) -> Self:
         if isinstance(self.copy_seconds, tuple) and self.copy_seconds[0] > self.copy_seconds[1]:
-            raise ValueError("copy_seconds: the shortest time comes first")
+            raise ValueError("copy_seconds: the minimum comes first")
         return self
 
     def turned(self, changes: Mapping[str, Any]) -> "Knobs":
@@ -131,7 +137,7 @@ class Knobs(_Values):
 
 
 def complaint(error: ValidationError) -> str:
-    """Name every field that is wrong, and what is wrong with it, for whoever set it."""
+    """Return every invalid field with the reason."""
     told = (
         ": ".join([".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")])
         for each in error.errors()

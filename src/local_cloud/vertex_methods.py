@@ -46,7 +46,7 @@ def known_method(name: str) -> str:
         ValueError: there is no such method; the sentence has those that there are.
     """
     if name not in REQUEST_CLASSES:
-        raise ValueError(f"{name!r} is no method; there are {', '.join(REQUEST_CLASSES)}")
+        raise ValueError(f"{name!r} is not a method; methods are {', '.join(REQUEST_CLASSES)}")
     return name
 
 

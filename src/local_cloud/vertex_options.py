@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 _HELP = (
-    "A knob of the local Vertex AI, more than once if need be: lost_answers=0.05, "
-    "dialect=worst, copy_seconds=[1,60]. There are {knobs}; "
-    "docs/local-cloud.md says what each does."
+    "Behaviour of the local Vertex AI, such as lost_answers=0.05, dialect=worst or "
+    "copy_seconds=[1,60]; repeatable. Knobs: {knobs}. "
+    "See docs/local-cloud.md for their descriptions."
 )
 
 

@@ -78,7 +78,9 @@ def code_named(name: object) -> Code:
     if isinstance(name, Code):
         return name
     if name not in Code.__members__:
-        raise ValueError(f"{name!r} is no canonical code; there are {', '.join(Code.__members__)}")
+        raise ValueError(
+            f"{name!r} is not a canonical code; codes are {', '.join(Code.__members__)}"
+        )
     return Code[str(name)]
 
 
@@ -114,26 +116,27 @@ class Dialect:
     """
 
     # One operation seen in public carried the project's number, the documented sample an id.
-    names: Annotated[Names, "projects in returned names: by id or by number"] = Names.IDS
+    names: Annotated[Names, "form of projects in returned names: id or number"] = Names.IDS
     existing_id: Annotated[
         CodeName | None,
-        "response to a `model_id` that names a model; none: accepted, and fails in the operation",
+        "answer to the `model_id` of an existing model; none: accepted, and fails in the operation",
     ] = Code.ALREADY_EXISTS
     # ABORTED is what AIP-151 suggests.
     in_flight_id: Annotated[
         CodeName | None,
-        "the same while the first copy to that id runs; none: both accepted, the later end fails",
+        "the same while the first copy to that id runs; none: both accepted, and the later to end"
+        " fails",
     ] = Code.ALREADY_EXISTS
     # A third party saw 403 "or an error". AIP-151: what prevents the start is a normal error.
     refuses_in_operation: Annotated[
-        bool, "a source that cannot be copied is accepted, and fails in the operation"
+        bool, "a copy of an uncopyable source is accepted, and fails in the operation"
     ] = False
     # google.longrunning allows it for all but GetOperation.
     unimplemented: Annotated[frozenset[str], "methods answered UNIMPLEMENTED"] = frozenset()
     # Both paths are in Google's bindings; what each of them lists is not said.
     lists_by_location: Annotated[
         bool | None,
-        "ListOperations of a location lists those of its models; no: it is empty; "
+        "ListOperations of a location lists the operations of its models; no: it is empty; "
         "none: it is UNIMPLEMENTED",
     ] = True
     # Google: a cancel is not guaranteed.
@@ -143,32 +146,32 @@ class Dialect:
     # Google names aiplatform.models.update for an upload's operation, and nothing for a copy's:
     # its page of IAM permissions. A copier's role may lack it.
     denies_cancel: Annotated[
-        bool, "a cancel is refused, PERMISSION_DENIED for aiplatform.models.update"
+        bool, "a cancel is refused with PERMISSION_DENIED for aiplatform.models.update"
     ] = False
     # "The Model this Model is a copy of": read literally, the immediate source.
     origin: Annotated[
-        Origin, "model in `original_model_info` of a copy of a copy: its source, or the root"
+        Origin, "`original_model_info` of a copy of a copy: its source, or the root"
     ] = Origin.SOURCE
     proof_after_seconds: Annotated[
         Seconds | None,
-        "seconds until a new version has `original_model_info`; none: never",
+        "seconds from the creation of a version to its `original_model_info`; none: never",
     ] = 0.0
     model_after_seconds: Annotated[
         Seconds | None,
-        "seconds until the version of an accepted copy is visible; none: when it ends",
+        "seconds from the acceptance of a copy until its version is visible; none: at its end",
     ] = None
     leaves_wreck: Annotated[
-        bool, "a copy that fails leaves a version without `original_model_info`, which stays"
+        bool, "a failed copy leaves a permanent version without `original_model_info`"
     ] = False
     stale_seconds: Annotated[
         Seconds, "age of the responses of GetModel, ListModels, ListModelVersions"
     ] = 0.0
     operation_after_seconds: Annotated[
-        Seconds, "seconds in which the operation of a new copy is NOT_FOUND, and not listed"
+        Seconds, "seconds for which the operation of a new copy is NOT_FOUND and not listed"
     ] = 0.0
     shows_after_seconds: Annotated[
         Seconds,
-        "seconds in which an accepted copy is visible nowhere, even if it ends meanwhile",
+        "seconds for which an accepted copy is invisible everywhere, even if it ends meanwhile",
     ] = 0.0
     # Not in Google's list of what a copy loses, and not said to be kept.
     keeps_labels: Annotated[bool, "a copy keeps display name, description and labels"] = True

@@ -31,7 +31,7 @@ def dialect_table() -> str:
         if len(changed) == 1:
             other[changed[0]].append(f"`{name}` ({_shown(getattr(dialect, changed[0]))})")
     return _table(
-        ("field", "undocumented behavior", "default", "other answers, by name"),
+        ("field", "behaviour that Google does not document", "default", "other answers, by name"),
         (
             (f"`{key}`", meaning, _shown(getattr(plain, key)), ", ".join(other[key]))
             for key, meaning in _meanings(Dialect).items()
@@ -43,7 +43,7 @@ def knob_table() -> str:
     """One row for each knob: what it does, and where it stands at the start."""
     plain = Knobs()
     return _table(
-        ("knob", "meaning", "default"),
+        ("knob", "description", "default"),
         (
             (f"`{key}`", meaning, _shown(getattr(plain, key)))
             for key, meaning in _meanings(Knobs).items()

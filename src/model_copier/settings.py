@@ -68,7 +68,7 @@ def _names(pattern: re.Pattern[str], expected: str) -> Callable[[str], frozenset
     def read(value: str) -> frozenset[str]:
         names = [part.strip() for part in value.split(",") if part.strip()]
         if wrong := [name for name in names if not pattern.fullmatch(name)]:
-            raise ValueError(f"should be {expected}, by comma; not so: {', '.join(wrong)}")
+            raise ValueError(f"should be {expected}, comma-separated; invalid: {', '.join(wrong)}")
         return frozenset(names)
 
     return read
@@ -79,8 +79,8 @@ def _projects(value: str) -> frozenset[str]:
     names = [part.strip() for part in value.split(",") if part.strip()]
     if wrong := [name for name in names if not _LISTED_PROJECT.fullmatch(name)]:
         raise ValueError(
-            "should be ids of projects, or ID=NUMBER so that both name the project, by comma;"
-            f" not so: {', '.join(wrong)}"
+            "should be comma-separated project ids, or ID=NUMBER so that both name the project;"
+            f" invalid: {', '.join(wrong)}"
         )
     return frozenset(names)
 
@@ -98,7 +98,7 @@ def _location(value: str) -> str:
 def _locations(value: str) -> frozenset[str]:
     names = [part.strip() for part in value.split(",") if part.strip()]
     if wrong := [bad for name in names if (bad := explain_no_location(name))]:
-        raise ValueError(f"should be locations of Vertex AI, by comma; {'; '.join(wrong)}")
+        raise ValueError(f"should be comma-separated locations of Vertex AI; {'; '.join(wrong)}")
     return frozenset(names)
 
 
@@ -107,8 +107,8 @@ def _audiences(value: str) -> tuple[str, ...]:
     words = [part.strip() for part in value.split(",")]
     if not all(re.fullmatch(r"[^\s,]{1,512}", word) for word in words):
         raise ValueError(
-            "should be words, by comma, such as https://model-copier.example, the service's URL,"
-            " or that with /v1/models/copy"
+            "should be comma-separated words, such as https://model-copier.example, the service's"
+            " URL, or that URL with /v1/models/copy"
         )
     return tuple(dict.fromkeys(words))
 
@@ -155,51 +155,52 @@ class Settings:
     """What an operator decides. A field without a default is required."""
 
     source_project: str = _setting(
-        "project that models come from, unless a request says otherwise",
+        "default project of source models",
         _text(_PROJECT, "a project id"),
     )
     target_project: str = _setting(
-        "project that models are copied to, unless a request says otherwise",
+        "default project of copied models",
         _text(_PROJECT, "a project id"),
     )
     store: str = _setting(
-        "where jobs are kept: `sqlite:///FILE` (processes of one machine share it) or"
-        " `firestore://PROJECT/DATABASE?collection=PREFIX` (default: model-copier)",
+        "job store: `sqlite:///FILE` (shared by the processes of one machine) or"
+        " `firestore://PROJECT/DATABASE?collection=PREFIX` (default PREFIX: model-copier)",
         _text(STORE_FORM, "sqlite:///FILE or firestore://PROJECT/DATABASE?collection=PREFIX"),
     )
     # The region that most tuned Gemini models live in, and the one the first users named.
     location: str = _setting(
-        "region of source and target, unless a request says otherwise",
+        "default location of source and target",
         _location,
         "us-central1",
     )
     # A copier that takes any name for a location makes a client for each, and waits for hosts
     # that do not exist. An operator may add one that is newer than this version.
     locations: frozenset[str] = _setting(
-        "locations that a request may name, by comma; empty: all that this version knows",
+        "comma-separated locations that a request may name; empty: all that this version knows",
         _locations,
         frozenset(),
     )
     # Empty: only SOURCE_PROJECT. A copier that copies from anywhere would lend its rights out.
     allowed_source_projects: frozenset[str] = _setting(
-        "projects that a request may copy from, by comma, each as `ID=NUMBER` or by its id; empty:"
-        " only SOURCE_PROJECT",
+        "comma-separated projects that a request may copy from, each as `ID=NUMBER` or by its id;"
+        " empty: only SOURCE_PROJECT",
         _projects,
         frozenset(),
     )
     allowed_target_projects: frozenset[str] = _setting(
-        "projects that a request may copy to, by comma, each as `ID=NUMBER` or by its id; empty:"
-        " only TARGET_PROJECT",
+        "comma-separated projects that a request may copy to, each as `ID=NUMBER` or by its id;"
+        " empty: only TARGET_PROJECT",
         _projects,
         frozenset(),
     )
     allowed_service_accounts: frozenset[str] = _setting(
-        "accounts that a request may name as custom_service_account, by comma",
+        "comma-separated accounts that a request may name as custom_service_account",
         _names(_SERVICE_ACCOUNT, "service accounts, such as NAME@PROJECT.iam.gserviceaccount.com"),
         frozenset(),
     )
     require_kms_key: RequireKmsKey = _setting(  # noqa: RUF009  a frozen enum
-        "when a request must name a kms_key_name: `never`, `when-source-has-one` or `always`",
+        "rule for requests without kms_key_name, which are rejected `never`,"
+        " `when-source-has-one` or `always`",
         _require_kms_key,
         RequireKmsKey.NEVER,
     )
@@ -211,7 +212,7 @@ class Settings:
         "topic of requests", _text(_TOPIC, _TOPIC_NAME), "model-copy-requests"
     )
     reply_topic: str = _setting(
-        "topic of outcomes", _text(_TOPIC, _TOPIC_NAME), "model-copy-replies"
+        "topic of replies", _text(_TOPIC, _TOPIC_NAME), "model-copy-replies"
     )
     dead_letter_topic: str = _setting(
         "topic of failed requests", _text(_TOPIC, _TOPIC_NAME), "model-copy-dead-letters"
@@ -221,99 +222,104 @@ class Settings:
     )
     # Most copies end within seconds or within an hour; this catches the first kind at once.
     follow_seconds: float = _setting(
-        "how long a tick follows young copies; 0 costs least: told within a minute",
+        "seconds for which a tick polls young copies; 0 costs least and delays replies by up to a"
+        " minute",
         _seconds(0, 540),
         30.0,
     )
     # An hour is the longest copy heard of; twice that is surely stuck.
     copy_deadline_seconds: float = _setting(
-        "budget of a copy whose request names none", _seconds(1, 604_800), 7200.0
+        "time budget of a copy, if its request names none", _seconds(1, 604_800), 7200.0
     )
     # What young copies are worth; many at once share lists, and READS_PER_MINUTE bounds it all.
     poll_seconds: float = _setting(
-        "shortest wait between two looks at a copy", _seconds(0.05, 60), 5.0
+        "minimum seconds between two polls of a copy", _seconds(0.05, 60), 5.0
     )
     # Vertex AI takes 60 in a minute, in each project and region; others ask there too.
     starts_per_minute: float = _setting(
-        "how many copies are started in a minute, in each target project and region",
+        "maximum number of copies started per minute, in each target project and region",
         _number(2, 6000, "copies"),
         50.0,
     )
     # Below the shortest push deadline that our set-up gives (60 s), well above a slow answer.
     call_timeout_seconds: float = _setting(
-        "longest that one call to Google may take", _seconds(0.1, 120), 30.0
+        "timeout of one call to Google", _seconds(0.1, 120), 30.0
     )
     # A read answers within a second, or its region is not well; nobody is to wait for it then.
     read_timeout_seconds: float = _setting(
-        "longest that Vertex AI may take for a read", _seconds(0.1, 120), 10.0
+        "timeout of one read from Vertex AI", _seconds(0.1, 120), 10.0
     )
     # Half of what Vertex AI allows: others read there too.
     reads_per_minute: float = _setting(
-        "how often Vertex AI is read in a minute, in each project and region",
+        "maximum number of reads from Vertex AI per minute, in each project and region",
         _number(10, 60_000, "reads"),
         300.0,
     )
     # Cloud clocks agree within milliseconds; an unattended machine may drift by seconds. Not 0:
     # it is also the margin between noting in the store that Vertex AI is asked, and asking.
     max_skew_seconds: float = _setting(
-        "how far apart the clocks of two machines may be", _seconds(0.1, 60), 10.0
+        "maximum difference between the clocks of two machines", _seconds(0.1, 60), 10.0
     )
     # Seconds is what anybody has seen; a minute leaves room. Once rests on it: see failures.md.
     visibility_seconds: float = _setting(
-        "how long after it was sent, or has ended, an accepted copy may show nowhere",
+        "seconds until an accepted copy is visible in Vertex AI, counted from its request and from"
+        " its end",
         _seconds(0.1, 3600),
         60.0,
     )
     # A caller without `Prefer` gets the outcome, not a promise, of any copy that ends in an hour.
     # A minute below Cloud Run's longest request leaves time to answer.
     wait_seconds: float = _setting(
-        "longest that `POST /v1/models/copy` waits for the outcome", _seconds(0, 3540), 3540.0
+        "maximum seconds that `POST /v1/models/copy` waits for the outcome",
+        _seconds(0, 3540),
+        3540.0,
     )
     token_checks: TokenChecks = _setting(  # noqa: RUF009  a frozen enum
-        "`verify` each caller's token; `trust-cloud-run` where it has taken the signature off;"
-        " `none`: on one machine only",
+        "`verify`: check each caller's token; `trust-cloud-run`: also accept a token whose"
+        " signature Cloud Run has checked and removed; `none`: no checks, for one machine only",
         _token_checks,
         TokenChecks.VERIFY,
     )
     # One that does not change with the service's URLs, of which Cloud Run has two; and those URLs,
     # since Google's own samples mint tokens for the URL that they call, with and without its path.
     audience: tuple[str, ...] = _setting(
-        "audiences (`aud`) that tokens may name, by comma; required unless TOKEN_CHECKS is `none`",
+        "comma-separated audiences (`aud`) that tokens may name; required unless TOKEN_CHECKS is"
+        " `none`",
         _audiences,
         (),
     )
     push_account: str = _setting(
-        "service account that Pub/Sub pushes as; empty: nobody may push",
+        "service account of Pub/Sub's pushes; empty: no account may push",
         _text(re.compile(r"[a-z0-9._%+-]+@[a-z0-9.-]+\.[a-z]+"), "an e-mail address"),
         "",
     )
     callers_file: CallersFile = _setting(  # noqa: RUF009  frozen
-        "TOML file of the accounts that may call `/v1` (empty: nobody may) and of the limits of"
-        " senders; api and worker read the same",
+        "TOML file of the accounts that may call `/v1` (empty: none may) and of the limits of"
+        " senders; the same file for api and worker",
         read_callers,
         CallersFile(),
     )
     # An honest batch of 20,000 requests passes, with room to come again.
     max_unfinished: float = _setting(
-        "how many requests of one sender may be unfinished at once",
+        "maximum number of unfinished requests of one sender",
         _number(1, 1_000_000, "requests"),
         25_000.0,
     )
     # As many as the reads that Vertex AI takes: a validation is two. Each process counts its own.
     requests_per_minute: float = _setting(
-        "how often in a minute one account may ask over REST, and one sender by message for"
-        " anything but a copy; for each process",
+        "maximum number of requests per minute in each process, of one account over REST and of one"
+        " sender by message; copy requests by message do not count",
         _number(1, 1_000_000, "requests"),
         600.0,
     )
     # Half of the calls that an instance takes at once.
     max_waits: float = _setting(
-        "how many waits over REST one account may hold at once; for each process",
+        "maximum number of concurrent waits of one account over REST, in each process",
         _number(0, 100_000, "waits"),
         500.0,
     )
     certs_url: str = _setting(
-        "where the keys that sign tokens are published",
+        "URL of the public keys that verify tokens",
         _text(
             re.compile(rf"https://\S+|http://(?:127\.0\.0\.1|localhost):{_PORT}/\S*"),
             "an https URL",
@@ -323,17 +329,18 @@ class Settings:
     # The framework's own default is every address. Its `--host` would win over this; so with
     # `none` each request is looked at, too: web/local_only.py.
     host: str = _setting(
-        "address that the Functions Framework listens on; with TOKEN_CHECKS=none a loopback one,"
-        " such as 127.0.0.1",
+        "listen address of the Functions Framework; with TOKEN_CHECKS=none a loopback address such"
+        " as 127.0.0.1",
         _text(re.compile(r"[A-Za-z0-9.:-]{1,253}"), "a name or an address"),
         "",
     )
     k_service: str = _setting(
-        "set by Cloud Run, not by you: the service's name", _text(re.compile(r"\S+"), "a name"), ""
+        "name of the service; set by Cloud Run, not by you", _text(re.compile(r"\S+"), "a name"), ""
     )
     vertex_endpoint: str = _setting(
-        "Vertex AI somewhere else, as `http://HOST:PORT` (gRPC), and `,LOCATION=http://HOST:PORT`"
-        " for each location with a port of its own; for tests and the local run",
+        "alternative Vertex AI endpoint, as `http://HOST:PORT` (gRPC), with"
+        " `,LOCATION=http://HOST:PORT` for each location that has its own port; for tests and local"
+        " runs",
         _text(
             re.compile(rf"{_HTTP_ADDRESS}(?:,[a-z][a-z0-9-]{{0,30}}={_HTTP_ADDRESS})*"),
             f"http://{_ADDRESS_FORM}",
@@ -341,12 +348,12 @@ class Settings:
         "",
     )
     pubsub_emulator_host: str = _setting(
-        "a Pub/Sub emulator, as Google's clients read it",
+        "address of a Pub/Sub emulator, as Google's clients read it",
         _text(_ADDRESS, _ADDRESS_FORM),
         "",
     )
     firestore_emulator_host: str = _setting(
-        "a Firestore emulator; Google's client reads it by itself",
+        "address of a Firestore emulator; Google's client reads this variable itself",
         _text(_ADDRESS, _ADDRESS_FORM),
         "",
     )
@@ -376,13 +383,13 @@ class Settings:
         wrong += _wrong_with_callers(values, env)
         if "K_SERVICE" in env and str(values.get("store", "")).startswith("sqlite:"):
             wrong.append(
-                f"STORE={values['store']!r} will not do on Cloud Run: a file there is the memory"
-                " of one instance, and jobs would be lost with it; set"
+                f"STORE={values['store']!r} is not allowed on Cloud Run: a file there is the"
+                " memory of one instance, and jobs would be lost with it; set"
                 " STORE=firestore://PROJECT/DATABASE"
             )
         locations = values.get("locations") or LOCATIONS
         if bad := explain_unknown_location(values.get("location", "us-central1"), locations):
-            wrong.append(f"LOCATIONS leaves out LOCATION: {bad}")
+            wrong.append(f"LOCATIONS does not contain LOCATION: {bad}")
         wrong += _wrong_on_cloud_run(env)
         wrong += _wrong_topics(cls, values)
         for kind in ("source", "target"):
@@ -390,11 +397,11 @@ class Settings:
             default = values.get(f"{kind}_project")
             if allowed and default and default not in allowed:
                 wrong.append(
-                    f"ALLOWED_{kind.upper()}_PROJECTS leaves out {kind.upper()}_PROJECT"
-                    f" ({default!r}): every request that names no project would be refused"
+                    f"ALLOWED_{kind.upper()}_PROJECTS does not contain {kind.upper()}_PROJECT"
+                    f" ({default!r}): every request that names no project would be rejected"
                 )
         if wrong:
-            raise SettingsError("settings to mend:\n" + "\n".join(f"  - {w}" for w in wrong))
+            raise SettingsError("Invalid configuration:\n" + "\n".join(f"  - {w}" for w in wrong))
         return cls(**values)
 
     @property
@@ -439,8 +446,8 @@ def _wrong_on_cloud_run(env: Mapping[str, str]) -> Iterator[str]:
     for variable in _EMULATORS:
         if env.get(variable, "").strip():
             yield (
-                f"{variable} will not do on Cloud Run: it is for a local run, without"
-                " credentials or encryption; take it out"
+                f"{variable} is not allowed on Cloud Run: it is for local runs, without"
+                " credentials or encryption; remove it"
             )
 
 
@@ -506,33 +513,33 @@ def _wrong_with_numbers(values: Mapping[str, Any]) -> Iterator[str]:
         sides = [pair.partition("=")[position] for pair in sorted(pairs)]
         for twice in sorted({side for side in sides if sides.count(side) > 1}):
             told = ", ".join(p for p in sorted(pairs) if p.partition("=")[position] == twice)
-            yield f"ALLOWED_*_PROJECTS: {what} {twice!r} stands in several pairs: {told}"
+            yield f"ALLOWED_*_PROJECTS: {what} {twice!r} appears in several pairs: {told}"
     for kind in ("source", "target"):
         names = _ids_of(values, kind)
         numbers = sorted(name for name in names if name.isdigit())
         if numbers and len(numbers) < len(names):
             yield (
-                f"ALLOWED_{kind.upper()}_PROJECTS: {', '.join(numbers)} stands beside ids of"
-                f" projects without its own; write ID={numbers[0]} (`gcloud projects describe"
-                f" {numbers[0]} --format='value(projectId)'` tells the id): a project that can be"
-                " named in two ways would have two locks on each of its models"
+                f"ALLOWED_{kind.upper()}_PROJECTS: {', '.join(numbers)} is listed beside project"
+                f" ids, without an id of its own; write ID={numbers[0]} (`gcloud projects describe"
+                f" {numbers[0]} --format='value(projectId)'` prints the id): a project with two"
+                " names would have two locks on each of its models"
             )
 
 
 def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[str]:
     if values.get("token_checks") is TokenChecks.NONE:
         if "K_SERVICE" in env:
-            yield "TOKEN_CHECKS='none' will not do on Cloud Run: anybody could copy models"
+            yield "TOKEN_CHECKS='none' is not allowed on Cloud Run: any caller could copy models"
         elif env.get("HOST", "").strip() not in _LOOPBACK:
             yield (
-                "TOKEN_CHECKS='none' will not do where others can reach the port: set"
-                " HOST=127.0.0.1, which the Functions Framework listens on, or check tokens"
+                "TOKEN_CHECKS='none' is not allowed where other machines can reach the port: set"
+                " HOST=127.0.0.1, on which the Functions Framework then listens, or check tokens"
             )
         return
     if not env.get("AUDIENCE", "").strip():
         yield (
-            "AUDIENCE is missing: the `aud` that tokens may name; where nobody else reaches this"
-            " machine, TOKEN_CHECKS=none does without tokens"
+            "AUDIENCE is missing: comma-separated audiences (`aud`) that tokens may name; on a"
+            " machine that no other can reach, TOKEN_CHECKS=none needs no tokens"
         )
     for caller in values.get("callers_file", CallersFile()).callers:
         for kind in ("source", "target"):
@@ -540,8 +547,8 @@ def _wrong_with_callers(values: Mapping[str, Any], env: Mapping[str, str]) -> It
             named = getattr(caller, f"{kind}_projects") or frozenset()
             for project in sorted(named - known):
                 yield (
-                    f"CALLERS_FILE lets {caller.account} name {project!r}, which"
-                    f" ALLOWED_{kind.upper()}_PROJECTS does not"
+                    f"CALLERS_FILE allows {caller.account} to name {project!r}, which"
+                    f" ALLOWED_{kind.upper()}_PROJECTS does not allow"
                 )
 
 

@@ -1,20 +1,21 @@
 """``model-copier-store``: back up, restore, export and import the job store.
 
-For a person at a terminal, and for scripts (``--output json``). What must not break: nothing is
-overwritten unless that was asked for, and whatever is brought back looks before it asks
-Vertex AI for a copy.
+For a person at a terminal, and for scripts (``--output json``). Invariants: nothing is overwritten
+without ``--force``, and a restored job looks for its copy in Vertex AI before it requests one.
 """
 
 import argparse
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from model_copier.adapters import sqlite_copies
 from model_copier.adapters.export_file import Sum, read_export, write_export
@@ -35,27 +36,27 @@ if TYPE_CHECKING:
 _ABOUT = """\
 Back up, restore, export and import the job store of the model copier.
 
-STORE is what the setting STORE holds:
+STORE is the value of the setting STORE:
   sqlite:///FILE                                  sqlite:////var/lib/model-copier/jobs.db
   firestore://PROJECT/DATABASE?collection=PREFIX  firestore://serving/jobs
 
-A store that is restored goes back in time: Vertex AI may have been asked for copies since. So
-every request that was open then looks for its copy first, and asks only if there is none.
+A restored store goes back in time: copies may have been requested since the backup. Each
+unfinished request therefore looks for its copy first, and requests one only if none exists.
 """
 _EXAMPLES = """\
 examples:
   Back up while the worker runs, once an hour:
     model-copier-store backup sqlite:////var/lib/model-copier/jobs.db /backup/jobs-$(date +%H).db
-  Put that back (stop worker and api first):
+  Restore a backup (stop worker and api first):
     model-copier-store restore /backup/jobs-09.db sqlite:////var/lib/model-copier/jobs.db --force
-  Move to Firestore (stop worker and api first, start them with the other STORE after):
+  Move to Firestore (stop worker and api first, then start them with the new STORE):
     model-copier-store export sqlite:////var/lib/model-copier/jobs.db jobs.jsonl
     model-copier-store import jobs.jsonl firestore://serving/jobs
-  After Google's tools brought a Firestore database back, before the worker starts:
+  Mark a Firestore database that Google's tools restored (before the worker starts):
     model-copier-store mark-restored firestore://serving/jobs
 
-exit codes: 0 done; 1 not done, try again later; 2 wrong usage; 3 refused: what was asked for
-would overwrite something, or the file is not what it should be. Nothing was changed then.
+exit codes: 0 done; 1 not done, try again later; 2 usage error; 3 refused, nothing changed: a
+file or a store would be overwritten, or the file is invalid.
 """
 _CALL_SECONDS = 30.0
 # Of an import: written together.
@@ -64,7 +65,7 @@ _TOGETHER = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What was done, in a sentence and for a script."""
+    """The result of a command: a sentence for people, facts for scripts."""
 
     sentence: str
     facts: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; the exit code."""
     asked = _parser().parse_args(arguments)
     try:
-        with redirect_stdout(sys.stderr):  # what is logged is for people
+        with redirect_stdout(sys.stderr):  # logs are for people
             done: Done = asyncio.run(asked.run(asked))
     except RejectedError as error:
         return _not_done(asked, 3, str(error))
@@ -92,8 +93,18 @@ def _not_done(asked: argparse.Namespace, code: int, why: str) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Suggests the nearest choice for a mistyped one, as Python 3.14 does itself."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        known = re.findall(r"[\w-]+", found[2]) if found else []
+        near = get_close_matches(found[1], known, n=1, cutoff=0.5) if found else []
+        super().error(message + (f". Did you mean '{near[0]}'?" if near else ""))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="model-copier-store",
         description=_ABOUT,
         epilog=_EXAMPLES,
@@ -103,42 +114,48 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Any, about: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=about, description=about)
-        added.add_argument("--output", choices=["text", "json"], default="text")
+        added.add_argument(
+            "--output",
+            choices=["text", "json"],
+            default="text",
+            help="format of standard output (default: text)",
+        )
         added.set_defaults(run=run)
         return added
 
     backup = command(
-        "backup", _backup, "Copy a SQLite store into a new file, while workers go on (mode 0600)."
+        "backup", _backup, "Copy a SQLite store to a new file (mode 0600); workers may run."
     )
     backup.add_argument("store", type=_store, metavar="STORE")
     backup.add_argument("file", type=Path, metavar="FILE", help="new file; never overwritten")
     restore = command(
-        "restore", _restore, "Put a backup in the place of a SQLite store; workers are stopped."
+        "restore", _restore, "Replace a SQLite store by a backup; stop the workers first."
     )
     restore.add_argument("file", type=Path, metavar="FILE", help="a backup")
     restore.add_argument("store", type=_store, metavar="STORE")
     restore.add_argument(
         "--force",
         action="store_true",
-        help="replace a store that has jobs; it is kept beside, as FILE.before-TIME",
+        help="replace a store that has jobs; the old file is kept as FILE.before-TIME",
     )
     export = command(
-        "export", _export, "Write every job of a store into a new file, as JSON Lines (mode 0600)."
+        "export", _export, "Write every job of a store to a new file, as JSON Lines (mode 0600)."
     )
     export.add_argument("store", type=_store, metavar="STORE")
     export.add_argument("file", type=Path, metavar="FILE", help="new file; never overwritten")
     imported = command(
         "import",
         _import,
-        "Fill an empty store from an export; workers are stopped. If it is cut off, run it again.",
+        "Fill an empty store from an export; stop the workers first. After an interruption, run it"
+        " again.",
     )
     imported.add_argument("file", type=Path, metavar="FILE", help="an export")
     imported.add_argument("store", type=_store, metavar="STORE")
     marked = command(
         "mark-restored",
         _mark_restored,
-        "Say that a store went back in time: it was imported by Google's tools, recovered to a"
-        " point in time, or its file was copied by hand.",
+        "Mark a store that went back in time: after an import by Google's tools, a point-in-time"
+        " recovery, or a file copied by hand.",
     )
     marked.add_argument("store", type=_store, metavar="STORE")
     return parser
@@ -158,7 +175,7 @@ def _file_of(asked: argparse.Namespace) -> Path:
     if (file := _sqlite_file(asked.store)) is None:
         raise RejectedError(
             f"{asked.command} is for SQLite. For Firestore use `gcloud firestore export` or a"
-            " backup schedule, and `model-copier-store mark-restored` after you brought it back;"
+            " backup schedule, and `model-copier-store mark-restored` after the restore;"
             " or `model-copier-store export`"
         )
     return file
@@ -174,7 +191,7 @@ def _sqlite_file(store: str) -> Path | None:
 async def _backup(asked: argparse.Namespace) -> Done:
     counts = sqlite_copies.backup(_file_of(asked), asked.file)
     return Done(
-        sentence=f"{counts.jobs} jobs, {counts.unfinished} of them unfinished, are in"
+        sentence=f"Backed up {counts.jobs} jobs, {counts.unfinished} of them unfinished, to"
         f" {_shown(asked.file)}.",
         facts={"file": str(asked.file), "jobs": counts.jobs, "unfinished": counts.unfinished},
     )
@@ -182,10 +199,10 @@ async def _backup(asked: argparse.Namespace) -> Done:
 
 async def _restore(asked: argparse.Namespace) -> Done:
     counts, old = sqlite_copies.restore(asked.file, _file_of(asked), force=asked.force)
-    kept = f" The store that was there is kept as {_shown(old)}." if old else ""
+    kept = f" The old store is kept as {_shown(old)}." if old else ""
     return Done(
-        sentence=f"{counts.jobs} jobs are restored; {counts.unfinished} unfinished ones look for"
-        f" their copy before they ask. Start worker and api.{kept}",
+        sentence=f"Restored {counts.jobs} jobs. The {counts.unfinished} unfinished ones look for"
+        f" their copy before they request one. Start worker and api.{kept}",
         facts={
             "jobs": counts.jobs,
             "unfinished": counts.unfinished,
@@ -197,7 +214,7 @@ async def _restore(asked: argparse.Namespace) -> Done:
 async def _export(asked: argparse.Namespace) -> Done:
     total = await write_export(asked.file, _records(asked.store), datetime.now(UTC))
     return Done(
-        sentence=f"{total.jobs} jobs are in {_shown(asked.file)}; sha256 {total.digest}.",
+        sentence=f"Exported {total.jobs} jobs to {_shown(asked.file)}; sha256 {total.digest}.",
         facts={"file": str(asked.file), "jobs": total.jobs, "sha256": total.digest},
     )
 
@@ -209,7 +226,9 @@ async def _import(asked: argparse.Namespace) -> Done:
         try:
             from_record(record)
         except UnreadableRecordError as error:
-            raise RejectedError(f"record {read.jobs}: {error}; import it with that one") from error
+            raise RejectedError(
+                f"record {read.jobs}: {error}; import it with that version"
+            ) from error
     file = _sqlite_file(asked.store)
     if file is not None:
         order = Order.of(_jobs_of(asked.file), datetime.now(UTC))
@@ -217,10 +236,10 @@ async def _import(asked: argparse.Namespace) -> Done:
         jobs = await _verify(asked.store, _settled(asked.file, order))
     else:
         jobs = await _into_firestore(asked, read.digest)
-    left = f" {read.jobs - jobs} that had expired were left out." if read.jobs > jobs else ""
+    left = f" Skipped {read.jobs - jobs} expired jobs." if read.jobs > jobs else ""
     return Done(
-        sentence=f"{jobs} jobs are imported and were read back.{left} Start worker and api with"
-        " the new STORE; unfinished requests look for their copy before they ask.",
+        sentence=f"Imported {jobs} jobs and read them back.{left} Start worker and api with the"
+        " new STORE. Unfinished requests look for their copy before they request one.",
         facts={"jobs": jobs, "expired": read.jobs - jobs, "sha256": read.digest},
     )
 
@@ -251,7 +270,8 @@ async def _mark_restored(asked: argparse.Namespace) -> Done:
             settled, _ = await copies.settle(datetime.now(UTC))
             jobs = settled.jobs if settled else 0
     return Done(
-        sentence=f"{jobs} jobs are there; unfinished ones look for their copy before they ask.",
+        sentence=f"Marked {jobs} jobs as restored. Unfinished ones look for their copy before they"
+        " request one.",
         facts={"jobs": jobs},
     )
 
@@ -298,8 +318,8 @@ async def _verify(store: str, jobs: Iterator[Job]) -> int:
         found.add(record)
     if (found.jobs, found.digest) != (written.jobs, written.digest):
         raise UnavailableError(
-            f"{found.jobs} jobs were read back, and {written.jobs} written, or they differ:"
-            " somebody else wrote to the store meanwhile. Do not start the worker on it"
+            f"{written.jobs} jobs were written and {found.jobs} read back, or their content"
+            " differs: another process wrote to the store. Do not start the worker on it"
         )
     return found.jobs
 
@@ -333,7 +353,7 @@ class _Now:
 
 
 def _shown(text: object) -> str:
-    """What others wrote steers no terminal."""
+    """Escape control characters in text that others wrote."""
     return ascii(str(text))[1:-1]
 
 

@@ -349,7 +349,7 @@ async def test_clear_disarms_and_releases(vertex, http):
     ("body", "words"),
     [
         ({"hold": {"seconds": -1}}, "hold.seconds"),
-        ({"copy_fails": {"code": "BAD"}}, "no canonical code"),
+        ({"copy_fails": {"code": "BAD"}}, "not a canonical code"),
         ({"refuse": [{"code": "INTERNAL"}]}, "refuse.0.method"),
         ({"copy_falls": {}}, "copy_falls"),
         ([], "not a JSON object"),

@@ -53,7 +53,7 @@ def test_the_demo_copies_a_model_and_reads_it_back():
     assert ended.returncode == 0, ended.stderr
     assert "$ model-copy publish 7704127342733426688 target-model-260213 --wait" in ended.stdout
     assert f"read back   {MODEL_BY_NUMBER}  version 1" in ended.stdout
-    assert "ours" in ended.stdout
+    assert "overhead" in ended.stdout
 
 
 def test_demo_copies_in_a_multi_region():
@@ -195,7 +195,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path):
     [
         ("seed", "'seed' is not KNOB=VALUE"),
         ("lost_answers=2", "lost_answers: Input should be less than or equal to 1"),
-        ("dialect=odd", "dialect: 'odd' is no dialect; there are default, "),
+        ("dialect=odd", "dialect: 'odd' is not a dialect; dialects are default, "),
     ],
 )
 def test_a_knob_that_is_set_wrong_is_named(setting: str, words: str):

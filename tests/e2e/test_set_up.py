@@ -73,7 +73,9 @@ async def test_what_lost_its_metadata_is_told_in_the_end(own_stack: Stack, own_r
 async def test_the_doctor_times_the_workers_answer(own_stack: Stack):
     told = await doctor(own_stack)
 
-    assert any(each.startswith("ok      the worker answered a question in ") for each in told), told
+    assert any(
+        each.startswith("ok      the worker replied to a status request in ") for each in told
+    ), told
 
 
 async def test_the_doctor_notices_that_nobody_answers(own_stack: Stack):
@@ -84,4 +86,4 @@ async def test_the_doctor_notices_that_nobody_answers(own_stack: Stack):
     finally:
         own_stack.worker.thaw()
 
-    assert any(each.startswith("wrong   nobody answered a question within 3 s") for each in told)
+    assert any(each.startswith("wrong   no reply to a status request within 3 s") for each in told)

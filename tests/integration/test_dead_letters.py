@@ -185,7 +185,7 @@ async def test_a_replay_is_published_and_then_settled(letters: Service, run: Run
 
     [request] = await letters.requests(1)
     assert code == 0
-    assert "replayed 1 letter (1 NOT_FOUND)" in errors
+    assert "replayed 1 dead letter (1 NOT_FOUND)" in errors
     assert dict(request.attributes) == {
         "ce-specversion": "1.0",
         "ce-id": "r-1",
@@ -206,7 +206,7 @@ async def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(letters: Ser
     assert code == 0
     assert shown.startswith("r-1  repaired  {")
     assert '"source_model_id":"8"' in shown
-    assert "1 would be sent; nothing was" in errors
+    assert "1 would be sent; nothing was sent" in errors
     assert await kept(letters) == ["r-1"]
 
 
@@ -217,7 +217,7 @@ async def test_a_confirmation_says_how_many_and_what(letters: Service, run: Run)
     nobody = await dead(run, "replay")
     yes = await dead(run, "replay", "--set", "source_model_id=8", given="y\n")
 
-    assert f"Replay 1 letter (1 NOT_FOUND), source_model_id=8 to {PROJECT}/" in no[2]
+    assert f"Replay 1 dead letter (1 NOT_FOUND), source_model_id=8 to {PROJECT}/" in no[2]
     assert (no[0], nobody[0], yes[0]) == (1, 1, 0)
     [request] = await letters.requests(1)
     assert json.loads(request.data)["source_model_id"] == "8"
@@ -301,8 +301,8 @@ async def test_what_is_not_told_in_time_is_summed_up_too(letters: Service, run: 
     code, _ = await command.ends()
 
     assert code == 3
-    assert "2 requests: 1 succeeded, 1 not told yet" in command.errors
-    assert "2 sent, 1 of them not told yet" in command.errors
+    assert "2 requests: 1 succeeded, 1 without an outcome yet" in command.errors
+    assert "2 sent, 1 without an outcome yet" in command.errors
     source = ["--request-source", "//ec2/pipeline"]
     assert command.again == ["wait", untold.attributes["ce-id"], *source, *HERE[:2]]
 
@@ -385,8 +385,8 @@ async def test_what_is_dropped_is_restored_as_it_was(letters: Service, run: Run,
 
     assert (dropped[0], restored[0], again[0]) == (0, 0, 0)
     assert left == ["r-3"]
-    assert "restored 3 letters (3 NOT_FOUND)" in restored[2]
-    assert "All of them were restored before" in again[2]
+    assert "restored 3 dead letters (3 NOT_FOUND)" in restored[2]
+    assert "All dead letters of this backup were restored before" in again[2]
 
     def known(text: str) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in text.splitlines()]
@@ -500,8 +500,8 @@ async def test_one_killed_between_publishing_and_noting_is_told_of(
     again = await dead(run, "restore", str(backup))
 
     assert code == 0
-    assert "r-1 may be there twice: the run before was killed just then" in errors
-    assert "All of them were restored before" in again[2]
+    assert "r-1 may be there twice: the previous run was killed while it was published" in errors
+    assert "All dead letters of this backup were restored before" in again[2]
     assert await kept(letters) == ["r-1", "r-1"]
 
 
@@ -539,5 +539,5 @@ async def test_what_cannot_be_restored_is_named_and_the_rest_goes(
 
     assert code == 1
     assert "left       r-2: Pub/Sub: " in errors
-    assert "restored 2 letters" in errors
+    assert "restored 2 dead letters" in errors
     assert await kept(letters) == ["r-1", "r-3"]

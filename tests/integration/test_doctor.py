@@ -126,7 +126,7 @@ class Broken:
     name: str
     breaks: Break
     what: str
-    mend: str
+    fix: str
     verdict: Verdict = Verdict.WRONG
 
     def __str__(self) -> str:
@@ -167,109 +167,109 @@ BROKEN = [
         breaks=lambda topics: let(topics, topic_path(DEAD_LETTERS), "roles/pubsub.viewer"),
         verdict=Verdict.UNSEEN,  # perhaps it has one on the whole project
         what="agent has no roles/pubsub.publisher",
-        mend=f"topics add-iam-policy-binding {topic_path(DEAD_LETTERS)} {PUBLISHER}",
+        fix=f"topics add-iam-policy-binding {topic_path(DEAD_LETTERS)} {PUBLISHER}",
     ),
     Broken(
         name="kept too short",
         breaks=kept(7),
-        what="kept for 7 days",
-        mend="--message-retention-duration=31d",
+        what="keeps dead letters for 7 days",
+        fix="--message-retention-duration=31d",
     ),
     Broken(
         name="letters expire",
         breaks=expiring(DEAD_LETTERS),
-        what="31 days unused",
-        mend="--expiration-period=never",
+        what="31 days without use",
+        fix="--expiration-period=never",
     ),
     Broken(
         name="requests expire",
         breaks=expiring(REQUESTS),
-        what="31 days unused",
-        mend="--expiration-period=never",
+        what="31 days without use",
+        fix="--expiration-period=never",
     ),
     Broken(
         name="wrong audience",
         breaks=pushed_for("other"),
         what=f"for other, and the worker expects {AUDIENCE}",
-        mend=f"--push-auth-token-audience={AUDIENCE}",
+        fix=f"--push-auth-token-audience={AUDIENCE}",
     ),
     Broken(
         name="unwrapped",
         breaks=unwrapped(with_metadata=False),
         what="unwrapped and without metadata",
-        mend="--clear-push-no-wrapper-config",
+        fix="--clear-push-no-wrapper-config",
     ),
     Broken(
         name="unwrapped with metadata",
         breaks=unwrapped(with_metadata=True),
         what="pushes unwrapped: an attribute",
-        mend="--clear-push-no-wrapper-config",
+        fix="--clear-push-no-wrapper-config",
     ),
     Broken(
         name="a filter",
         breaks=made_anew(filter='attributes.env="prod"'),
-        what='takes only messages with attributes.env="prod"',
-        mend=f"subscriptions delete {subscription_path(REQUESTS)}",
+        what='accepts only messages with attributes.env="prod"',
+        fix=f"subscriptions delete {subscription_path(REQUESTS)}",
     ),
     Broken(
         name="in order",
         breaks=made_anew(enable_message_ordering=True),
         what="keeps messages in order",
-        mend=f"subscriptions delete {subscription_path(REQUESTS)}",
+        fix=f"subscriptions delete {subscription_path(REQUESTS)}",
     ),
     Broken(
         name="requests kept for ten minutes",
         breaks=changed(message_retention_duration={"seconds": 600}),
         what="keeps messages for 10 minutes, not 31 days",
-        mend="--message-retention-duration=31d",
+        fix="--message-retention-duration=31d",
     ),
     Broken(
         name="too short a deadline",
         breaks=changed(ack_deadline_seconds=10),
-        what="delivers again after 10 s",
-        mend="--ack-deadline=60",
+        what="redelivers after 10 s",
+        fix="--ack-deadline=60",
     ),
     Broken(
         name="no backoff",
         breaks=changed(retry_policy=None),
-        what="delivers again at once",
-        mend="--min-retry-delay=10s",
+        what="redelivers without backoff",
+        fix="--min-retry-delay=10s",
     ),
     Broken(
         name="no topic",
         breaks=without_topic(REPLIES),
         what="does not exist",
-        mend=f"topics create {topic_path(REPLIES)}",
+        fix=f"topics create {topic_path(REPLIES)}",
     ),
     Broken(
         name="no subscription",
         breaks=without_subscription(REQUESTS),
         what="does not exist",
-        mend=f"--dead-letter-topic={topic_path(DEAD_LETTERS)} --max-delivery-attempts=100",
+        fix=f"--dead-letter-topic={topic_path(DEAD_LETTERS)} --max-delivery-attempts=100",
     ),
     Broken(
         name="nobody wakes the worker",
         breaks=without_subscription(TICKS),
         what=f"{subscription_path(TICKS)} does not exist",
-        mend=f"--topic={topic_path(TICKS)} --push-endpoint=https://WORKER/pubsub/ticks",
+        fix=f"--topic={topic_path(TICKS)} --push-endpoint=https://WORKER/pubsub/ticks",
     ),
     Broken(
         name="nobody answers what Pub/Sub gave up",
         breaks=without_subscription(FORWARDED),
         what=f"{subscription_path(FORWARDED)} does not exist",
-        mend="--message-filter=attributes:CloudPubSubDeadLetterSourceSubscription",
+        fix="--message-filter=attributes:CloudPubSubDeadLetterSourceSubscription",
     ),
     Broken(
         name="we may not publish",
         breaks=lambda topics: let(topics, topic_path(REQUESTS), "roles/pubsub.viewer"),
-        what=f"we have no pubsub.topics.publish on {topic_path(REQUESTS)}",
-        mend=f"topics add-iam-policy-binding {topic_path(REQUESTS)} {PUBLISHER}",
+        what=f"this account lacks pubsub.topics.publish on {topic_path(REQUESTS)}",
+        fix=f"topics add-iam-policy-binding {topic_path(REQUESTS)} {PUBLISHER}",
     ),
     Broken(
         name="we may not wait",
         breaks=lambda topics: let(topics, topic_path(REPLIES), "roles/pubsub.viewer"),
-        what="we may not make subscriptions",
-        mend="pubsub.topics.attachSubscription",
+        what="this account may not create subscriptions",
+        fix="pubsub.topics.attachSubscription",
     ),
 ]
 
@@ -283,7 +283,7 @@ async def test_what_is_broken_is_found_with_what_mends_it(
     found = not_ok(await findings(pubsub.rest_url))
 
     assert (broken.verdict, True, True) in [
-        (each.verdict, broken.what in each.what, broken.mend in each.mend) for each in found
+        (each.verdict, broken.what in each.what, broken.fix in each.fix) for each in found
     ], found
 
 
@@ -300,9 +300,9 @@ async def test_what_it_tells_to_run_mends_it(pubsub: PubSub, topics: Topics, tmp
     env = os.environ | pubsub.exports(project=PROJECT) | {"CLOUDSDK_CONFIG": str(tmp_path)}
 
     for each in not_ok(await findings(pubsub.rest_url)):
-        if each.mend.startswith("gcloud"):
+        if each.fix.startswith("gcloud"):
             process = await asyncio.create_subprocess_exec(
-                *shlex.split(each.mend), env=env, stderr=asyncio.subprocess.PIPE
+                *shlex.split(each.fix), env=env, stderr=asyncio.subprocess.PIPE
             )
             _, complaint = await process.communicate()
             assert process.returncode == 0, complaint
@@ -325,7 +325,7 @@ async def test_what_cannot_be_changed_is_made_anew(
     """One command, whole; it keeps where the pushes go, and as whom."""
     await breaks(topics)
     env = os.environ | pubsub.exports(project=PROJECT) | {"CLOUDSDK_CONFIG": str(tmp_path)}
-    command = next(each.mend for each in await findings(pubsub.rest_url) if "&&" in each.mend)
+    command = next(each.fix for each in await findings(pubsub.rest_url) if "&&" in each.fix)
 
     process = await asyncio.create_subprocess_shell(
         command, env=env, stderr=asyncio.subprocess.PIPE
@@ -344,10 +344,10 @@ async def test_with_a_publishers_rights_it_says_what_it_cannot_see(pubsub: PubSu
     found = await findings(pubsub.rest_url)
 
     told = {each.what: each.verdict for each in found}
-    unseen = "we have not the right to see it"
+    unseen = "this account has no permission to see it"
     for name in (topic_path(REQUESTS), subscription_path(REQUESTS)):
         assert told[f"{name}: {unseen}"] is Verdict.UNSEEN
-    assert told[f"we have pubsub.topics.publish on {topic_path(REQUESTS)}"] is Verdict.OK
+    assert told[f"this account has pubsub.topics.publish on {topic_path(REQUESTS)}"] is Verdict.OK
 
 
 # The command
@@ -373,15 +373,15 @@ async def test_what_is_missing_is_told_with_what_makes_it(service: Service, run:
         f"{TEAM}/subscriptions/model-copy-forwarded does not exist",
         f"{TEAM}/subscriptions/model-copy-dead-letters does not exist",
     ]
-    assert f"gcloud pubsub topics create {letters}" in [each["mend"] for each in told]
-    assert "model-copy doctor --try" in [each["mend"] for each in told]
+    assert f"gcloud pubsub topics create {letters}" in [each["fix"] for each in told]
+    assert "model-copy doctor --try" in [each["fix"] for each in told]
 
 
 async def test_a_pubsub_that_says_nothing_of_the_set_up_is_exit_code_4(run: Run):
     command = await run(["doctor", "--project", "p-1", "--request-topic", "google-has-this"])
 
     assert (await command.ends())[0] == 4
-    assert "Cannot look at Pub/Sub: Pub/Sub refused" in command.errors
+    assert "Cannot examine Pub/Sub: Pub/Sub refused" in command.errors
 
 
 async def test_what_cannot_tell_the_time_is_no_clock(run: Run):
@@ -397,11 +397,11 @@ async def test_what_cannot_tell_the_time_is_no_clock(run: Run):
 @pytest.mark.parametrize(
     ("date", "verdict", "what"),
     [
-        (0, Verdict.OK, "our clock agrees with that of 127.0.0.1:"),
+        (0, Verdict.OK, "this clock agrees with that of 127.0.0.1:"),
         (3600, Verdict.WRONG, "behind that of 127.0.0.1:"),
         (-3600, Verdict.WRONG, "ahead of that of 127.0.0.1:"),
         (None, Verdict.UNSEEN, "has no Date"),
-        ("yesterday", Verdict.UNSEEN, "has a bad Date"),
+        ("yesterday", Verdict.UNSEEN, "has an invalid Date"),
     ],
     ids=["right", "ahead", "behind", "no Date", "bad Date"],
 )
@@ -423,7 +423,7 @@ async def test_our_clock_is_held_against_a_server(
         port = server.sockets[0].getsockname()[1]
         found = await findings(f"http://127.0.0.1:{port}/")
 
-    [told] = [each for each in found if "our clock" in each.what]
+    [told] = [each for each in found if "clock" in each.what]
     assert (told.verdict, what in told.what) == (verdict, True), told
 
 
@@ -431,5 +431,8 @@ async def test_without_a_clock_that_is_said(topics: Topics):
     del topics
     emulators, silent = await findings(""), await findings("http://127.0.0.1:1/")
 
-    for found, what in ((emulators, "an emulator tells no time"), (silent, "does not answer")):
+    for found, what in (
+        (emulators, "an emulator has no clock to compare with"),
+        (silent, "does not answer"),
+    ):
         assert [what in each.what for each in not_ok(found)] == [True]

@@ -121,7 +121,7 @@ async def test_ctrl_c_keeps_the_subscription_of_a_batch_and_says_how_to_go_on(
     command.process.terminate()
     code, output = await command.ends()
     assert code == 130
-    assert "30 requests: 30 without an answer" in output
+    assert "30 requests: 30 without reply" in output
     assert len(await service.listeners()) == 1
     for request in requests:
         await service.announce(request)
@@ -147,12 +147,12 @@ async def test_a_bad_row_is_told_by_line_and_column_and_nothing_is_sent(
 
     complaint = f"{file}:3:2: destination_model_id: 'Bad' must match [a-z_]"
     assert complaint in refused.errors
-    assert "Nothing was sent. Correct the rows, or send the others with --keep-going." in (
+    assert "Nothing was sent. Correct the rows, or publish the others with --keep-going." in (
         refused.errors
     )
     assert complaint in kept_going.errors
     assert code == 1
-    assert "2 requests: 1 published, 1 bad" in output
+    assert "2 requests: 1 published, 1 invalid" in output
     [request] = await service.requests(1)
     assert json.loads(request.data)["destination_model_id"] == "good"
 
@@ -192,7 +192,7 @@ async def test_what_is_not_told_in_time_is_exit_code_3_and_accounted_for(
 
     assert code == 3
     assert [each["reply"] is None for each in lines(output)] == [False] + [True] * 29
-    assert "30 requests: 29 without an answer, 1 succeeded" in command.errors
+    assert "30 requests: 29 without reply, 1 succeeded" in command.errors
     assert "No reply to 29 requests (nightly-" in command.errors
 
 
@@ -225,7 +225,7 @@ async def test_a_full_disk_loses_no_account_of_what_was_published(run: Run):
 
     assert code == 4
     assert "nightly.jsonl cannot be written: File too large." in command.errors
-    assert re.search("Known to be published: [1-9][0-9,]* of 1,000. Once", command.errors)
+    assert re.search("Known to be published: [1-9][0-9,]* of 1,000. When the disk", command.errors)
     confirmed = re.search("1,000 requests: ([0-9]+) published, ([0-9]+) confirmed before", output)
     assert confirmed
     assert int(confirmed[2]) > 0
@@ -242,7 +242,7 @@ async def test_results_that_cannot_be_written_are_not_taken_for_a_bug(run: Run):
 
     assert code == 4
     assert "Standard output cannot be written: No space left on device." in command.errors
-    assert "Known to be published: 1 of 1. Once there is room" in command.errors
+    assert "Known to be published: 1 of 1. When the disk has space" in command.errors
 
 
 async def test_the_file_of_the_rows_is_no_journal(run: Run, rows: Path):
@@ -274,13 +274,16 @@ async def test_a_validation_leaves_the_journal_of_the_batch_as_it_is(
     [
         (["--from-file", "nowhere.csv"], "from_file: nowhere.csv: No such file"),
         (["--from-file", "-", "--batch", "a b"], "batch: 'a b' is not 1 to 100 characters"),
-        (["--from-file", "-", "7"], "source_model_id: is in the rows; leave it out"),
+        (["--from-file", "-", "7"], "source_model_id: is a column of the file; omit it"),
         (["--from-file", "-"], "from_file: - has no rows"),
-        (["7", "--resume"], "resume: has a meaning only with --from-file"),
+        (["7", "--resume"], "resume: requires --from-file"),
         ([], "source_model_id: is missing: give SOURCE, or --from-file"),
-        (["7", "faker", "--to", "p/l/m"], "destination_model_id: --to says where"),
+        (["7", "faker", "--to", "p/l/m"], "destination_model_id: --to names the destinations"),
         (["7", "--to", "p"], "to: 'p' is not project/location[/model]"),
-        (["7", "--to", "p/l", "--target-project", "q"], "target_project: --to says where"),
+        (
+            ["7", "--to", "p/l", "--target-project", "q"],
+            "target_project: --to names the destinations",
+        ),
         (["7", "--timeout", "nan"], "'--timeout'"),
     ],
 )
@@ -374,7 +377,7 @@ async def test_a_large_batch_that_is_interrupted_goes_on_where_it_was(
     command.process.send_signal(signal.SIGINT)
     code, _ = await command.ends()
     assert code == 130
-    assert "of 20,000 requests are not known to be published. To go on:" in command.errors
+    assert "of 20,000 requests are not known to be published. To resume:" in command.errors
 
     again = await run(command.again)
     code, output = await again.ends()

@@ -95,7 +95,7 @@ async def test_what_the_provider_does_not_admit_is_told(cloud: Federation, run: 
 
     assert await command.ends() == (4, "")
     assert "invalid_grant" in command.errors
-    assert "does not admit this machine" in command.errors
+    assert "rejects this machine" in command.errors
 
 
 async def test_a_machine_without_a_role_is_told_what_was_missing(cloud: Federation, run: Run):

@@ -106,7 +106,10 @@ async def test_a_token_without_an_email_is_not_printed(signer: TokenSigner, run:
     [
         (["token"], "audience: is missing"),
         (["token", "--audience", "two words"], "audience: 'two words' should be one word"),
-        ([*TOKEN, "--account", "x; rm -rf /"], "account: 'x; rm -rf /' is no service account's"),
+        (
+            [*TOKEN, "--account", "x; rm -rf /"],
+            "account: 'x; rm -rf /' is not the address of a service account",
+        ),
     ],
 )
 async def test_wrong_usage_names_the_option(run: Run, words: list[str], told: str):
@@ -123,5 +126,5 @@ async def test_credentials_of_a_person_are_told_what_to_name(run: Run, tmp_path:
     command = await run([*TOKEN, "--credentials-file", str(file)])
 
     assert await command.ends() == (4, "")
-    assert "'authorized_user' have none of their own" in command.errors
+    assert "'authorized_user' have no ID token of their own" in command.errors
     assert "--account" in command.errors

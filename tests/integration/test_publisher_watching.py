@@ -252,7 +252,7 @@ async def test_an_outage_does_not_end_a_watch(pubsub: PubSub, service: Service, 
     port = int(pubsub.address.rpartition(":")[2])
 
     await pubsub.stop()
-    await command.shows("Pub/Sub does not answer; trying again")
+    await command.shows("Pub/Sub does not answer; retrying")
     await pubsub.start(port=port)
     async with connected(pubsub.address) as back:
         await tell(back, "r-1")

@@ -63,7 +63,7 @@ async def doctor_sees(on: Ground) -> None:
 
     assert told.code == 1, told.all
     for each in (
-        "takes only messages with",
+        "accepts only messages with",
         "keeps messages for 10 minutes",
         "after 10 s",
         "pushes unwrapped",

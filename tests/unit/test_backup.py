@@ -62,7 +62,7 @@ def test_what_is_there_is_not_written_over(file: Path, name: str):
 def test_notes_that_are_none_of_a_restore_are_refused(file: Path, line: str):
     file.with_name("letters.jsonl.restored").write_text(f"{line}\n")
 
-    with pytest.raises(InvalidRequestError, match="is not what a restore noted"):
+    with pytest.raises(InvalidRequestError, match="is not a restore journal"):
         Restoring(file)
 
 

@@ -100,7 +100,7 @@ def test_a_limit_that_the_service_does_not_allow_anyway_is_refused(tmp_path: Pat
 
 
 def test_doing_without_tokens_is_refused_on_cloud_run():
-    with pytest.raises(SettingsError, match="anybody could copy models"):
+    with pytest.raises(SettingsError, match="any caller could copy models"):
         Settings.from_env(ENV | {"TOKEN_CHECKS": "none", "K_SERVICE": "model-copier"})
 
 

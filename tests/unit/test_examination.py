@@ -73,44 +73,44 @@ def test_what_is_as_it_should_be_is_ok():
         (requests(push_account=""), "without a token"),
         (requests(push_endpoint="https://worker.example/"), "listens at /pubsub/requests"),
         (requests(audience="other"), "the worker expects https://worker.example"),
-        (requests(dead_letter_topic=""), "tried for ever"),
-        (requests(dead_letter_topic="projects/p/topics/other"), "goes to projects/p/topics/other"),
+        (requests(dead_letter_topic=""), "redelivered until they expire"),
+        (requests(dead_letter_topic="projects/p/topics/other"), "to projects/p/topics/other"),
         (requests(max_attempts=5), "after 5 attempts"),
-        (requests(topic="projects/p/topics/other"), "not of projects/p/topics/requests"),
-        (requests(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (requests(topic="projects/p/topics/other"), "not to projects/p/topics/requests"),
+        (requests(expires_after_seconds=31 * 86_400), "expires after 31 days without use"),
         (requests(filter='attributes.env="prod"'), "drops all others"),
         (requests(unwrapped=True), "without metadata: the worker refuses every push"),
-        (requests(unwrapped=True, writes_metadata=True), "no HTTP header is lost"),
-        (requests(ordered=True), "holds up those behind it"),
-        (requests(detached=True), "it gets nothing"),
+        (requests(unwrapped=True, writes_metadata=True), "not a valid HTTP header is lost"),
+        (requests(ordered=True), "blocks those behind it"),
+        (requests(detached=True), "it receives nothing"),
         (requests(kept_seconds=600), "for 10 minutes, not 31 days"),
         (requests(kept_seconds=7 * 86_400), "for 7 days, not 31 days"),
-        (requests(ack_seconds=10), "again after 10 s"),
+        (requests(ack_seconds=10), "redelivers after 10 s"),
         (requests(backoff_seconds=None), "uses up all attempts"),
         (requests(backoff_seconds=0.0), "uses up all attempts"),
-        (forwarded(ack_seconds=10), "again after 10 s"),
+        (forwarded(ack_seconds=10), "redelivers after 10 s"),
         (forwarded(unwrapped=True), "without metadata"),
-        (forwarded(filter=""), "also of its own letters"),
+        (forwarded(filter=""), "also pushes the worker's own dead letters"),
         (forwarded(push_endpoint="https://worker.example/pubsub/requests"), "/pubsub/dead-letters"),
-        (letters(kept_seconds=7 * 86_400), "kept for 7 days, not 31"),
-        (letters(expires_after_seconds=31 * 86_400), "deleted after 31 days unused"),
+        (letters(kept_seconds=7 * 86_400), "keeps dead letters for 7 days, not 31"),
+        (letters(expires_after_seconds=31 * 86_400), "expires after 31 days without use"),
         (letters(push_endpoint="https://x"), "do not stay in it"),
-        (letters(filter="attributes.x"), "takes only letters with"),
-        (letters(topic=REQUESTS), "not of the dead-letter topic"),
+        (letters(filter="attributes.x"), "accepts only dead letters with"),
+        (letters(topic=REQUESTS), "not to the dead-letter topic"),
     ],
 )
 def test_what_is_wrong_comes_with_what_mends_it(found, words):
     [wrong] = [each for each in found if each.verdict is Verdict.WRONG]
 
     assert words in wrong.what
-    assert shlex.split(wrong.mend)
+    assert shlex.split(wrong.fix)
 
 
 def test_an_audience_that_we_cannot_compare_is_told_and_is_not_wrong():
     found = of_requests(PUSHED, request_topic=REQUESTS, dead_letter_topic=LETTERS)
     [told] = [each for each in found if each.verdict is Verdict.UNSEEN]
 
-    assert "for https://worker.example: whether the worker expects that" in told.what
+    assert "for https://worker.example: not compared with the audience" in told.what
 
 
 def test_an_audience_that_is_left_to_pubsub_is_the_endpoint():
@@ -132,9 +132,9 @@ def test_a_permission_is_there_or_not():
     has = {"permission": "pubsub.topics.publish", "resource": REQUESTS, "role": "r"}
 
     assert of_permission(**has, has=True).verdict is Verdict.OK
-    mend = of_permission(**has, has=False, account="a@p.iam.gserviceaccount.com").mend
-    assert "add-iam-policy-binding" in mend
-    assert mend.endswith("--member=serviceAccount:a@p.iam.gserviceaccount.com")
+    fix = of_permission(**has, has=False, account="a@p.iam.gserviceaccount.com").fix
+    assert "add-iam-policy-binding" in fix
+    assert fix.endswith("--member=serviceAccount:a@p.iam.gserviceaccount.com")
 
 
 def test_a_command_quotes_what_others_wrote():
@@ -144,7 +144,7 @@ def test_a_command_quotes_what_others_wrote():
     found = requests(push_endpoint=odd, filter="attributes.x", audience="other")
 
     for wrong in (each for each in found if each.verdict is Verdict.WRONG):
-        assert any(odd in word for word in shlex.split(wrong.mend)), wrong.mend
+        assert any(odd in word for word in shlex.split(wrong.fix)), wrong.fix
 
 
 def test_nobody_who_answers_is_a_finding():
@@ -154,10 +154,10 @@ def test_nobody_who_answers_is_a_finding():
 
     assert (answered.verdict, answered.what) == (
         Verdict.OK,
-        "the worker answered a question in 0.4 s",
+        "the worker replied to a status request in 0.4 s",
     )
     assert silent.verdict is Verdict.WRONG
-    assert "nobody answered a question within 30 s" in silent.what
+    assert "no reply to a status request within 30 s" in silent.what
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path: Path, content: bytes
     file.write_bytes(content)
 
     with (
-        pytest.raises(InvalidRequestError, match=r"notes is there, and no journal; .*--journal"),
+        pytest.raises(InvalidRequestError, match=r"notes exists and is not a journal; .*--journal"),
         Journal(file, topic=TOPIC, anew=anew),
     ):
         pass
@@ -145,7 +145,7 @@ def test_what_keeps_nothing_is_no_journal(tmp_path: Path):
 
     for useless in (Path("/dev/null"), Path("/dev/full"), tmp_path / "fifo", tmp_path):
         with (
-            pytest.raises(InvalidRequestError, match="is no file that can be kept"),
+            pytest.raises(InvalidRequestError, match="is not a regular file"),
             Journal(useless, topic=TOPIC),
         ):
             pass

@@ -89,21 +89,21 @@ def test_unlisted_number_is_told_what_to_write():
     [
         (
             {"ALLOWED_TARGET_PROJECTS": "serving,123456789012"},
-            "123456789012 stands beside ids of projects without its own; write ID=123456789012",
+            "123456789012 is listed beside project ids, without an id of its own; write ID=1234",
         ),
         (
             {"ALLOWED_SOURCE_PROJECTS": "tuning,110495173025"},
-            "ALLOWED_SOURCE_PROJECTS: 110495173025 stands beside ids",
+            "ALLOWED_SOURCE_PROJECTS: 110495173025 is listed beside project ids",
         ),
         (
             {"ALLOWED_TARGET_PROJECTS": "serving=123456789012,serving=2"},
-            "id 'serving' stands in several pairs: serving=123456789012, serving=2",
+            "id 'serving' appears in several pairs: serving=123456789012, serving=2",
         ),
         (
             {"ALLOWED_TARGET_PROJECTS": "serving=1,other=1"},
-            "number '1' stands in several pairs: other=1, serving=1",
+            "number '1' appears in several pairs: other=1, serving=1",
         ),
-        ({"ALLOWED_TARGET_PROJECTS": "serving=x"}, "not so: serving=x"),
+        ({"ALLOWED_TARGET_PROJECTS": "serving=x"}, "invalid: serving=x"),
     ],
 )
 def test_two_spellings_in_a_list_stop_the_start(env: dict[str, str], told: str):

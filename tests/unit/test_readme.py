@@ -36,8 +36,8 @@ async def test_the_messages_shown_are_real():
 def test_what_is_assumed_of_vertex_ai_and_of_clocks_is_what_the_engine_assumes():
     text = " ".join(README.read_text().split())
 
-    assert f"within {Timing().visibility_seconds:g} s of being sent" in text
-    assert f"clocks agree within {Timing().max_skew_seconds:g} s" in text
+    assert f"or ListOperations within {Timing().visibility_seconds:g} s of the call" in text
+    assert f"clocks differ by less than {Timing().max_skew_seconds:g} s" in text
 
 
 def test_it_is_a_page():

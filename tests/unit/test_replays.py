@@ -152,7 +152,7 @@ def test_what_is_no_letter_of_ours_stays():
     stranger = letter(without={*ASKED, *DIED})
 
     assert stranger.origin is Origin.STRANGER
-    assert left(stranger) == "it is no letter of the copier's"
+    assert left(stranger) == "it was not written by the copier"
 
 
 def test_a_letter_of_a_newer_version_stays():
@@ -250,7 +250,7 @@ def test_bare_json_gets_a_name_that_is_the_same_each_time():
 def test_a_letter_that_was_replayed_too_often_stays():
     third = letter(outcome_id=f"{KEY}-4")
 
-    assert left(third) == "it was replayed 3 times; --max-replays admits 3"
+    assert left(third) == "it was replayed 3 times; --max-replays allows 3"
     assert sent(third, max_replays=4).attributes["ce-replays"] == "4"
     assert "replayed 3 times" in left(
         letter(outcome_id=f"{KEY}-rejected-ff", **{"ce-replays": "3"})
@@ -260,7 +260,7 @@ def test_a_letter_that_was_replayed_too_often_stays():
 def test_a_letter_too_large_to_be_published_stays():
     huge = letter({"source_model_id": "7", "correlation": {"x": "y" * 10_000_000}})
 
-    assert left(huge) == "it is larger than what can be published"
+    assert left(huge) == "it is too large to be published"
 
 
 # Repairing
@@ -277,7 +277,7 @@ def test_content_is_repaired_and_checked_before_it_is_sent():
 def test_a_field_is_taken_away_also_one_that_nobody_knows():
     misspelt = letter({**CONTENT, "destination": "faker"})
 
-    assert "destination: no field of a request" in left(
+    assert "destination: not a field of a request" in left(
         misspelt, changes=Changes.parse(["deadline_seconds=60"])
     )
     assert json.loads(sent(misspelt, changes=Changes.parse(["destination="])).data) == CONTENT
@@ -382,7 +382,7 @@ def test_whatever_is_sent_after_a_repair_keeps_the_contract(read, fields):
 
 
 def test_a_line_that_is_none_of_a_backup_is_named():
-    with pytest.raises(InvalidRequestError, match="line 3 is no letter"):
+    with pytest.raises(InvalidRequestError, match="line 3 is not a dead letter"):
         of_line(b'{"data": "x"}', number=3)
 
 

@@ -43,12 +43,9 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
         Settings.from_env(env)
 
     title, *lines = str(refusal.value).splitlines()
-    assert title == "settings to mend:"
+    assert title == "Invalid configuration:"
     assert lines == [
-        (
-            "  - SOURCE_PROJECT is missing: project that models come from,"
-            " unless a request says otherwise"
-        ),
+        "  - SOURCE_PROJECT is missing: default project of source models",
         "  - TARGET_PROJECT='Serving' should be a project id",
         f"  - STORE='redis://here' should be {STORES}",
         (
@@ -68,13 +65,13 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
-        ("ALLOWED_TARGET_PROJECTS", "serving, Other Project/!", "not so: Other Project/!"),
+        ("ALLOWED_TARGET_PROJECTS", "serving, Other Project/!", "invalid: Other Project/!"),
         (
             "ALLOWED_SOURCE_PROJECTS",
             "tuning lab",
-            "ids of projects, or ID=NUMBER so that both name the project, by comma",
+            "comma-separated project ids, or ID=NUMBER so that both name the project",
         ),
-        ("ALLOWED_SERVICE_ACCOUNTS", "garbage", "not so: garbage"),
+        ("ALLOWED_SERVICE_ACCOUNTS", "garbage", "invalid: garbage"),
         ("ALLOWED_SERVICE_ACCOUNTS", "a@notgserviceaccount.com", "service accounts"),
         ("REPLY_TOPIC", "goog-x", "not goog"),
         ("REPLY_TOPIC", "projects/p/topics/goog-x", "not goog"),
@@ -83,8 +80,8 @@ def test_everything_that_is_missing_or_wrong_is_named_at_once():
         ("TICK_TOPIC", "1-tick", "a letter first"),
         ("WAIT_SECONDS", "1_0", "a number of seconds from 0 to 3540"),
         ("WAIT_SECONDS", "3541", "a number of seconds from 0 to 3540"),
-        ("AUDIENCE", "https://a.example,,b", "words, by comma"),
-        ("AUDIENCE", "two words", "words, by comma"),
+        ("AUDIENCE", "https://a.example,,b", "comma-separated words"),
+        ("AUDIENCE", "two words", "comma-separated words"),
         ("STARTS_PER_MINUTE", "6_0", "a number of copies"),
         ("PUBSUB_EMULATOR_HOST", "localhost:99999", "a port from 1 to 65535"),
         ("PUBSUB_EMULATOR_HOST", "http://localhost:8085", "HOST:PORT"),
@@ -143,7 +140,7 @@ def test_a_file_on_cloud_run_is_refused_because_it_is_memory():
     with pytest.raises(SettingsError, match="jobs would be lost") as refusal:
         Settings.from_env(ENV | {"K_SERVICE": "model-copier"})
 
-    assert "STORE='sqlite:///jobs.db' will not do on Cloud Run" in str(refusal.value)
+    assert "STORE='sqlite:///jobs.db' is not allowed on Cloud Run" in str(refusal.value)
     assert "set STORE=firestore://PROJECT/DATABASE" in str(refusal.value)
 
 
@@ -225,7 +222,9 @@ def test_the_defaults_in_the_table_are_the_ones_that_count():
 def test_an_allow_list_without_the_default_project_is_refused():
     env = ENV | {"ALLOWED_TARGET_PROJECTS": "another"}
 
-    with pytest.raises(SettingsError, match="ALLOWED_TARGET_PROJECTS leaves out TARGET_PROJECT"):
+    with pytest.raises(
+        SettingsError, match="ALLOWED_TARGET_PROJECTS does not contain TARGET_PROJECT"
+    ):
         Settings.from_env(env)
 
 
@@ -238,7 +237,7 @@ def test_emulators_are_refused_on_cloud_run(variable: str):
     env = ENV | {"STORE": "firestore://serving/(default)", variable: address}
 
     assert Settings.from_env(env)
-    with pytest.raises(SettingsError, match=f"{variable} will not do on Cloud Run"):
+    with pytest.raises(SettingsError, match=f"{variable} is not allowed on Cloud Run"):
         Settings.from_env(env | {"K_SERVICE": "worker"})
 
 
@@ -247,7 +246,9 @@ def test_without_tokens_others_cannot_reach_the_port(host: str | None):
     """The framework listens on every address unless HOST says otherwise."""
     env = REQUIRED | {"TOKEN_CHECKS": "none"} | ({} if host is None else {"HOST": host})
 
-    with pytest.raises(SettingsError, match="where others can reach the port: set HOST=127"):
+    with pytest.raises(
+        SettingsError, match="where other machines can reach the port: set HOST=127"
+    ):
         Settings.from_env(env)
 
 

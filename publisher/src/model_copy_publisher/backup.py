@@ -101,7 +101,7 @@ class Restoring:
                     self._out.close()
                     raise InvalidRequestError(
                         "backup",
-                        f"{self._file} is not what a restore noted; moved away, all are restored",
+                        f"{self._file} is not a restore journal; move it away to restore all",
                     )
         self.unknown = begun - self.restored
 
@@ -128,7 +128,7 @@ class Restoring:
             _sync(self._out)
         except OSError as error:
             raise NotWrittenError(
-                f"{self._file} cannot be written: {error.strerror}. Afterwards, run it again."
+                f"{self._file} cannot be written: {error.strerror}. After the fix, run it again."
             ) from error
 
 

@@ -188,7 +188,7 @@ class Broker:
                 )
             case _:
                 return RefusedError(
-                    f"Cannot {task}: Pub/Sub refused ({details}).", "Correct what it names."
+                    f"Cannot {task}: Pub/Sub refused ({details}).", "Correct the named value."
                 )
 
     def _token_error(self) -> BrokerError | None:

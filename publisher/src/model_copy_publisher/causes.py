@@ -1,7 +1,7 @@
-"""Causes of a refusal, told by their own words, and what mends each; "" where none is known.
+"""Advice for a refused call, derived from the text of the error; "" if the cause is unknown.
 
-The same status has causes that a role mends and causes that it does not: a disabled API, a
-perimeter, a machine on AWS without a role. Whoever is told the wrong one hands out rights.
+The same status has causes that a role fixes and causes that it does not: a disabled API, a
+perimeter, a machine on AWS without a role. Advice for the wrong cause leads to needless grants.
 """
 
 import re
@@ -16,24 +16,26 @@ _OF_INSTANCE = "aws ec2 modify-instance-metadata-options --instance-id INSTANCE"
 
 
 def advice_on_refusal(message: str, api: str) -> str:
-    """Say what mends a refusal that no role mends; ``api`` is the one that was called."""
+    """Return the fix for a refusal that no role fixes; ``api`` is the one that was called."""
     project = _PROJECT.search(message)
     named = project["project"].rstrip(".:-") if project else "PROJECT"
     if "SERVICE_DISABLED" in message or "has not been used in project" in message:
         found = _API.search(message)
         return (
             f"Enable the API: gcloud services enable {found['api'] if found else api}"
-            f" --project={named}, and wait some minutes."
+            f" --project={named}, and wait a few minutes."
         )
     if "BILLING_DISABLED" in message or "billing to be enabled" in message:
-        return f"Turn billing on: gcloud billing projects describe {named} shows its account."
+        return f"Enable billing: gcloud billing projects describe {named} shows its account."
     if "SECURITY_POLICY_VIOLATED" in message or "vpcServiceControls" in message:
-        return "A VPC Service Controls perimeter forbids it: whoever runs it adds an ingress rule."
+        return (
+            "A VPC Service Controls perimeter forbids it: its administrator adds an ingress rule."
+        )
     return ""
 
 
 def told_by(error: Any) -> str:
-    """Return what a gRPC error says, with the reason that Google puts into its details."""
+    """Return the text of a gRPC error, with the reason from its details."""
     told = error.details() or ""
     for key, value in error.trailing_metadata() or ():
         if key == _DETAILS and isinstance(value, bytes):
@@ -44,7 +46,7 @@ def told_by(error: Any) -> str:
 
 
 def advice_on_aws(message: str) -> str:
-    """Say what this machine on AWS lacks; Google was not asked when one of these fails."""
+    """Return the fix for an AWS error; such an error occurs before any call to Google."""
     if "Unable to retrieve AWS role name" in message:
         if _is_forbidden(message):
             return f"Instance metadata is disabled: {_OF_INSTANCE} --http-endpoint enabled"
@@ -60,14 +62,14 @@ def advice_on_aws(message: str) -> str:
         )
     if re.search(r"Unable to (?:retrieve|determine) (?:the )?AWS", message):
         return (
-            "The instance metadata service (IMDS) refuses. Where it is disabled:"
+            "The instance metadata service (IMDS) refused the call. If it is disabled:"
             f" {_OF_INSTANCE} --http-endpoint enabled"
         )
     if _METADATA.search(message):
         return (
-            "The instance metadata service (IMDS) does not answer. In a container its answer is"
-            f" dropped at hop limit 1: {_OF_INSTANCE} --http-put-response-hop-limit 2. It may also"
-            " be disabled (--http-endpoint enabled), and outside EC2 there is none."
+            "The instance metadata service (IMDS) does not respond. In a container, hop limit 1"
+            f" drops its response: {_OF_INSTANCE} --http-put-response-hop-limit 2. It may also be"
+            " disabled (--http-endpoint enabled), and outside EC2 it does not exist."
         )
     return ""
 

@@ -61,7 +61,7 @@ class Credentials:
         """Get a token, unless it is made here without a call.
 
         Raises:
-            UnreachableError: whoever gives tokens does not answer.
+            UnreachableError: the token endpoint does not answer.
             RefusedError: the credentials were refused.
         """
         if _signs_itself(self._google):
@@ -83,12 +83,12 @@ class Credentials:
 
     @property
     def account(self) -> str:
-        """The service account that they are of, as far as they tell."""
+        """The service account of these credentials, or "" if they do not name it."""
         name = getattr(self._google, "service_account_email", None) or ""
         return name if "@" in name else ""  # a machine of Google's says "default" until it is asked
 
     def advice(self) -> str:
-        """Say what may mend credentials that Google refused."""
+        """Return the likely fix for credentials that Google refused."""
         return _advice(self._info)
 
     @property
@@ -153,11 +153,11 @@ def _advice(info: Mapping[str, Any]) -> str:
     account = account.rpartition("/serviceAccounts/")[2].partition(":")[0]
     if account:
         return (
-            "The role of this machine is not bound, or the provider does not admit it. To bind it:"
+            "The role of this machine is not bound, or the provider rejects it. To bind it:"
             f" gcloud iam service-accounts add-iam-policy-binding {account}"
             f" --role=roles/iam.workloadIdentityUser --member={who}"
         )
-    return f"The provider does not admit this machine: see the condition of {audience}, for {who}."
+    return f"The provider rejects this machine: see the condition of {audience}, for {who}."
 
 
 def read_info(file: Path | str) -> Mapping[str, Any]:
@@ -204,7 +204,7 @@ def _of_aws_role(info: Mapping[str, Any], scopes: Sequence[str]) -> Any:
     if importlib.util.find_spec("botocore") is None:
         raise RefusedError(
             f"The AWS role of this machine is not the instance's ({elsewhere or 'see the file'}),"
-            " and what finds it is not installed.",
+            " and the package that finds it (botocore) is not installed.",
             "pip install './publisher[aws]', from a checkout of the copier: docs/install.md",
         )
     from model_copy_publisher.aws_role import AwsRole  # noqa: PLC0415  needs botocore

@@ -1,8 +1,7 @@
-"""Looks at everything that the copier needs of Pub/Sub, as far as our rights reach.
+"""Reads everything that the copier needs of Pub/Sub, as far as this account's permissions reach.
 
-It changes nothing, unless it is told to try what nothing shows. Asking the worker takes a
-subscription for a moment, as waiting does. What it is not allowed to see
-is told as such, with the role that shows it.
+It changes nothing, except for two subscriptions that it creates and deletes: one for the worker's
+reply, one with ``tries``. A thing that it may not see is reported with the role that shows it.
 """
 
 import http.client
@@ -39,7 +38,7 @@ _LASTING = (
     f"--ack-deadline={ACK_SECONDS} --message-retention-duration={KEPT_DAYS}d"
     " --min-retry-delay=10s --max-retry-delay=600s"
 )
-_OTHER_CLOCK = "--clock URL asks another server"
+_OTHER_CLOCK = "compare with another server: --clock URL"
 _UNSEEN = frozenset({grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED})
 
 
@@ -73,7 +72,7 @@ class Doctor:
         except BrokerError as error:
             yield Finding(Verdict.WRONG, str(error), error.advice)
             return
-        with broker, broker.explained(task="look at Pub/Sub", missing="it", needs="nothing"):
+        with broker, broker.explained(task="examine Pub/Sub", missing="it", needs="nothing"):
             ours = f"credentials of {broker.account}" if broker.account else "credentials"
             yield Finding(Verdict.OK, f"{ours} for Pub/Sub at {broker.address}")
             yield _clock(self.clock or (f"https://{HOST}/" if broker.address == HOST else ""))
@@ -116,7 +115,7 @@ class Doctor:
         except NoReplyError:
             seconds = None
         except BrokerError as error:
-            what = f"whether the worker answers: we may not ask ({error})"
+            what = f"reply of the worker: the status request could not be sent ({error})"
             return Finding(Verdict.UNSEEN, what, error.advice)
         else:
             seconds = time.monotonic() - begun
@@ -187,17 +186,21 @@ class Doctor:
 
     def _may_wait(self, broker: Broker) -> Finding:
         """Nothing of Pub/Sub's tells who may make a subscription in a project."""
-        what = f"make subscriptions in {self.project}, as waiting does"
+        what = f"create subscriptions in {self.project}, as --wait does"
         if not self.tries:
-            return Finding(Verdict.UNSEEN, f"whether we may {what}", "model-copy doctor --try")
+            return Finding(
+                Verdict.UNSEEN,
+                f"permission of this account to {what}",
+                "model-copy doctor --try",
+            )
         made = Subscription(
             broker=broker, project=self.project, reply_topic=self.reply_topic, purpose="doctor"
         )
         try:
             with made:
-                return Finding(Verdict.OK, f"we may {what}")
+                return Finding(Verdict.OK, f"this account may {what}")
         except BrokerError as error:
-            return Finding(Verdict.WRONG, f"we may not {what}: {error}", error.advice)
+            return Finding(Verdict.WRONG, f"this account may not {what}: {error}", error.advice)
 
 
 def _pushed(topic: str, path: str) -> str:
@@ -209,7 +212,9 @@ def _pushed(topic: str, path: str) -> str:
 
 def _clock(url: str) -> Finding:
     if not url:
-        return Finding(Verdict.UNSEEN, "our clock: an emulator tells no time", "--clock URL")
+        return Finding(
+            Verdict.UNSEEN, "clock: an emulator has no clock to compare with", _OTHER_CLOCK
+        )
     host = urlsplit(url).netloc
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310  the command checks it
     try:
@@ -219,11 +224,11 @@ def _clock(url: str) -> Finding:
         with error:
             date = error.headers["Date"]
     except (OSError, http.client.HTTPException) as error:
-        return Finding(Verdict.UNSEEN, f"our clock: {host} does not answer: {error}", _OTHER_CLOCK)
+        return Finding(Verdict.UNSEEN, f"clock: {host} does not answer: {error}", _OTHER_CLOCK)
     try:
         skew = datetime.now(UTC) - parsedate_to_datetime(date or "")
     except (ValueError, TypeError):  # also where a date has no time zone
-        what = f"our clock: the answer of {host} has {'a bad' if date else 'no'} Date"
+        what = f"clock: the response of {host} has {'an invalid' if date else 'no'} Date"
         return Finding(Verdict.UNSEEN, what, _OTHER_CLOCK)
     return examination.of_clock(skew.total_seconds(), host=host)
 
@@ -292,8 +297,8 @@ def _agent(broker: Broker, resource: str, role: str) -> Finding:
     if isinstance(policy, grpc.RpcError):
         return Finding(
             Verdict.UNSEEN,
-            f"whether Pub/Sub's service agent has {role} on {resource}{_why(policy)}",
-            f"roles/pubsub.admin on it, or: gcloud pubsub {kind} get-iam-policy {resource}",
+            f"{role} of Pub/Sub's service agent on {resource}{_why(policy)}",
+            f"get roles/pubsub.admin on it, or: gcloud pubsub {kind} get-iam-policy {resource}",
         )
     members: Collection[str] = [
         member for each in policy.bindings if each.role == role for member in each.members
@@ -307,7 +312,8 @@ def _permission(broker: Broker, resource: str, permission: str, role: str) -> Fi
     request = wire.TEST_IAM_PERMISSIONS.request(resource=resource, permissions=[permission])
     answer = _ask(broker, wire.TEST_IAM_PERMISSIONS, request)
     if isinstance(answer, grpc.RpcError):
-        return Finding(Verdict.UNSEEN, f"whether we have {permission} on {resource}{_why(answer)}")
+        what = f"{permission} of this account on {resource}{_why(answer)}"
+        return Finding(Verdict.UNSEEN, what)
     return examination.of_permission(
         permission=permission,
         resource=resource,
@@ -320,15 +326,13 @@ def _permission(broker: Broker, resource: str, permission: str, role: str) -> Fi
 def _not_seen(error: Any, name: str, make: str) -> Finding:
     if error.code() is grpc.StatusCode.NOT_FOUND:
         return Finding(Verdict.WRONG, f"{name} does not exist", make)
-    return Finding(
-        Verdict.UNSEEN, f"{name}{_why(error)}", "roles/pubsub.viewer on it would show it"
-    )
+    return Finding(Verdict.UNSEEN, f"{name}{_why(error)}", "get roles/pubsub.viewer on it")
 
 
 def _why(error: Any) -> str:
     return {
-        grpc.StatusCode.PERMISSION_DENIED: ": we have not the right to see it",
-        grpc.StatusCode.UNIMPLEMENTED: ": this Pub/Sub does not know permissions",
+        grpc.StatusCode.PERMISSION_DENIED: ": this account has no permission to see it",
+        grpc.StatusCode.UNIMPLEMENTED: ": this Pub/Sub does not implement permissions",
         grpc.StatusCode.NOT_FOUND: ": it does not exist",
     }[error.code()]
 

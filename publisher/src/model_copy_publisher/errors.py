@@ -1,14 +1,14 @@
-"""What can go wrong between a person and an outcome, by what to do about it.
+"""Errors of the publisher, grouped by the caller's next step.
 
     ModelCopyError
     ├── InvalidRequestError    give up: nothing was sent; correct the field
     ├── BrokerError            Pub/Sub could not be used; ``advice`` says what to do next
     │   ├── RefusedError       give up: no permission, no credentials, a bad name
     │   ├── MissingError       give up, or make it: a topic or the subscription is not there
-    │   └── UnreachableError   try again: no answer; whether Pub/Sub took a message is unknown
-    ├── NotWrittenError        make room, then go on with --resume; what was published stays so
+    │   └── UnreachableError   retry: no answer; it is unknown whether a message was published
+    ├── NotWrittenError        free disk space, then --resume; published requests stay published
     ├── UnknownRequestError    give up: the service knows no request of that id and source
-    └── NoReplyError           ask again: nothing was announced in time, the copy may go on
+    └── NoReplyError           retry: no reply came in time, the copy may go on
 
 Publishing the same request again is harmless after every one of them.
 """
@@ -19,7 +19,7 @@ class ModelCopyError(Exception):
 
 
 class InvalidRequestError(ModelCopyError, ValueError):
-    """A value outside the contract, told as ``field: what is wrong``."""
+    """A value outside the contract; the message is ``field: reason``."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -27,7 +27,7 @@ class InvalidRequestError(ModelCopyError, ValueError):
 
 
 class BrokerError(ModelCopyError):
-    """Pub/Sub did not do what it was asked; ``advice`` is the next thing to try."""
+    """A call to Pub/Sub failed; ``advice`` is the next thing to try."""
 
     def __init__(self, sentence: str, advice: str) -> None:
         super().__init__(sentence)
@@ -47,15 +47,15 @@ class UnreachableError(BrokerError):
 
 
 class NotWrittenError(ModelCopyError):
-    """What Pub/Sub has taken, or how it ended, could not be written down."""
+    """The journal or the results could not be written."""
 
 
 class NoReplyError(ModelCopyError):
-    """The outcome was not announced in time; publish the same request again to ask again."""
+    """No outcome was received in time; publish the same request again to wait again."""
 
 
 class UnknownRequestError(ModelCopyError):
-    """Nobody asked for it, or under another ``request_source``, or too long ago."""
+    """The service has no such request: never published, another ``request_source``, or expired."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"No request {request_id} is known.")

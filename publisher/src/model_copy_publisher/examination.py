@@ -1,6 +1,6 @@
-"""What a look at the set-up finds: each thing ok, wrong with what mends it, or out of our sight.
+"""Checks of the set-up: each result is ok, wrong with its fix, or unseen.
 
-Pure. It judges what was seen; a thing that our rights do not show is never called wrong.
+Pure. A thing that our permissions do not show is unseen, never wrong.
 """
 
 import re
@@ -20,7 +20,7 @@ _PUBSUB_AGENT = re.compile(
 
 
 class Verdict(StrEnum):
-    """How a thing stands."""
+    """Result of one check."""
 
     OK = "ok"
     WRONG = "wrong"
@@ -29,11 +29,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line; ``mend`` is what to run or to do, or what it takes to see more."""
+    """One line of the report; ``fix`` is a command, an action or a permission to get."""
 
     verdict: Verdict
     what: str
-    mend: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +66,15 @@ def of_pushed(
     if seen.topic != topic:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} is of {seen.topic}, not of {topic}",
-            f"name the right ones: model-copy config show tells where {seen.name} comes from",
+            f"{seen.name} is attached to {seen.topic}, not to {topic}",
+            f"correct the name: model-copy config show prints the origin of {seen.name}",
         )
     yield _push(seen, path, audience)
     yield from _wrapping(seen, update)
     if seen.detached:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} is detached from its topic: it gets nothing",
+            f"{seen.name} is detached from its topic: it receives nothing",
             _anew(seen),
         )
     yield from _expiry(seen, update)
@@ -84,10 +84,10 @@ def _wrapping(seen: SeenSubscription, update: str) -> Iterator[Finding]:
     if not seen.unwrapped:
         return
     what = (
-        f"{seen.name} pushes unwrapped: an attribute that is no HTTP header is lost"
+        f"{seen.name} pushes unwrapped: an attribute that is not a valid HTTP header is lost"
         if seen.writes_metadata
         else f"{seen.name} pushes unwrapped and without metadata: the worker refuses every push,"
-        " for it could tell nobody"
+        " because it could not reply"
     )
     yield Finding(Verdict.WRONG, what, f"{update} --clear-push-no-wrapper-config")
 
@@ -98,33 +98,33 @@ def _lasting(seen: SeenSubscription, *, needs_filter: str = "") -> Iterator[Find
     if seen.filter and seen.filter != needs_filter:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} takes only messages with {seen.filter}: Pub/Sub drops all others",
+            f"{seen.name} accepts only messages with {seen.filter}: Pub/Sub drops all others",
             _anew(seen),
         )
     if seen.ordered:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} keeps messages in order: one that fails holds up those behind it",
+            f"{seen.name} keeps messages in order: a failing message blocks those behind it",
             _anew(seen),
         )
     if seen.kept_seconds < KEPT_DAYS * _DAY:
         yield Finding(
             Verdict.WRONG,
             f"{seen.name} keeps messages for {_long(seen.kept_seconds)}, not {KEPT_DAYS} days:"
-            " what the worker cannot take in that time is lost",
+            " messages that the worker does not accept in that time are lost",
             f"{update} --message-retention-duration={KEPT_DAYS}d",
         )
     if seen.ack_seconds < ACK_SECONDS:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} delivers again after {seen.ack_seconds} s, while the worker still works"
-            f" on it; {ACK_SECONDS} s is its share",
+            f"{seen.name} redelivers after {seen.ack_seconds} s, while the worker still handles"
+            f" the message; the worker needs {ACK_SECONDS} s",
             f"{update} --ack-deadline={ACK_SECONDS}",
         )
     if seen.backoff_seconds is None or seen.backoff_seconds < 1:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} delivers again at once: an outage of seconds uses up all attempts",
+            f"{seen.name} redelivers without backoff: an outage of seconds uses up all attempts",
             f"{update} --min-retry-delay=10s --max-retry-delay=600s",
         )
 
@@ -159,11 +159,11 @@ def _long(seconds: int) -> str:
 def of_answer(seconds: float | None, *, within_seconds: float, project: str) -> Finding:
     """Judge how soon the worker answered a question; None: nobody did."""
     if seconds is not None:
-        return Finding(Verdict.OK, f"the worker answered a question in {seconds:.1f} s")
+        return Finding(Verdict.OK, f"the worker replied to a status request in {seconds:.1f} s")
     return Finding(
         Verdict.WRONG,
-        f"nobody answered a question within {within_seconds:g} s: the worker does not run, is not"
-        " pushed to, or refuses the pushes",
+        f"no reply to a status request within {within_seconds:g} s: the worker does not run,"
+        " receives no pushes, or refuses them",
         f"gcloud run services logs read model-copy-worker --project={project} --limit=50",
     )
 
@@ -179,13 +179,24 @@ def of_requests(
         f" --dead-letter-topic={dead_letter_topic} --max-delivery-attempts=100"
     )
     if seen.dead_letter_topic != dead_letter_topic:
-        told = seen.dead_letter_topic or "nowhere: what nobody can record is tried for ever"
-        yield Finding(Verdict.WRONG, f"what Pub/Sub gives up goes to {told}", policy)
+        what = (
+            f"{seen.name} forwards undeliverable messages to {seen.dead_letter_topic},"
+            f" not to {dead_letter_topic}"
+            if seen.dead_letter_topic
+            else f"{seen.name} has no dead-letter topic: undeliverable messages are redelivered"
+            " until they expire"
+        )
+        yield Finding(Verdict.WRONG, what, policy)
     elif seen.max_attempts < 100:
-        what = f"Pub/Sub gives up after {seen.max_attempts} attempts: minutes of an outage"
+        what = (
+            f"{seen.name} gives up after {seen.max_attempts} attempts, that is after minutes of"
+            " an outage"
+        )
         yield Finding(Verdict.WRONG, what, policy)
     else:
-        yield Finding(Verdict.OK, f"what Pub/Sub gives up goes to {seen.dead_letter_topic}")
+        yield Finding(
+            Verdict.OK, f"{seen.name} forwards undeliverable messages to {seen.dead_letter_topic}"
+        )
 
 
 def of_forwarded(
@@ -199,7 +210,7 @@ def of_forwarded(
     if FORWARDED_FILTER not in seen.filter:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} tells the worker also of its own letters",
+            f"{seen.name} also pushes the worker's own dead letters to it",
             _anew(seen, message_filter=FORWARDED_FILTER),
         )
 
@@ -207,28 +218,28 @@ def of_forwarded(
 def _push(seen: SeenSubscription, path: str, audience: str) -> Finding:
     endpoint = seen.push_endpoint
     right = endpoint if endpoint.endswith(path) else f"https://WORKER{path}"
-    mend = (
+    fix = (
         f"gcloud pubsub subscriptions update {seen.name} --push-endpoint={shlex.quote(right)}"
         f" --push-auth-service-account={seen.push_account or 'ACCOUNT'}"
         f" --push-auth-token-audience={audience or 'AUDIENCE'}"
     )
     pushes = f"{seen.name} pushes to {endpoint}" if endpoint else f"{seen.name} does not push"
     if right != endpoint:
-        return Finding(Verdict.WRONG, f"{pushes}: the worker listens at {path}", mend)
+        return Finding(Verdict.WRONG, f"{pushes}: the worker listens at {path}", fix)
     if not seen.push_account:
         if endpoint.startswith("http://") and not audience:
-            return Finding(Verdict.OK, pushes)  # a local run: nobody checks a token there
-        return Finding(Verdict.WRONG, f"{pushes} without a token: Cloud Run refuses that", mend)
+            return Finding(Verdict.OK, pushes)  # a local run: no token is checked there
+        return Finding(Verdict.WRONG, f"{pushes} without a token: Cloud Run refuses that", fix)
     told = seen.audience or endpoint  # so Pub/Sub fills it in
     signed = f"{pushes}, signed as {seen.push_account}, for {told}"
     if audience and told != audience:
         what = f"{signed}, and the worker expects {audience}: it refuses every push"
-        return Finding(Verdict.WRONG, what, mend)
+        return Finding(Verdict.WRONG, what, fix)
     if not audience:
         return Finding(
             Verdict.UNSEEN,
-            f"{signed}: whether the worker expects that is not told",
-            "--audience compares it with the worker's setting AUDIENCE",
+            f"{signed}: not compared with the audience that the worker expects",
+            "give the worker's AUDIENCE: --audience",
         )
     return Finding(Verdict.OK, signed)
 
@@ -239,31 +250,30 @@ def of_letters(seen: SeenSubscription, *, dead_letter_topic: str) -> Iterator[Fi
     if seen.topic != dead_letter_topic:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} is of {seen.topic}, not of the dead-letter topic",
-            f"name the right one with --dead-letter-subscription, or --dead-letter-topic"
-            f" {seen.topic}",
+            f"{seen.name} is attached to {seen.topic}, not to the dead-letter topic",
+            f"correct --dead-letter-subscription, or give --dead-letter-topic {seen.topic}",
         )
     if seen.push_endpoint:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} pushes to {seen.push_endpoint}: letters do not stay in it",
+            f"{seen.name} pushes to {seen.push_endpoint}: dead letters do not stay in it",
             f"{update} --push-endpoint=",
         )
     if seen.filter:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} takes only letters with {seen.filter}",
-            "filters cannot be changed: make a subscription without one",
+            f"{seen.name} accepts only dead letters with {seen.filter}",
+            "filters cannot be changed: create a subscription without one",
         )
     days = seen.kept_seconds // 86_400
     if days < KEPT_DAYS:
         yield Finding(
             Verdict.WRONG,
-            f"letters are kept for {days} days, not {KEPT_DAYS}",
+            f"{seen.name} keeps dead letters for {days} days, not {KEPT_DAYS}",
             f"{update} --message-retention-duration={KEPT_DAYS}d",
         )
     else:
-        yield Finding(Verdict.OK, f"letters are kept for {days} days")
+        yield Finding(Verdict.OK, f"{seen.name} keeps dead letters for {days} days")
     yield from _expiry(seen, update)
 
 
@@ -271,7 +281,7 @@ def _expiry(seen: SeenSubscription, update: str) -> Iterator[Finding]:
     if seen.expires_after_seconds:
         yield Finding(
             Verdict.WRONG,
-            f"{seen.name} is deleted after {seen.expires_after_seconds // 86_400} days unused",
+            f"{seen.name} expires after {seen.expires_after_seconds // 86_400} days without use",
             f"{update} --expiration-period=never",
         )
 
@@ -282,7 +292,8 @@ def of_agent(*, resource: str, role: str, members: Collection[str], command: str
         return Finding(Verdict.OK, f"Pub/Sub's service agent has {role} on {resource}")
     return Finding(
         Verdict.UNSEEN,
-        f"Pub/Sub's service agent has no {role} on {resource} itself; perhaps on the project",
+        f"Pub/Sub's service agent has no {role} on {resource} itself; a grant on the project is"
+        " not visible here",
         f"{command} add-iam-policy-binding {resource} --role={role}"
         ' --member="serviceAccount:service-$(gcloud projects describe'
         f" {resource.split('/')[1]} --format='value(projectNumber)')"
@@ -295,25 +306,25 @@ def of_permission(
 ) -> Finding:
     """Judge one of our own permissions; ``account`` is our own, where that is known."""
     if has:
-        return Finding(Verdict.OK, f"we have {permission} on {resource}")
+        return Finding(Verdict.OK, f"this account has {permission} on {resource}")
     kind = "topics" if "/topics/" in resource else "subscriptions"
     return Finding(
         Verdict.WRONG,
-        f"we have no {permission} on {resource}",
+        f"this account lacks {permission} on {resource}",
         f"gcloud pubsub {kind} add-iam-policy-binding {resource} --role={role}"
-        f" --member={f'serviceAccount:{account}' if account else 'OURSELVES'}",
+        f" --member={f'serviceAccount:{account}' if account else 'THIS_ACCOUNT'}",
     )
 
 
 def of_clock(skew_seconds: float, *, host: str) -> Finding:
     """Judge our clock by that of ``host``."""
     if abs(skew_seconds) <= MAX_SKEW_SECONDS:
-        what = f"our clock agrees with that of {host} within {MAX_SKEW_SECONDS:g} s"
+        what = f"this clock agrees with that of {host} within {MAX_SKEW_SECONDS:g} s"
         return Finding(Verdict.OK, what)
     where = "ahead of" if skew_seconds > 0 else "behind"
     return Finding(
         Verdict.WRONG,
-        f"our clock is {abs(skew_seconds):.0f} s {where} that of {host}:"
+        f"this clock is {abs(skew_seconds):.0f} s {where} that of {host}:"
         " credentials may be refused",
         "chronyc makestep",
     )

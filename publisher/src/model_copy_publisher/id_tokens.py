@@ -42,7 +42,7 @@ def id_token(audience: str, *, credentials_file: str | None = None, account: str
     Raises:
         InvalidRequestError: the audience or the account is none.
         RefusedError: there are no credentials, or Google refused them.
-        UnreachableError: whoever gives tokens does not answer.
+        UnreachableError: the token endpoint does not answer.
     """
     if not _AUDIENCE.fullmatch(audience):
         raise InvalidRequestError(
@@ -50,19 +50,21 @@ def id_token(audience: str, *, credentials_file: str | None = None, account: str
             f"{audience[:80]!r} should be one word, such as https://model-copier.example",
         )
     if account and not _ACCOUNT.fullmatch(account):
-        raise InvalidRequestError("account", f"{account[:80]!r} is no service account's address")
+        raise InvalidRequestError(
+            "account", f"{account[:80]!r} is not the address of a service account"
+        )
     try:
         token = _token(audience, credentials_file, account)
     except google.auth.exceptions.TransportError as error:
         raise UnreachableError(
             f"Cannot get an ID token: {error}.",
-            "Look at the network, at HTTPS_PROXY, and on AWS at the instance metadata service"
+            "Check the network, HTTPS_PROXY, and on AWS the instance metadata service"
             " (in a container its hop limit must be 2 or more).",
         ) from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise RefusedError(
             f"Cannot get an ID token: the credentials were refused ({error}).",
-            "See which account they are of: model-copy doctor.",
+            "To see the account of these credentials: model-copy doctor.",
         ) from error
     except _NoAccountError as error:
         raise RefusedError(
@@ -82,7 +84,7 @@ def _token(audience: str, named: str | None, account: str) -> str:
         own = str(info.get("service_account_impersonation_url", ""))
         own = own.rpartition("/serviceAccounts/")[2].partition(":")[0]
         if not (account or own):
-            raise _NoAccountError("a federated identity has none of its own")
+            raise _NoAccountError("a federated identity has no ID token of its own")
         # Not by way of the account's access token: an account may seldom impersonate itself.
         plain = {k: v for k, v in info.items() if k != "service_account_impersonation_url"}
         return _generated(federated(plain, SCOPES), request, audience, account or own)
@@ -107,7 +109,9 @@ def _token(audience: str, named: str | None, account: str) -> str:
         source = found._source_credentials  # noqa: SLF001  google-auth names it nowhere else
         return _generated(source, request, audience, found.service_account_email)
     if kind:
-        raise _NoAccountError(f"credentials of the type {str(kind)[:40]!r} have none of their own")
+        raise _NoAccountError(
+            f"credentials of the type {str(kind)[:40]!r} have no ID token of their own"
+        )
     return _of_this_machine(audience, request)
 
 
@@ -118,7 +122,7 @@ def _of_this_machine(audience: str, request: Any) -> str:
 
     if not _metadata.ping(request):
         raise google.auth.exceptions.DefaultCredentialsError(
-            "there are none on this machine; set GOOGLE_APPLICATION_CREDENTIALS"
+            "this machine has none; set GOOGLE_APPLICATION_CREDENTIALS"
         )
     return _refreshed(
         compute_engine.IDTokenCredentials(request, audience, use_metadata_identity_endpoint=True),
@@ -149,7 +153,7 @@ def _generated(credentials: Any, request: Any, audience: str, account: str) -> s
         raise UnreachableError(f"Cannot get an ID token: {why}.", "Try again in a minute.")
     raise RefusedError(
         f"Cannot get an ID token of {account}: {why}.",
-        "Whoever asks needs iam.serviceAccounts.getOpenIdToken on that account; the role"
+        "The caller needs iam.serviceAccounts.getOpenIdToken on that account; the role"
         " roles/iam.workloadIdentityUser has it: gcloud iam service-accounts"
         f" add-iam-policy-binding {account} --role=roles/iam.workloadIdentityUser"
         " --member=PRINCIPAL",
@@ -169,7 +173,7 @@ def _with_email(token: str) -> str:
     if isinstance(claims.get("email"), str):
         return token
     raise RefusedError(
-        "The ID token names no account (email), and the api would refuse it.",
+        "The ID token names no account (email), so the api would refuse it.",
         "Use a service account's credentials, or --account.",
     )
 

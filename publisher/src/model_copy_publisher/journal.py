@@ -47,7 +47,7 @@ class Journal:
             if self.file.is_symlink():
                 raise self._useless("is a link, which others may have made; nothing was changed")
             if self.file.exists() and not self.file.is_file():
-                raise self._useless("is no file that can be kept")
+                raise self._useless("is not a regular file")
             make_folder(self.file.parent)
             self._out: IO[bytes] = open_to_append(self.file)
         except OSError as error:
@@ -134,7 +134,7 @@ class Journal:
         self._out.seek(0)
         content = self._out.read()
         if not _is_journal(content):
-            raise self._useless("is there, and no journal; nothing was changed")
+            raise self._useless("exists and is not a journal; nothing was changed")
         if self._anew:
             self._out.truncate(0)
             return

@@ -44,8 +44,8 @@ def summary(letters: Sequence[Letter], *, now: datetime) -> list[str]:
 def whole(letter: Letter, *, now: datetime) -> list[str]:
     """Return everything about one letter."""
     facts = [
-        ("request", letter.request_id or "(bare JSON: it has no name)"),
-        ("asked by", letter.request_source),
+        ("request", letter.request_id or "(bare JSON without an id)"),
+        ("source", letter.request_source),
         ("code", letter.code),
         ("reason", letter.reason),
         ("died", f"{rfc3339(letter.died_at)}, {age(now - letter.died_at)} ago"),
@@ -69,8 +69,8 @@ def whole(letter: Letter, *, now: datetime) -> list[str]:
 def replay_line(replay: Replay) -> str:
     """Say what would be sent."""
     content = printable(replay.data.decode(errors="replace"))
-    mended = "repaired" if replay.repaired else "as it was"
-    return f"{printable(replay.request_id)}  {mended}  {content}"
+    change = "repaired" if replay.repaired else "unchanged"
+    return f"{printable(replay.request_id)}  {change}  {content}"
 
 
 def left_line(left: Left) -> str:

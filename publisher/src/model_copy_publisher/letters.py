@@ -320,4 +320,6 @@ def of_line(line: bytes, *, number: int) -> Letter:
             ordering_key=str(found["ordering_key"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidRequestError("backup", f"line {number} is no letter: {error}") from error
+        raise InvalidRequestError(
+            "backup", f"line {number} is not a dead letter: {error}"
+        ) from error

@@ -92,7 +92,7 @@ class Changes:
             if not equals or not name:
                 raise InvalidRequestError("set", f"{text!r} is not field=value")
             if name in fields:
-                raise InvalidRequestError("set", f"{name} is there twice")
+                raise InvalidRequestError("set", f"{name} is given twice")
             if not value:
                 fields[name] = None  # also a field that nobody knows: that may be what is wrong
             elif name in CONTENT:
@@ -110,7 +110,7 @@ class Changes:
                     )
             else:
                 raise InvalidRequestError(
-                    "set", f"{name} is no content of a request; there are {', '.join(CONTENT)}"
+                    "set", f"{name} is not a field of a request; fields are {', '.join(CONTENT)}"
                 )
         return cls(fields)
 
@@ -142,7 +142,7 @@ def plan(
     if len(attributes) > MAX_ATTRIBUTES:
         return Left(letter=letter, reason=f"it would have {len(attributes)} attributes, over 100")
     if size_of(data, attributes) > MAX_BYTES - _FRAME_BYTES:
-        return Left(letter=letter, reason="it is larger than what can be published")
+        return Left(letter=letter, reason="it is too large to be published")
     return Replay(
         letter=letter,
         data=data,
@@ -163,7 +163,7 @@ def checked(content: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in CONTENT:
-            raise InvalidRequestError(name, f"no field of a request; --set {name}= takes it away")
+            raise InvalidRequestError(name, f"not a field of a request; --set {name}= removes it")
         if value is None:
             continue
         values[name] = value
@@ -182,7 +182,7 @@ def size_of(data: bytes, attributes: Mapping[str, str]) -> int:
 
 def _why_left(letter: Letter, max_replays: int) -> str:
     if letter.origin is Origin.STRANGER:
-        return "it is no letter of the copier's"
+        return "it was not written by the copier"
     if letter.newer_version:
         return f"{letter.newer_version} is newer than this model-copy: upgrade it"
     if not _is_text(f"{letter.request_source}{letter.request_id}"):
@@ -190,7 +190,7 @@ def _why_left(letter: Letter, max_replays: int) -> str:
     if letter.content is None:
         return f"it would be rejected again: {letter.unreadable}"
     if letter.replays >= max_replays:
-        return f"it was replayed {letter.replays} times; --max-replays admits {max_replays}"
+        return f"it was replayed {letter.replays} times; --max-replays allows {max_replays}"
     return ""
 
 

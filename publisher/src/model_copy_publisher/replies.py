@@ -197,7 +197,7 @@ class Replies:
                 raise
             trouble = self._subscribe_again(within)
         except UnreachableError:
-            trouble = "Pub/Sub does not answer; trying again"
+            trouble = "Pub/Sub does not answer; retrying"
         if trouble != self._trouble:
             self._trouble = trouble
             self._on_trouble(trouble)

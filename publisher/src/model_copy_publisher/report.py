@@ -30,30 +30,30 @@ def published_line(published: Published) -> str:
 
 
 def reply_lines(reply: Reply, *, asked_at: datetime | None, waited_seconds: float) -> list[str]:
-    """Tell the outcome to a person, the most wanted fact first."""
+    """Format one outcome for a person."""
     lines = [f"{reply.outcome:<10} {_headline(reply)}"]
     facts = [
         *_outcome_facts(reply),
-        ("waited", f"{_seconds(waited_seconds)}{_ours(asked_at, reply, waited_seconds)}"),
+        ("waited", f"{_seconds(waited_seconds)}{_overhead(asked_at, reply, waited_seconds)}"),
     ]
     lines += [f"{name:<10} {value}" for name, value in facts if value]
     return [printable(line) for line in lines]
 
 
 def reply_line(reply: Reply | Status) -> str:
-    """Tell how one of many ended."""
+    """Format the outcome of one of many requests."""
     word = reply.outcome.value if isinstance(reply, Reply) else reply.state.lower()
     version = f"  version {reply.version}" if reply.version else ""
     return printable(f"{word:<10} {reply.request_id}  {_headline(reply)}{version}")
 
 
 def status_lines(status: Status) -> list[str]:
-    """Tell how a request stands."""
+    """Format the state of a request."""
     facts = [
         *_outcome_facts(status),
         ("request", status.request_id),
         ("source", status.source_model),
-        ("asked", f"{status.attempts} times" if (status.attempts or 0) > 1 else None),
+        ("attempts", str(status.attempts) if (status.attempts or 0) > 1 else None),
         ("accepted", rfc3339(status.timings.accepted_at) if status.timings.accepted_at else None),
         ("ended", rfc3339(status.timings.ended_at) if status.timings.ended_at else None),
     ]
@@ -76,7 +76,7 @@ def bad_row_lines(file: str, bad: Iterable[Any]) -> list[str]:
         printable(f"{file}:{row.line}:{row.column}: {row.reason}") for row in rows[:SHOWN_BAD_ROWS]
     ]
     more = len(rows) - len(lines)
-    return [*lines, f"and {more:,} more bad rows"] if more else lines
+    return [*lines, f"and {more:,} more invalid rows"] if more else lines
 
 
 def as_json(
@@ -105,7 +105,7 @@ def _outcome_facts(told: Reply | Status) -> list[tuple[str, str | None]]:
     return [
         ("version", told.version),
         ("verified", {True: "yes", False: "no", None: None}[told.verified]),
-        ("note", "it was there already; nothing was copied" if told.already_existed else None),
+        ("note", "it existed already; nothing was copied" if told.already_existed else None),
         *(("warning", warning) for warning in told.warnings),
         *(("duplicate", model) for model in told.possible_duplicates),
         ("hint", told.error.hint if told.error else None),
@@ -125,11 +125,11 @@ def _replay_advice(told: Reply | Status) -> str | None:
     )
     if not told.dead_letter or is_conflict:
         return None
-    return f"once that is fixed: {replay_command(told)}"
+    return f"after the fix: {replay_command(told)}"
 
 
 def replay_command(told: Reply | Status) -> str:
-    """Return what has a failed request worked on once more: the same id tells the old outcome."""
+    """Return the command that replays a failed request; publishing it again changes nothing."""
     words = ["model-copy", "dead-letters", "replay", "--request-id", told.request_id]
     return shlex.join(word for word in words if word)
 
@@ -143,20 +143,21 @@ def _headline(told: Reply | Status) -> str:
 
 
 def _would(asked: Mapping[str, Any]) -> str:
-    """Say in words what would be asked of Vertex AI."""
+    """Describe the CopyModel call that would be made."""
     if parent_model := asked.get("parent_model"):
         return f"{asked.get('source_model')} to a new version of {parent_model}"
     return f"{asked.get('source_model')} to {asked.get('parent')}/models/{asked.get('model_id')}"
 
 
-def _ours(asked_at: datetime | None, reply: Reply, waited_seconds: float) -> str:
-    """Say how much of the wait was not the copy, where the copy lies within the wait."""
+def _overhead(asked_at: datetime | None, reply: Reply, waited_seconds: float) -> str:
+    """Split the wait into copy and overhead, if the copy ran within the wait."""
     copy_seconds, ended_at = reply.timings.copy_seconds, reply.timings.copy_ended_at
     if asked_at is not None and ended_at is not None and ended_at < asked_at:
         return "; the copy had ended before"
     if copy_seconds is None or copy_seconds > waited_seconds:
         return ""
-    return f", of which {_seconds(waited_seconds - copy_seconds)} ours"
+    overhead = waited_seconds - copy_seconds
+    return f" (copy {_seconds(copy_seconds)}, overhead {_seconds(overhead)})"
 
 
 def _seconds(seconds: float | None) -> str | None:

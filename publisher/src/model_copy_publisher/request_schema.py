@@ -95,7 +95,7 @@ class DuplicateFieldError(ValueError):
     """An object of JSON has a field twice."""
 
     def __init__(self, field: str) -> None:
-        super().__init__(f"{field} is there twice")
+        super().__init__(f"{field} is given twice")
         self.field = field
 
 

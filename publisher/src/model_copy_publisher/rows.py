@@ -106,7 +106,7 @@ def _wrong_header(header: Sequence[str], line: int) -> Iterator[BadRow]:
         if name not in FIELDS:
             yield BadRow(line, column, f"{name!r} is {no_such_field(name, FIELDS)}")
         elif name in header[: column - 1]:
-            yield BadRow(line, column, f"{name} is there twice")
+            yield BadRow(line, column, f"{name} is given twice")
     if "source_model_id" not in header:
         yield BadRow(line, 1, "source_model_id is missing: the first line names the columns")
 
@@ -157,7 +157,7 @@ def _jsonl(text: str) -> Iterator[Row | BadRow]:
             yield BadRow(line, error.colno, f"is not JSON: {error.msg}")
             continue
         except DuplicateFieldError as error:
-            yield BadRow(line, _column(content, error.field), f"{error.field}: is there twice")
+            yield BadRow(line, _column(content, error.field), f"{error.field}: is given twice")
             continue
         except ValueError as error:
             yield BadRow(line, 1, f"is not JSON: {error}")

@@ -88,7 +88,7 @@ def read(file: Path | None) -> Mapping[str, Any]:
     for name, value in values.items():
         if name not in NAMES:
             raise InvalidRequestError(
-                "config", f"{path}: {name} is no setting; there are {', '.join(NAMES)}"
+                "config", f"{path}: {name} is not a setting; settings are {', '.join(NAMES)}"
             )
         expected = _unmet(name, value)
         if expected:
@@ -107,8 +107,8 @@ def _unmet(name: str, value: object) -> str:
         case "timeout", int() | float() if number and 0 < value < math.inf:
             return ""
         case "timeout", _:
-            return "a number of seconds, over 0"
+            return "a number of seconds greater than 0"
         case "output", _:
             return "" if value in OUTPUTS else " or ".join(OUTPUTS)
         case _:
-            return "" if number or isinstance(value, str) else "a text or a number"
+            return "" if number or isinstance(value, str) else "a string or a number"

@@ -167,11 +167,11 @@ class Waiting:
                 received = self._subscription.pull(within_seconds=min(left, until_lot))
                 trouble = ""
             except MissingError:
-                trouble = "the subscription was lost; asking again"
+                trouble = "the subscription was lost; subscribing again"
                 # Missing to a pull is the subscription; to the steps before it, a topic.
                 self._lost = self._lost or self._asked
             except UnreachableError:
-                trouble = "Pub/Sub does not answer; trying again"
+                trouble = "Pub/Sub does not answer; retrying"
             lot = [event for each in received for event in self._ours(each)]
             if trouble != self._trouble:
                 self._trouble = trouble

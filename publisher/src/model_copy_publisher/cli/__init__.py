@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from model_copy_publisher.cli.exits import EXIT_CODES
+from model_copy_publisher.cli.suggesting import SuggestingGroup
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.terminal import printable
 
@@ -52,7 +53,7 @@ def _printable_errors() -> Iterator[None]:
         raise click.ClickException(printable(error.format_message())) from error
 
 
-class _Commands(click.Group):
+class _Commands(SuggestingGroup):
     """Finds a command in its module, and nothing else of it before it is called."""
 
     def make_context(self, *given: Any, **more: Any) -> click.Context:
@@ -89,14 +90,14 @@ class _Commands(click.Group):
     type=click.Path(path_type=Path),
     envvar="MODEL_COPY_CONFIG",
     show_envvar=True,
-    help="The settings file.  [default: ~/.config/model-copy/config.toml]",
+    help="Settings file.  [default: ~/.config/model-copy/config.toml]",
 )
 @click.pass_context
 def main(context: click.Context, config_file: Path | None) -> None:
-    """Copy Vertex AI models between projects by message.
+    """Copy Vertex AI models between projects, by messages over Pub/Sub.
 
-    A value is taken from its option, else from the environment, else from the settings
-    file: model-copy config show.
+    Options override environment variables, which override the settings file. To show the
+    effective values: model-copy config show.
     """
     from model_copy_publisher import settings  # noqa: PLC0415  reads TOML
 

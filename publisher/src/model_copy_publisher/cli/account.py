@@ -100,12 +100,12 @@ class Account:
     def sum_up(self) -> None:
         counts = Counter(reply.outcome.value for reply in self.ended.values())
         if self.options["wait"]:
-            counts["without an answer"] = len(self.wanted.requests) - len(self.ended)
+            counts["without reply"] = len(self.wanted.requests) - len(self.ended)
         else:
             counts["published"] = len(self.published)
             counts["confirmed before"] = len(self.wanted.requests) - len(self.published)
         if self.wanted.bad:
-            counts["bad"] = len(self.wanted.bad)
+            counts["invalid"] = len(self.wanted.bad)
         line = summary(+counts, self.waited_seconds)
         if self.options["output"] == "json":
             say(line)
@@ -135,7 +135,7 @@ class Account:
         )
         say(
             f"Known to be published: {known:,} of {len(self.wanted.requests):,}."
-            f" Once there is room, go on:\n  {self.again(wait=self.options['wait'])}"
+            f" When the disk has space, resume:\n  {self.again(wait=self.options['wait'])}"
         )
 
     def interrupted(self) -> int:
@@ -150,7 +150,7 @@ class Account:
         if unsent > 0 and not self.is_one and not self.options["wait"]:
             say(
                 f"Interrupted: {unsent:,} of {len(requests):,} requests are not known to be"
-                f" published. To go on:\n  {self.again(wait=False)}"
+                f" published. To resume:\n  {self.again(wait=False)}"
             )
             return DETACHED
         if not self.published and not any(self.is_confirmed(each) for each in requests):

@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from model_copy_publisher.cli.exits import DETACHED, DONE, EXIT_CODES, NOT_DONE, ending
+from model_copy_publisher.cli.exits import (
+    DETACHED,
+    DONE,
+    EXIT_CODES,
+    NOT_DONE,
+    OF_ANOTHER_SOURCE,
+    ending,
+)
 from model_copy_publisher.cli.options import (
     command_again,
     connection,
@@ -39,15 +46,13 @@ Example:
   model-copy cancel 50b9aee23cf64b209373f206a84bc016
 
 \b
-Exits with 0 once the copy is cancelled, with 1 if it came to another end first.
+Exit code 0: the copy is cancelled. Exit code 1: it ended otherwise before.
 """
 
 _ids = click.argument("request_ids", metavar="ID...", nargs=-1, required=True)
 
 
-@click.command(
-    short_help="Wait for requests by their ids.", epilog=f"{WAIT_EXAMPLES}\n{EXIT_CODES}"
-)
+@click.command(short_help="Wait for requests by id.", epilog=f"{WAIT_EXAMPLES}\n{EXIT_CODES}")
 @_ids
 @request_source
 @timeout(3600)
@@ -55,7 +60,7 @@ _ids = click.argument("request_ids", metavar="ID...", nargs=-1, required=True)
 @connection
 @click.pass_context
 def wait(context: click.Context, /, **options: Any) -> None:
-    """Wait for requests that were published before, here or elsewhere."""
+    """Wait for requests that were published before, on this machine or another."""
     context.exit(_Asking(context=context, options=options).end())
 
 
@@ -67,11 +72,11 @@ def wait(context: click.Context, /, **options: Any) -> None:
 @connection
 @click.pass_context
 def status(context: click.Context, /, **options: Any) -> None:
-    """Tell how requests stand, now."""
+    """Show the state of requests."""
     context.exit(_Asking(context=context, options=options, until="told").end())
 
 
-@click.command(short_help="Ask for the end of copies.", epilog=f"{CANCEL_EXAMPLES}\n{EXIT_CODES}")
+@click.command(short_help="Cancel copies.", epilog=f"{CANCEL_EXAMPLES}\n{EXIT_CODES}")
 @_ids
 @request_source
 @timeout(3600)
@@ -79,7 +84,7 @@ def status(context: click.Context, /, **options: Any) -> None:
 @connection
 @click.pass_context
 def cancel(context: click.Context, /, **options: Any) -> None:
-    """Ask for the end of copies, and wait for what becomes of them."""
+    """Cancel copies, and wait for their outcomes."""
     asking = _Asking(context=context, options=options, kind=CANCEL_TYPE, wanted="cancelled")
     context.exit(asking.end())
 
@@ -144,8 +149,8 @@ class _Asking:
                         )
                         say(
                             f"No request {event.request.request_id} of"
-                            f" {event.request.request_source} is known. If somebody else asked for"
-                            " it, name them: --request-source."
+                            f" {event.request.request_source} is known."
+                            f" {OF_ANOTHER_SOURCE}"
                         )
                     else:
                         self._take(event, shown)
@@ -188,13 +193,13 @@ class _Asking:
             each.outcome.value if isinstance(each, Reply) else printable(each.state.lower())
             for each in self.told.values()
         )
-        counts["without an answer"] = len(self.requests) - len(self.told) - len(self.unknown)
+        counts["without reply"] = len(self.requests) - len(self.told) - len(self.unknown)
         counts["unknown"] = len(self.unknown)
         line = summary(+counts, time.monotonic() - self.began_at)
         (say if self.options["output"] == "json" else tell)(line)
 
     def say_again(self, _: BrokerError | None = None) -> None:
-        """Say how to ask again for what was not told."""
+        """Print the command that repeats the open questions."""
         say(f"To {self._verb()} again:\n  {self._again()}")
 
     def interrupted(self) -> int:
@@ -204,7 +209,9 @@ class _Asking:
         return DETACHED
 
     def _verb(self) -> str:
-        return {"wait": "wait", "status": "ask", "cancel": "cancel"}[str(self.context.command.name)]
+        return {"wait": "wait", "status": "show the state", "cancel": "cancel"}[
+            str(self.context.command.name)
+        ]
 
     def _again(self) -> str:
         settled = {*self.told, *self.unknown}

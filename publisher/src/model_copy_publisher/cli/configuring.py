@@ -19,6 +19,7 @@ from model_copy_publisher.cli.options import (
     request_source,
     variables,
 )
+from model_copy_publisher.cli.suggesting import SuggestingGroup
 from model_copy_publisher.terminal import tell, tell_json
 
 EXAMPLES = """\b
@@ -29,9 +30,9 @@ Example of the settings file:
 """
 
 
-@click.group(short_help="Show the settings, and where each comes from.", epilog=EXAMPLES)
+@click.group(cls=SuggestingGroup, short_help="Show each setting and its origin.", epilog=EXAMPLES)
 def config() -> None:
-    """Settings: an option counts first, then the environment, then the settings file."""
+    """Show each setting and its origin: option, environment, settings file or default."""
 
 
 @config.command(epilog=EXAMPLES)
@@ -55,7 +56,7 @@ def config() -> None:
 @connection
 @click.pass_context
 def show(context: click.Context, /, **values: Any) -> None:
-    """Show every setting with its value and where that comes from."""
+    """Show each setting with its value and its origin."""
     context.exit(ending(lambda: _show(context, values), debug=values["debug"]))
 
 
@@ -70,7 +71,7 @@ def _show(context: click.Context, values: Mapping[str, Any]) -> int:
     width = max(len(value) for _, value, _ in texts)
     for name, text, origin in texts:
         tell(f"{name:<24}  {text:<{width}}  {origin}".rstrip())
-    tell(f"\nsettings file: {file}{'' if file.is_file() else ' (there is none)'}")
+    tell(f"\nsettings file: {file}{'' if file.is_file() else ' (does not exist)'}")
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
         tell(f"Pub/Sub: {emulator} (PUBSUB_EMULATOR_HOST), without credentials")

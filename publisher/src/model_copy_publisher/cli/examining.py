@@ -1,4 +1,4 @@
-"""``model-copy doctor``: is everything there that the copier needs, and may we use it?"""
+"""``model-copy doctor``: check credentials, topics, subscriptions, permissions and the clock."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,37 +26,37 @@ Examples:
   model-copy doctor --audience https://model-copier.example --try
 
 \b
-It changes nothing, without --try; to hear the worker's answer it makes a subscription to the
-replies and deletes it (--no-ask does without). What is wrong comes with what mends it; what our
-rights do not show is told as unseen, and is no failure.
+Nothing is changed, except that a subscription for the worker's reply is created and deleted
+(not with --no-ask), and another one with --try. Each problem is shown with its fix. A check
+that needs a permission that this account lacks is shown as unseen, and is not a failure.
 
 \b
 Exit codes:
-  0    nothing is wrong, as far as it can be seen
-  1    something is wrong
-  2    wrong usage
+  0    no problem found
+  1    at least one problem found
+  2    usage error
   4    Pub/Sub does not answer
 """
 
 
 @click.command(epilog=EXAMPLES)
-@option("--audience", help="The AUDIENCE that the worker is set to, to compare the pushes' with.")
+@option("--audience", help="AUDIENCE of the worker, to compare with the audience of the pushes.")
 @option(
     "--clock",
     metavar="URL",
-    help="A server to hold our clock against, if not Google's.",
+    help="Server whose clock is compared with this machine's.  [default: Google's]",
 )
 @click.option(
     "--try",
     "tries",
     is_flag=True,
-    help="Also make a subscription to the replies, as waiting does, and delete it.",
+    help="Also create and delete a subscription to the replies, as --wait does.",
 )
 @click.option(
     "--ask/--no-ask",
     "asks",
     default=True,
-    help="Ask the worker a question through the topics, and time its answer.",
+    help="Send the worker a status request and time its reply.",
 )
 @click.option(
     "--answer-within",
@@ -64,7 +64,7 @@ Exit codes:
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long the worker may take to answer.",
+    help="Maximum seconds until the worker's reply.",
 )
 @pushes
 @dead_letters
@@ -72,7 +72,7 @@ Exit codes:
 @connection
 @click.pass_context
 def doctor(context: click.Context, /, **options: Any) -> None:
-    """Look at credentials, topics, subscriptions, permissions and the clock."""
+    """Check credentials, topics, subscriptions, permissions and the clock."""
     context.exit(ending(lambda: _examine(options), debug=options["debug"]))
 
 
@@ -99,10 +99,9 @@ def _examine(options: Mapping[str, Any]) -> int:
     for finding in doctor.findings():
         wrong = wrong or finding.verdict is Verdict.WRONG
         if options["output"] == "json":
-            told = {"verdict": finding.verdict, "what": finding.what, "mend": finding.mend}
-            tell_json(told)
+            tell_json({"verdict": finding.verdict, "what": finding.what, "fix": finding.fix})
             continue
         tell(f"{finding.verdict:<7} {printable(finding.what)}")
-        if finding.mend:
-            tell(f"        -> {printable(finding.mend)}")
+        if finding.fix:
+            tell(f"        -> {printable(finding.fix)}")
     return NOT_DONE if wrong else DONE

@@ -24,12 +24,13 @@ EXIT_CODES = """\b
 Exit codes:
   0    succeeded or validated; without --wait: published
   1    failed, rejected or cancelled; no such request
-  2    wrong usage or a bad row; nothing was sent
-  3    no answer in time; the copy may go on
-  4    could not publish or subscribe, or write down what was published
+  2    usage error or invalid row; nothing was sent
+  3    no reply in time; the copy may go on
+  4    could not publish, subscribe, or write the journal or the results
   130  detached by Ctrl-C or SIGTERM; the copy goes on
-  141  nobody reads standard output any more, as after | head; the copy goes on
+  141  standard output was closed, as after | head; the copy goes on
 """
+OF_ANOTHER_SOURCE = "If another source published it, name that source: --request-source."
 
 
 def ending(
@@ -53,7 +54,7 @@ def ending(
     except InvalidRequestError as error:
         raise click.UsageError(str(error)) from error
     except UnknownRequestError as error:
-        say(f"{printable(str(error))} If somebody else asked for it, name them: --request-source.")
+        say(f"{printable(str(error))} {OF_ANOTHER_SOURCE}")
         return NOT_DONE
     except NoReplyError as error:
         say(printable(str(error)))
@@ -73,7 +74,7 @@ def ending(
         if debug:
             say("".join(traceback.format_exception(error)))
         why = printable(f"{type(error).__name__}: {error}")
-        say(f"This is a bug: {why}\nPlease report what --debug shows.")
+        say(f"This is a bug: {why}\nPlease report the traceback that --debug shows.")
         return BUG
 
 

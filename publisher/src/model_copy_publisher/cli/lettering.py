@@ -16,6 +16,7 @@ from model_copy_publisher import letter_report
 from model_copy_publisher.cli.exits import DETACHED, DONE, NOT_DONE, ending
 from model_copy_publisher.cli.options import Number, connection, output, reached_by, timeout, where
 from model_copy_publisher.cli.options import dead_letters as where_letters_are
+from model_copy_publisher.cli.suggesting import SuggestingGroup
 from model_copy_publisher.errors import InvalidRequestError, ModelCopyError
 from model_copy_publisher.events import Reply
 from model_copy_publisher.letters import Letter, Origin
@@ -39,18 +40,18 @@ Examples:
   model-copy dead-letters restore letters.jsonl
 
 \b
-A letter is acknowledged only once its replay is published, or its backup is on the
-disk: broken off at any point, nothing is lost, and running it again is harmless.
-Letters that somebody else looks through at this moment are not seen.
+A dead letter is acknowledged only after its replay is published, or its backup is on
+the disk. An interrupted command loses nothing; run it again. Dead letters that another
+command holds at the same moment are not listed.
 
 \b
 Exit codes:
   0    done; with replay --wait: all succeeded
-  1    a letter was left, or did not succeed; there is none of that name; not agreed
-  2    wrong usage; nothing was changed
+  1    a dead letter was left or its replay failed; none matched; not confirmed
+  2    usage error; nothing was changed
   3    no outcome in time; the copies may go on
   4    could not read, publish or subscribe
-  130  broken off by Ctrl-C or SIGTERM
+  130  interrupted by Ctrl-C or SIGTERM
 """
 SHOWN = 20
 
@@ -58,7 +59,7 @@ SHOWN = 20
 def _selection(function: Any) -> Any:
     """Add which letters are meant."""
     for decorate in (
-        click.option("--limit", type=click.IntRange(min=1), help="At most so many, oldest first."),
+        click.option("--limit", type=click.IntRange(min=1), help="Maximum number, oldest first."),
         click.option(
             "--failed", "origin", flag_value="copier", help="Only those that the copier wrote."
         ),
@@ -69,13 +70,15 @@ def _selection(function: Any) -> Any:
             "--request-id",
             "request_ids",
             multiple=True,
-            help="Only this request's, or this letter by its own id.",
+            help="Only those of this request, or the dead letter with this id; repeatable.",
         ),
-        click.option("--newer-than", metavar="AGE", help="Only younger ones, as 90s, 15m, 2h, 3d."),
-        click.option("--older-than", metavar="AGE", help="Only older ones, as 90s, 15m, 2h, 3d."),
-        click.option("--target", metavar="PATTERN", help="Only to models like this: 'faker*'."),
-        click.option("--source", metavar="PATTERN", help="Only of models like this: '7704*'."),
-        click.option("--code", "codes", multiple=True, help="Only with this code, as NOT_FOUND."),
+        click.option(
+            "--newer-than", metavar="AGE", help="Only younger ones; AGE: 90s, 15m, 2h, 3d."
+        ),
+        click.option("--older-than", metavar="AGE", help="Only older ones; AGE: 90s, 15m, 2h, 3d."),
+        click.option("--target", metavar="PATTERN", help="Only matching targets: 'faker*'."),
+        click.option("--source", metavar="PATTERN", help="Only matching sources: '7704*'."),
+        click.option("--code", "codes", multiple=True, help="Only this code: NOT_FOUND."),
     ):
         function = decorate(function)
     return function
@@ -92,7 +95,7 @@ def _box(function: Any) -> Any:
             default=2.0,
             show_default=True,
             metavar="SECONDS",
-            help="Take it for all once no letter came for so long.",
+            help="Stop reading after this many seconds without a letter.",
         ),
         click.option(
             "--lease",
@@ -101,7 +104,7 @@ def _box(function: Any) -> Any:
             default=20,
             show_default=True,
             metavar="SECONDS",
-            help="Should this be killed, others see the letters after so long.",
+            help="Seconds until others see the dead letters if this command is killed.",
         ),
         where_letters_are,
         output,
@@ -110,21 +113,21 @@ def _box(function: Any) -> Any:
     return function
 
 
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-@click.group(name="dead-letters", epilog=EXAMPLES)
+@click.group(name="dead-letters", cls=SuggestingGroup, epilog=EXAMPLES)
 def dead_letters() -> None:
-    """See, mend and replay requests that failed."""
+    """List, repair and replay failed requests."""
 
 
 @dead_letters.command(name="list", epilog=EXAMPLES)
-@click.option("--summary", is_flag=True, help="Only how many there are of each code.")
+@click.option("--summary", is_flag=True, help="Show only the number of each code.")
 @_selection
 @_box
 @click.pass_context
 def list_(context: click.Context, /, **options: Any) -> None:
-    """Show the letters; none of them is settled."""
+    """List dead letters without acknowledging them."""
     _end(context, options, _list)
 
 
@@ -133,7 +136,7 @@ def list_(context: click.Context, /, **options: Any) -> None:
 @_box
 @click.pass_context
 def show(context: click.Context, /, **options: Any) -> None:
-    """Show everything about a letter, by its request's id, its outcome's or its own."""
+    """Show a dead letter; ID is its own, its request's or its outcome's."""
     _end(context, options, _show)
 
 
@@ -144,30 +147,30 @@ def show(context: click.Context, /, **options: Any) -> None:
     "changes",
     multiple=True,
     metavar="FIELD=VALUE",
-    help=f"Repair the request first; FIELD= takes it away. Fields: {', '.join(CONTENT)}.",
+    help=f"Change a field first; FIELD= removes it; repeatable. Fields: {', '.join(CONTENT)}.",
 )
-@click.option("--dry-run", is_flag=True, help="Only show what would be sent.")
+@click.option("--dry-run", is_flag=True, help="Show the messages without sending them.")
 @_yes
 @click.option(
     "--rate",
     "per_second",
     type=Number(min=0, min_open=True),
     metavar="N",
-    help="At most so many a second.",
+    help="Maximum number of messages per second.",
 )
 @click.option(
     "--max-replays",
     type=click.IntRange(min=0),
     default=MAX_REPLAYS,
     show_default=True,
-    help="Leave what was replayed so often before.",
+    help="Skip dead letters that were replayed this often before.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the outcomes.")
 @timeout(3600)
 @_box
 @click.pass_context
 def replay(context: click.Context, /, **options: Any) -> None:
-    """Send letters again; each is applied once, however often it is sent."""
+    """Publish failed requests again; each replay is applied once."""
     _end(context, options, _replay)
 
 
@@ -177,13 +180,13 @@ def replay(context: click.Context, /, **options: Any) -> None:
     "--backup",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A new file that the letters are written to first.",
+    help="New file to which the dead letters are written first.",
 )
 @_yes
 @_box
 @click.pass_context
 def drop(context: click.Context, /, **options: Any) -> None:
-    """Take letters away, after a backup."""
+    """Delete dead letters after writing a backup."""
     _end(context, options, _drop)
 
 
@@ -192,7 +195,7 @@ def drop(context: click.Context, /, **options: Any) -> None:
 @_box
 @click.pass_context
 def restore(context: click.Context, /, **options: Any) -> None:
-    """Put letters of a backup back into the topic."""
+    """Publish the dead letters of a backup to the topic again."""
     _end(context, options, _restore)
 
 
@@ -204,7 +207,7 @@ def _end(
 
 
 def _interrupted() -> int:
-    say("Broken off: what was not settled is there again. Run it again to go on.")
+    say("Interrupted: unacknowledged dead letters are delivered again. Run it again to go on.")
     return DETACHED
 
 
@@ -241,7 +244,7 @@ def _show(options: Mapping[str, Any]) -> int:
         else:
             tell("\n".join(letter_report.whole(each, now=datetime.now(UTC))))
     if not found:
-        say(f"There is no letter {name}.")
+        say(f"There is no dead letter {name}.")
     return DONE if found else NOT_DONE
 
 
@@ -302,11 +305,11 @@ def _restore(options: Mapping[str, Any]) -> int:
     _tell_left(done.left)
     for each in done.perhaps_twice:
         name = printable(each.request_id or f"letter {each.message_id}")
-        say(f"{name} may be there twice: the run before was killed just then")
+        say(f"{name} may be there twice: the previous run was killed while it was published")
     if done.letters:
         say(f"restored {_many(done.letters)}")
     elif not done.left:
-        say("All of them were restored before.")
+        say("All dead letters of this backup were restored before.")
     return NOT_DONE if done.left else DONE
 
 
@@ -351,7 +354,7 @@ class _Following:
         except (ModelCopyError, KeyboardInterrupt):
             pending = self._sent if self._waiting is None else self._sent & {*self._waiting.pending}
             if self._sent:
-                say(f"{len(self._sent):,} sent, {len(pending):,} of them not told yet")
+                say(f"{len(self._sent):,} sent, {len(pending):,} without an outcome yet")
             for command in _waits(pending, self._options):
                 say(f"to wait for them:\n  {command}")
             raise
@@ -383,7 +386,7 @@ class _Following:
                         self._print(event)
         finally:
             if self._waiting.pending:
-                counts["not told yet"] = len(self._waiting.pending)
+                counts["without an outcome yet"] = len(self._waiting.pending)
             say(summed(counts, time.monotonic() - began_at))
         return good
 
@@ -445,11 +448,11 @@ def _agreed(question: str, left: Sequence[Left], options: Mapping[str, Any]) -> 
     if options["yes"]:
         return True
     if left:
-        say(f"{len(left):,} of the letters would be left; --dry-run tells why.")
+        say(f"{len(left):,} of the dead letters would be left; --dry-run shows the reasons.")
     try:
         return click.confirm(question, err=True)
     except click.Abort:  # nobody answers
-        say("\nNothing was done; --yes does not ask.")
+        say("\nNothing was done; --yes skips the question.")
         return False
 
 
@@ -457,7 +460,7 @@ def _many(letters: Sequence[Letter]) -> str:
     from model_copy_publisher.dead_letters import counted  # noqa: PLC0415  loads gRPC
 
     kinds = ", ".join(f"{count:,} {printable(code)}" for code, count in counted(letters).items())
-    return f"{len(letters):,} letter{'s' if len(letters) != 1 else ''} ({kinds})"
+    return f"{len(letters):,} dead letter{'s' if len(letters) != 1 else ''} ({kinds})"
 
 
 def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
@@ -466,7 +469,7 @@ def _show_plan(replays: Sequence[Replay], options: Mapping[str, Any]) -> None:
             tell_json(each.to_json())
         else:
             tell(letter_report.replay_line(each))
-    say(f"{len(replays):,} would be sent; nothing was")
+    say(f"{len(replays):,} would be sent; nothing was sent")
 
 
 def _tell_left(left: Sequence[Left]) -> None:

@@ -46,7 +46,7 @@ class Number(click.FloatRange):
     ) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value} is no number to count with.", param, ctx)
+            self.fail(f"{value} is not a finite number.", param, ctx)
         return number
 
 
@@ -59,46 +59,52 @@ def option(name: str, **keywords: Any) -> Decorator:
 def connection(function: Any) -> Any:
     """Add what is needed to reach the topics."""
     for decorate in (
-        click.option("--debug", is_flag=True, help="Show the traceback of what went wrong."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
         option(
             "--credentials-file",
             metavar="FILE",
-            help="Google credentials, if not the application default ones.",
+            help="Google credentials file.  [default: application default credentials]",
         ),
         option(
-            "--reply-topic", default=REPLY_TOPIC, show_default=True, help="Where outcomes are told."
+            "--reply-topic", default=REPLY_TOPIC, show_default=True, help="Topic of the replies."
         ),
         option(
-            "--request-topic", default=REQUEST_TOPIC, show_default=True, help="Where to publish."
+            "--request-topic",
+            default=REQUEST_TOPIC,
+            show_default=True,
+            help="Topic of the requests.",
         ),
-        option("--project", help="The project of the topics."),
+        option("--project", help="Project of the topics."),
     ):
         function = decorate(function)
     return function
 
 
 def request_source(function: Any) -> Any:
-    """Add whose request it is."""
+    """Add the option ``--request-source``."""
     decorate = option(
-        "--request-source", default=DEFAULT_SOURCE, show_default=True, help="Whose request it is."
+        "--request-source",
+        default=DEFAULT_SOURCE,
+        show_default=True,
+        help="CloudEvent source of the request: with its id, the name of the request.",
     )
     return decorate(function)
 
 
 def dead_letters(function: Any) -> Any:
-    """Add where failed requests go, and where they are kept."""
+    """Add the options for the dead-letter topic and its subscription."""
     for decorate in (
         option(
             "--dead-letter-topic",
             default=DEAD_LETTER_TOPIC,
             show_default=True,
-            help="Where failed requests go, and letters that are restored.",
+            help="Topic of failed requests and of restored dead letters.",
         ),
         option(
             "--dead-letter-subscription",
             default=DEAD_LETTER_SUBSCRIPTION,
             show_default=True,
-            help="Where the letters are kept.",
+            help="Subscription that holds the dead letters.",
         ),
     ):
         function = decorate(function)
@@ -106,28 +112,31 @@ def dead_letters(function: Any) -> Any:
 
 
 def pushes(function: Any) -> Any:
-    """Add how the worker is told of things."""
+    """Add the options for the worker's push subscriptions."""
     for decorate in (
         option(
             "--forwarded-subscription",
             default=FORWARDED_SUBSCRIPTION,
             show_default=True,
-            help="Where the worker is told of what Pub/Sub gave up.",
+            help="Subscription that pushes requests that Pub/Sub gave up to the worker.",
         ),
         option(
             "--tick-subscription",
             default=TICK_SUBSCRIPTION,
             show_default=True,
-            help="Where the worker is woken.",
+            help="Subscription that pushes ticks to the worker.",
         ),
         option(
             "--request-subscription",
             default=REQUEST_SUBSCRIPTION,
             show_default=True,
-            help="Where the worker is told of requests.",
+            help="Subscription that pushes requests to the worker.",
         ),
         option(
-            "--tick-topic", default=TICK_TOPIC, show_default=True, help="What wakes the worker."
+            "--tick-topic",
+            default=TICK_TOPIC,
+            show_default=True,
+            help="Topic of the ticks that wake the worker.",
         ),
     ):
         function = decorate(function)
@@ -135,18 +144,24 @@ def pushes(function: Any) -> Any:
 
 
 def timeout(default: float) -> Decorator:
-    """Add how long to wait."""
+    """Add the option ``--timeout``."""
     return option(
         "--timeout",
         type=Number(min=0, min_open=True),
         default=default,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait.",
+        help="Maximum seconds to wait.",
     )
 
 
-output = option("--output", type=click.Choice(settings.OUTPUTS), default="text", show_default=True)
+output = option(
+    "--output",
+    type=click.Choice(settings.OUTPUTS),
+    default="text",
+    show_default=True,
+    help="Format of standard output.",
+)
 
 
 def where(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,8 +178,8 @@ def where(options: Mapping[str, Any]) -> dict[str, Any]:
     if not project:
         raise InvalidRequestError(
             "project",
-            "is missing: give --project, set MODEL_COPY_PROJECT or GOOGLE_CLOUD_PROJECT, or write"
-            " it into the settings file",
+            "is missing: give --project, set MODEL_COPY_PROJECT or GOOGLE_CLOUD_PROJECT, or add"
+            " it to the settings file",
         )
     check_project(project)
     return {

@@ -27,14 +27,14 @@ A file is CSV, with the fields of a request as its first line, or JSON Lines:
   7704127342733426688@1,faker_251230,europe-west4
 
 \b
-The same request (source, id and content) published again is never a second
-copy: it makes the service announce the outcome again. That is how to wait again.
+Publishing the same request (source, id and content) again never makes a second
+copy: the service publishes the outcome again. Use it to resume a wait.
 In a file, the id of a row is made of the batch's name and the row's content.
 """
 
 
 @click.command(
-    short_help="Ask for a copy, or for many from a file.", epilog=f"{EXAMPLES}\n{EXIT_CODES}"
+    short_help="Request a copy, or many copies from a file.", epilog=f"{EXAMPLES}\n{EXIT_CODES}"
 )
 @click.argument("source_model_id", metavar="[SOURCE]", required=False)
 @click.argument("destination_model_id", metavar="[DESTINATION]", required=False)
@@ -42,45 +42,47 @@ In a file, the id of a row is made of the batch's name and the row's content.
     "--to",
     multiple=True,
     metavar="PROJECT/LOCATION[/MODEL]",
-    help="Where the copy goes, instead of DESTINATION; may be given several times.",
+    help="Destination of the copy, instead of DESTINATION; repeatable.",
 )
 @click.option("--parent-model", help="Copy as a new version of this model, not to DESTINATION.")
 @click.option(
     "--if-exists",
     type=click.Choice([each.value for each in IfExists]),
-    help="What to do when DESTINATION is there already.  [default: fail]",
+    help="Action if DESTINATION exists already.  [default: fail]",
 )
-@option("--source-project", help="Where SOURCE is, if not in the service's own default.")
-@option("--source-location", help="The region of SOURCE.")
-@option("--target-project", help="Where the copy goes.")
-@option("--target-location", help="The region of the copy.")
-@option("--location", help="Both regions at once, as far as they are not said otherwise.")
-@option("--kms-key-name", help="The key that encrypts the copy.")
-@option("--custom-service-account", help="The account that Vertex AI copies as.")
-@option("--deadline-seconds", type=int, help="How long the copy may take.")
-@click.option("--correlation", metavar="JSON", help="An object to be echoed in the reply.")
-@click.option("--validate-only", is_flag=True, help="Check everything, copy nothing.")
-@option("--reply-tag", help="An attribute of the reply, for subscribers that filter.")
-@click.option("--request-id", help="What the request is known by.  [default: a random one]")
+@option("--source-project", help="Project of SOURCE.  [default: the service's]")
+@option("--source-location", help="Location of SOURCE.  [default: the service's]")
+@option("--target-project", help="Project of the copy.  [default: the service's]")
+@option("--target-location", help="Location of the copy.  [default: the service's]")
+@option("--location", help="Location of SOURCE and copy, unless given separately.")
+@option("--kms-key-name", help="KMS key that encrypts the copy.")
+@option("--custom-service-account", help="Service account that Vertex AI copies as.")
+@option("--deadline-seconds", type=int, help="Time budget of the copy.")
+@click.option("--correlation", metavar="JSON", help="JSON object that the reply echoes.")
+@click.option("--validate-only", is_flag=True, help="Check the request without copying.")
+@option("--reply-tag", help="Attribute of the reply, for filters of subscribers.")
+@click.option("--request-id", help="Id of the request.  [default: a random one]")
 @request_source
 @click.option(
     "--from-file",
     metavar="FILE",
     help="Publish every row of a CSV or JSON Lines file; - is standard input.",
 )
-@click.option("--batch", help="What the ids of the rows begin with.  [default: the file's name]")
+@click.option("--batch", help="Prefix of the request ids.  [default: the file's name]")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["csv", "jsonl"]),
-    help="What the file is.  [default: by its name, or by how it begins]",
+    help="Format of the file.  [default: by its name, or by its first characters]",
 )
-@click.option("--keep-going", is_flag=True, help="Send the good rows although others are bad.")
-@click.option("--resume", is_flag=True, help="Skip what was confirmed or has ended before.")
+@click.option(
+    "--keep-going", is_flag=True, help="Publish the valid rows even if others are invalid."
+)
+@click.option("--resume", is_flag=True, help="Skip requests that the journal knows already.")
 @click.option(
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where that is written down.  [default: ~/.local/state/model-copy/BATCH.jsonl;"
+    help="Journal of --from-file.  [default: ~/.local/state/model-copy/BATCH.jsonl;"
     " with --validate-only BATCH.validate-only.jsonl]",
 )
 @click.option("--wait", is_flag=True, help="Wait for the outcome and print it.")
@@ -89,15 +91,15 @@ In a file, the id of a row is made of the batch's name and the row's content.
 @connection
 @click.pass_context
 def publish(context: click.Context, /, **options: Any) -> None:
-    """Ask for a copy of SOURCE (an id, id@version, id@alias or full resource name).
+    """Request a copy of SOURCE (an id, id@version, id@alias or full resource name).
 
-    DESTINATION is the id of the new model; without it the service makes one up.
+    DESTINATION is the id of the new model; without it the service derives one from SOURCE.
     """
     for name in ("target_project", "target_location"):
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         # The rows of a file may say themselves where they go.
         if given and options["to"] and options["from_file"] is None:
-            raise click.UsageError(f"{name}: --to says where the copies go; leave it out")
+            raise click.UsageError(f"{name}: --to names the destinations; omit this option")
     account = Account(options=options, context=context)
     code = ending(
         Session(account).run,

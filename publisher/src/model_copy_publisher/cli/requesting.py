@@ -38,12 +38,12 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
         return _of_file(options, destinations)
     for name in ("batch", "kind", "resume", "journal", "keep_going"):
         if options[name]:
-            raise InvalidRequestError(name, "has a meaning only with --from-file")
+            raise InvalidRequestError(name, "requires --from-file")
     if options["source_model_id"] is None:
         raise InvalidRequestError("source_model_id", "is missing: give SOURCE, or --from-file")
     if destinations and options["destination_model_id"]:
         raise InvalidRequestError(
-            "destination_model_id", "--to says where the copies go; leave DESTINATION out"
+            "destination_model_id", "--to names the destinations; omit DESTINATION"
         )
     request_id = uuid4().hex if options["request_id"] is None else options["request_id"]
     values = _given(options)
@@ -57,7 +57,7 @@ def wanted(options: Mapping[str, Any]) -> Wanted:
 def _of_file(options: Mapping[str, Any], destinations: list[Destination]) -> Wanted:
     for name in ("source_model_id", "destination_model_id", "request_id"):
         if options[name] is not None:
-            raise InvalidRequestError(name, "is in the rows; leave it out with --from-file")
+            raise InvalidRequestError(name, "is a column of the file; omit it with --from-file")
     file = options["from_file"]
     text = _read(file)
     name = batch.check_name(options["batch"] or batch.name_of("stdin" if file == "-" else file))

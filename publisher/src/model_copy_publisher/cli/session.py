@@ -53,9 +53,9 @@ class Session:
         for line in bad_row_lines(self.account.wanted.file_name, bad):
             say(line)
         if self.account.wanted.repeated:
-            say(f"{self.account.wanted.repeated:,} rows are there twice; each is one request")
+            say(f"{self.account.wanted.repeated:,} rows are duplicates; each is one request")
         if bad and not self.account.options["keep_going"]:
-            say("Nothing was sent. Correct the rows, or send the others with --keep-going.")
+            say("Nothing was sent. Correct the rows, or publish the others with --keep-going.")
             return False
         return True
 

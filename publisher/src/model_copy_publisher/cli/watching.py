@@ -28,60 +28,61 @@ Examples:
   model-copy watch --subscription replies-for-sns --exec ./to-sns
 
 \b
-Without --subscription a temporary one is made, which gets what is told from then on. It
-takes pubsub.subscriptions.create in the project and pubsub.topics.attachSubscription on
-the reply topic (roles/pubsub.editor has both); it is deleted at the end, or expires
-after a day. A named one takes roles/pubsub.subscriber, and keeps events while nobody
-watches; events that are not chosen are acknowledged too.
+Without --subscription a temporary one is created, which receives replies from then on.
+That needs pubsub.subscriptions.create in the project and pubsub.topics.attachSubscription
+on the reply topic (roles/pubsub.editor has both). The subscription is deleted at the end,
+or expires after a day. A named one needs roles/pubsub.subscriber, and keeps events between
+two watches. Events that the filters leave out are acknowledged too.
 
 \b
---exec runs a command in a shell for each event: the event as JSON on its standard input,
+--exec runs a command in a shell for each event. The event is JSON on its standard input;
 MODEL_COPY_OUTCOME, MODEL_COPY_REQUEST_ID, MODEL_COPY_RESOURCE_NAME and MODEL_COPY_EVENT_ID
-in its environment. They are safe as arguments: an id or a name that breaks its rule, or begins
-with a hyphen, comes as sha256-HEX; the event on standard input has it whole. Exit code 0
-acknowledges the event; after any other, or if the command does not start, it comes again, a
-second later at first, then up to a minute. It may see an event twice: the id is the same.
+are in its environment. These values are safe as arguments: an id or a name that breaks its
+rule, or begins with a hyphen, is replaced by sha256-HEX; standard input has the original.
+Exit code 0 acknowledges the event. After any other exit code, or if the command does not
+start, the event is delivered again, after a second at first, later up to a minute. A command
+may receive an event twice, with the same id.
 
 \b
 Exit codes:
   0    ended by --count, --timeout or Ctrl-C
-  2    wrong usage
+  2    usage error
   3    --count was not reached within --timeout
   4    could not subscribe
 """
 
 
 @click.command(epilog=EXAMPLES)
-@option("--subscription", help="Watch this one.  [default: a temporary one]")
+@option("--subscription", help="Subscription to watch.  [default: a temporary one]")
 @click.option(
     "--outcome",
     "outcomes",
     multiple=True,
     type=click.Choice([each.value for each in Outcome]),
-    help="Only these outcomes; may be given several times.",
+    help="Show only this outcome; repeatable.",
 )
-@click.option("--model", metavar="PATTERN", help="Only models like this, such as 'faker*'.")
-@click.option("--tag", help="Only replies to requests with this --reply-tag.")
-@click.option("--exec", "command", metavar="CMD", help="Run this for each event.")
+@click.option("--model", metavar="PATTERN", help="Show only models that match, such as 'faker*'.")
+@click.option("--tag", help="Show only replies to requests with this --reply-tag.")
+@click.option("--exec", "command", metavar="CMD", help="Shell command to run for each event.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 100),
     default=1,
     show_default=True,
-    help="How many commands run at once.",
+    help="Number of commands that run at once.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
+@click.option("--count", type=click.IntRange(min=1), help="End after this many events.")
 @click.option(
     "--timeout",
     type=Number(min=0, min_open=True),
     metavar="SECONDS",
-    help="End after so long.  [default: never]",
+    help="End after this many seconds.  [default: never]",
 )
 @output
 @connection
 @click.pass_context
 def watch(context: click.Context, /, **options: Any) -> None:
-    """Show what becomes of requests, as it is told."""
+    """Show the outcomes of requests as they are published."""
     code = ending(lambda: _watch(options), debug=options["debug"], on_interrupt=lambda: DONE)
     context.exit(code)
 
@@ -98,7 +99,7 @@ def _watch(options: Mapping[str, Any]) -> int:
         outcomes=[Outcome(each) for each in options["outcomes"]],
         model=options["model"],
         tag=options["tag"],
-        on_trouble=lambda trouble: say(trouble or "Pub/Sub is back"),
+        on_trouble=lambda trouble: say(trouble or "Pub/Sub answers again"),
     ) as replies:
         stop_on_signals(replies.stop)
         say(f"watching   {replies.subscription}")
@@ -123,7 +124,7 @@ def _watch(options: Mapping[str, Any]) -> int:
         )
     if replies.stopped or options["count"] is None:
         return DONE
-    say(f"{seen:,} of {options['count']:,} events came within {options['timeout']:g} s.")
+    say(f"Received {seen:,} of {options['count']:,} events within {options['timeout']:g} s.")
     return NO_ANSWER
 
 
@@ -163,5 +164,5 @@ def _run(command: str, reply: Reply) -> bool:
     else:
         wrong = f"exit code {ended.returncode}" if ended.returncode else ""
     if wrong:
-        say(f"{wrong} for {printable(reply.event_id)}: it comes again")
+        say(f"{wrong} for {printable(reply.event_id)}: it will be delivered again")
     return not wrong
