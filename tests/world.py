@@ -9,8 +9,8 @@ from model_copier.contract.request_schema import Defaults
 from model_copier.contract.requests import Contract, Message, Received
 from model_copier.domain.job import Job
 from model_copier.domain.timing import Timing
-from model_copier.engine.request_handler import Accepted, Deliveries
-from model_copier.engine.scheduler import Ticks
+from model_copier.engine.request_handler import HandlingResult, RequestHandler
+from model_copier.engine.scheduler import Scheduler
 from model_copier.engine.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedTopics
 
@@ -61,8 +61,8 @@ class World:
     topics: Any = field(default_factory=SimulatedTopics)
     models: Any = None
     workflow: Workflow = field(init=False)
-    deliveries: Deliveries = field(init=False)
-    ticks: Ticks = field(init=False)
+    deliveries: RequestHandler = field(init=False)
+    ticks: Scheduler = field(init=False)
 
     def __post_init__(self) -> None:
         if self.store is None:
@@ -83,10 +83,10 @@ class World:
             timing=self.timing,
             jitter=lambda: 0.0,
         )
-        self.deliveries = Deliveries(workflow=self.workflow, contract=CONTRACT)
-        self.ticks = Ticks(workflow=self.workflow)
+        self.deliveries = RequestHandler(workflow=self.workflow, contract=CONTRACT)
+        self.ticks = Scheduler(workflow=self.workflow)
 
-    async def deliver(self, received: Received | None = None) -> Accepted:
+    async def deliver(self, received: Received | None = None) -> HandlingResult:
         return await self.deliveries.accept(received or request())
 
     async def pass_time(self, seconds: float) -> None:

@@ -33,10 +33,10 @@ from model_copier.domain.errors import UnavailableError
 from model_copier.domain.job import Job
 from model_copier.domain.resource_names import ProjectNumbers
 from model_copier.domain.timing import Timing
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from model_copier.engine.ports import Clock, JobStore, ModelService
-from model_copier.engine.request_handler import Deliveries
-from model_copier.engine.scheduler import Ticks
+from model_copier.engine.request_handler import RequestHandler
+from model_copier.engine.scheduler import Scheduler
 from model_copier.engine.steady_clock import SteadyClock
 from model_copier.engine.workflow import Workflow
 from model_copier.logs import log
@@ -91,7 +91,7 @@ def request_defaults(settings: Settings, numbers: ProjectNumbers | None = None) 
     )
 
 
-async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], None]]:
+async def connect(settings: Settings) -> tuple[RequestHandler, Scheduler, Callable[[], None]]:
     """Connect everything; the last is what to do with the store when the process ends.
 
     Raises:
@@ -131,13 +131,13 @@ async def connect(settings: Settings) -> tuple[Deliveries, Ticks, Callable[[], N
         defaults=request_defaults(settings, numbers),
         callers={each.account: each for each in settings.callers_file.callers} if checked else None,
     )
-    deliveries = Deliveries(
+    deliveries = RequestHandler(
         workflow=workflow,
         contract=contract,
         senders=settings.senders,
         restored_at=store.restored_at,
     )
-    return deliveries, Ticks(workflow=workflow), store.leave
+    return deliveries, Scheduler(workflow=workflow), store.leave
 
 
 def _models(
@@ -176,15 +176,15 @@ async def _open_store(
 
 def build_app(
     target: str,
-    deliveries: Deliveries,
-    ticks: Ticks,
+    deliveries: RequestHandler,
+    ticks: Scheduler,
     settings: Settings,
     *,
-    watch: Watch | None = None,
+    watch: OutcomeWaiter | None = None,
     bodies: Bodies | None = None,
 ) -> ASGIApp:
     """Make the whole application of a target, with its own 404, 405 and 500."""
-    watch = watch or Watch(store=deliveries.workflow.store)
+    watch = watch or OutcomeWaiter(store=deliveries.workflow.store)
     routes = routes_of(target, deliveries, ticks, settings, watch)
     app = Starlette(routes=routes, exception_handlers=HANDLERS)
     # A redirect would hold the Host header as it came; a path is right or wrong.
@@ -198,7 +198,11 @@ def build_app(
 
 
 def routes_of(
-    target: str, deliveries: Deliveries, ticks: Ticks, settings: Settings, watch: Watch
+    target: str,
+    deliveries: RequestHandler,
+    ticks: Scheduler,
+    settings: Settings,
+    watch: OutcomeWaiter,
 ) -> list[Route]:
     """Say what a target serves."""
     pushed = Push(
@@ -292,7 +296,7 @@ class Service:
 
     async def _build(self) -> ASGIApp:
         deliveries, ticks, leave = await connect(self._settings)
-        watch = Watch(store=deliveries.workflow.store)
+        watch = OutcomeWaiter(store=deliveries.workflow.store)
         app = build_app(self._target, deliveries, ticks, self._settings, watch=watch)
         last = LastOut(app, leave)
         _on_sigterm(ticks.close, watch.close, last.leave)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -41,10 +42,18 @@ def _nothing_is_left_running():
     yield
     left = [
         process.info["cmdline"]
-        for process in psutil.process_iter(["cmdline"])
-        if process.pid not in before and not ours.isdisjoint(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if process.pid not in before
+        and not ours.isdisjoint(process.info["cmdline"] or ())
+        and _is_of_this_worker(process.info["environ"] or {})
     ]
     assert left == []
+
+
+def _is_of_this_worker(environ: Mapping[str, str]) -> bool:
+    """Tests run side by side; what another worker of pytest started ends with its own test."""
+    names = ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_TESTRUNUID")
+    return all(environ.get(name) == os.environ.get(name) for name in names)
 
 
 def test_the_demo_copies_a_model_and_reads_it_back():

@@ -7,7 +7,7 @@ from deploy.checks.__main__ import DEPLOY
 from deploy.checks.configuration import Block, Configuration, inner, text_of
 
 from model_copier.app import routes_of
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from model_copier.settings import Settings, TokenChecks
 from world import SOURCE_PROJECT, TARGET_PROJECT, World
 
@@ -22,7 +22,7 @@ SETTINGS = Settings(
 
 def answered(target: str, method: str) -> set[str]:
     world = World()
-    watch = Watch(store=world.store)
+    watch = OutcomeWaiter(store=world.store)
     routes = routes_of(target, world.deliveries, world.ticks, SETTINGS, watch)
     return {route.path for route in routes if method in (route.methods or ())}
 

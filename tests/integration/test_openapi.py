@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from model_copier.app import build_app, routes_of
 from model_copier.domain.errors import Code, UnavailableError
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from model_copier.settings import Settings, TokenChecks
 from model_copier.web.openapi import document, page
 from world import World
@@ -64,7 +64,9 @@ def test_nothing_comes_that_the_document_does_not_say(case):
 
 
 def test_every_route_is_in_the_document_and_nothing_else():
-    routes = routes_of("api", WORLD.deliveries, WORLD.ticks, SETTINGS, Watch(store=WORLD.store))
+    routes = routes_of(
+        "api", WORLD.deliveries, WORLD.ticks, SETTINGS, OutcomeWaiter(store=WORLD.store)
+    )
     ours = {
         (re.sub(r":copy_id\b", "", route.path), method.lower())
         for route in routes

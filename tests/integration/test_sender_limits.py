@@ -9,7 +9,7 @@ import pytest
 
 from model_copier.app import build_app
 from model_copier.domain.senders import SenderLimits, SenderPolicy
-from model_copier.engine.request_handler import Deliveries
+from model_copier.engine.request_handler import RequestHandler
 from model_copier.settings import Settings, TokenChecks
 from world import CONTRACT, REQUEST, SOURCE_PROJECT, TARGET_PROJECT, World, request
 
@@ -26,7 +26,7 @@ LIMITS = SenderLimits(max_unfinished=2, requests_per_minute=4, max_waits=1)
 @pytest.fixture
 def world() -> World:
     world = World()
-    world.deliveries = Deliveries(
+    world.deliveries = RequestHandler(
         workflow=world.workflow, contract=CONTRACT, senders=SenderPolicy(default=LIMITS)
     )
     return world

@@ -10,7 +10,7 @@ import pytest
 from firestore_front import FirestoreFront
 from model_copier.adapters.firestore_documents import INDEXED, TTL_FIELD
 from model_copier.engine.ports import Wanted
-from model_copier.engine.scheduler import Ticks
+from model_copier.engine.scheduler import Scheduler
 from simulators import START, SimulatedClock, SimulatedModels
 from stores import firestore_store
 from world import SOURCE, World
@@ -46,7 +46,7 @@ async def counted(firestore: str) -> AsyncIterator[Counted]:
         yield Counted(World(clock=clock, models=models, store=store), front)
 
 
-class SimulatedRests(Ticks):
+class SimulatedRests(Scheduler):
     """Ticks whose rests pass on the simulated clock."""
 
     async def _rest(self, seconds: float) -> None:

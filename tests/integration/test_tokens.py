@@ -21,7 +21,7 @@ from starlette.routing import Route
 from local_cloud.pubsub import PubSub, TokenSigner
 from model_copier.app import build_app, routes_of
 from model_copier.domain.access_policy import Caller, CallersFile
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from model_copier.settings import Settings, TokenChecks
 from model_copier.web.identity import MARKER, MAX_TOKEN
 from world import World
@@ -173,7 +173,7 @@ class Door:
         parts = (self.target, world.deliveries, world.ticks, self.settings)
         self.world = world
         self.app = build_app(*parts)
-        self.routes = routes_of(*parts, Watch(store=world.store))
+        self.routes = routes_of(*parts, OutcomeWaiter(store=world.store))
 
     def ways(self) -> Iterator[tuple[str, str]]:
         """Each method of each route, with an id where one is due."""

@@ -413,10 +413,10 @@ MUTANTS = (
     Mutant(
         name="a replay that was beaten is taken for the one that beat it",
         file="engine/request_handler.py",
-        old="            return await self._meet_again(asked, received, told)\n"
-        '        return replace(told, verdict="replayed"',
-        new='            return replace(told, verdict="duplicate")\n'
-        '        return replace(told, verdict="replayed"',
+        old="            return await self._handle_duplicate(asked, received, told)\n"
+        "        return replace(told, verdict=Disposition.REPLAYED",
+        new="            return replace(told, verdict=Disposition.DUPLICATE)\n"
+        "        return replace(told, verdict=Disposition.REPLAYED",
     ),
     Mutant(
         name="a rejected request is acknowledged without a letter",

@@ -29,8 +29,8 @@ from model_copier.domain.resource_names import ModelName
 from model_copier.domain.timing import Timing
 from model_copier.domain.vertex_types import CopyCall, Model, Operation, OperationsPage
 from model_copier.engine.ports import Wanted
-from model_copier.engine.request_handler import Deliveries
-from model_copier.engine.scheduler import Ticks
+from model_copier.engine.request_handler import RequestHandler
+from model_copier.engine.scheduler import Scheduler
 from model_copier.engine.steady_clock import SteadyClock
 from model_copier.engine.workflow import Workflow
 from simulators import SimulatedClock, SimulatedModels, SimulatedStore, SimulatedTopics
@@ -329,8 +329,8 @@ class Worker:
     alive: bool = True
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     workflow: Workflow = field(init=False)
-    deliveries: Deliveries = field(init=False)
-    ticks: Ticks = field(init=False)
+    deliveries: RequestHandler = field(init=False)
+    ticks: Scheduler = field(init=False)
     clock: SkewedClock = field(init=False)
 
     def __post_init__(self) -> None:
@@ -349,10 +349,10 @@ class Worker:
             timing=self.timing,
             jitter=self.cloud.rng.random,
         )
-        self.deliveries = Deliveries(
+        self.deliveries = RequestHandler(
             workflow=self.workflow, contract=CONTRACT, restored_at=self.restored_at
         )
-        self.ticks = Ticks(workflow=self.workflow)
+        self.ticks = Scheduler(workflow=self.workflow)
 
     async def restored_at(self) -> datetime | None:
         return self.cloud.restored_at

@@ -23,7 +23,7 @@ from model_copier.domain.errors import (
 from model_copier.domain.resource_names import ModelName
 from model_copier.domain.timing import Timing
 from model_copier.domain.vertex_types import CopyCall, Model, Operation
-from model_copier.engine.scheduler import Ticks
+from model_copier.engine.scheduler import Scheduler
 from simulators import SimulatedStore
 from unit.test_read_rate import most_in_a_minute
 from virtual_time import LoopClock, run_virtually
@@ -359,7 +359,7 @@ def test_a_dead_region_delays_no_copy_elsewhere():
     assert late < 8
 
 
-async def _ticking(ticks: Ticks) -> None:
+async def _ticking(ticks: Scheduler) -> None:
     while True:
         await ticks.take(60)
         await asyncio.sleep(1)

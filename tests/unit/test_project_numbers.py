@@ -13,7 +13,7 @@ from model_copier.contract.request_schema import Defaults, read_copy_data
 from model_copier.domain.copy_request import CopyRequest
 from model_copier.domain.errors import RejectedError
 from model_copier.domain.resource_names import ModelName, ProjectNumbers
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from model_copier.engine.ports import Wanted
 from model_copier.settings import Settings, SettingsError
 from model_copier.web.health import Readiness
@@ -176,7 +176,7 @@ def test_list_of_copies_is_filtered_by_either_spelling():
     contract = replace(CONTRACT, defaults=replace(CONTRACT.defaults, numbers=numbers))
     rest = Rest(
         deliveries=replace(world.deliveries, contract=contract),
-        watch=Watch(store=world.store),
+        watch=OutcomeWaiter(store=world.store),
         readiness=Readiness(workflow=world.workflow, max_skew_seconds=1, outside_now=None),
         wait_seconds=1,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from model_copier.domain.errors import Code, Failure, UnavailableError
 from model_copier.domain.job import Job
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from simulators import START, SimulatedStore
 from world import World
 
@@ -29,14 +29,18 @@ class CountingStore(SimulatedStore):
         return await super().ended(keys)
 
 
-async def watch_of(count: int) -> tuple[Watch, CountingStore, list[str]]:
+async def watch_of(count: int) -> tuple[OutcomeWaiter, CountingStore, list[str]]:
     """Jobs that nobody works on."""
     world = World()
     await world.deliver()
     store = CountingStore()
     for number in range(count):
         await store.create(replace(world.job, key=f"key-{number}"))
-    return Watch(store=store, look_seconds=0.01, outage_seconds=0.01), store, list(store.jobs)
+    return (
+        OutcomeWaiter(store=store, look_seconds=0.01, outage_seconds=0.01),
+        store,
+        list(store.jobs),
+    )
 
 
 async def end(store: SimulatedStore, key: str) -> Job:

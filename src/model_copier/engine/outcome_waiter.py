@@ -21,7 +21,7 @@ OUTAGE_SECONDS = 2.0
 
 
 @dataclass(kw_only=True)
-class Watch:
+class OutcomeWaiter:
     """One for each process."""
 
     store: JobStore

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 
 from model_copier.contract import replies
 from model_copier.contract.dead_letters import letter_of_rejection
@@ -45,13 +46,26 @@ REMEMBERED = 1000  # letters whose replies are due: an outage's first hour, at o
 _MOVING = "the copy is being moved on at this moment: try again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """What became of a delivery, for the log."""
+class Disposition(StrEnum):
+    """How a delivery was handled."""
 
-    # accepted, duplicate, announced_again, replayed, conflict, rejected, validated, status,
-    # cancelling, forwarded
-    verdict: str
+    ACCEPTED = "accepted"  # a new job
+    DUPLICATE = "duplicate"  # its job is stored, and replies when it ends
+    ANNOUNCED_AGAIN = "announced_again"  # its job has ended: the same reply once more
+    REPLAYED = "replayed"  # another run of a failed job
+    CONFLICT = "conflict"  # the id belongs to a request with other content
+    REJECTED = "rejected"
+    VALIDATED = "validated"
+    STATUS = "status"
+    CANCELLING = "cancelling"
+    FORWARDED = "forwarded"  # a dead letter that Pub/Sub wrote itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlingResult:
+    """The outcome of one delivery, for the log and for REST."""
+
+    verdict: Disposition
     key: str = ""
     request_id: str = ""
     reason: str = ""
@@ -66,7 +80,7 @@ async def _never() -> datetime | None:
 
 
 @dataclass(kw_only=True)
-class Deliveries:
+class RequestHandler:
     """Takes deliveries in; the workflow moves on what they asked for."""
 
     workflow: Workflow
@@ -83,7 +97,7 @@ class Deliveries:
             store=self.workflow.store, clock=self.workflow.clock, policy=self.senders
         )
 
-    async def accept(self, received: Received, *, waits_for_it: bool = False) -> Accepted:
+    async def accept(self, received: Received, *, waits_for_it: bool = False) -> HandlingResult:
         """Take one delivery of the request topic; on return it may be acknowledged.
 
         May be called any number of times with the same message. ``waits_for_it``: the sender
@@ -97,7 +111,7 @@ class Deliveries:
         asking = self.contract.identity(received)
         return replace(told, asked_by=asking.source if asking else "")
 
-    async def _accept(self, received: Received, *, waits_for_it: bool) -> Accepted:
+    async def _accept(self, received: Received, *, waits_for_it: bool) -> HandlingResult:
         try:
             asked = self.contract.read(received)
             _check_replay(asked, received)
@@ -119,7 +133,7 @@ class Deliveries:
             failure = _failure_of(error)
             return await self.reject(received, failure, keep=False)
 
-    async def _answer_question(self, asked: Asked | CancelAsked | StatusAsked) -> Accepted:
+    async def _answer_question(self, asked: Asked | CancelAsked | StatusAsked) -> HandlingResult:
         """Answer what makes no copy. A copy is bounded by what is unfinished: see ADR 22."""
         self.load.take_request(asked.identity.source)
         match asked:
@@ -130,7 +144,7 @@ class Deliveries:
             case Asked():
                 return await self._answer_validation(asked)
 
-    async def accept_forwarded(self, received: Received) -> Accepted:
+    async def accept_forwarded(self, received: Received) -> HandlingResult:
         """Take a letter that Pub/Sub wrote itself: a request that nobody could record in time.
 
         It lies in the dead-letter topic already; what is missing is its answer.
@@ -152,7 +166,7 @@ class Deliveries:
         job = replace(
             _new_job(asked, received, now).failed(now, failure), untried=True, letter_kept=True
         )
-        told = _told_of(asked.identity, "forwarded")
+        told = _told_of(asked.identity, Disposition.FORWARDED)
         try:
             await self.workflow.run_step(
                 await self.workflow.store.create(job.leased(now, self.workflow.timing))
@@ -161,32 +175,34 @@ class Deliveries:
             stored = await self._stored(asked.identity)
             if stored and asked.digest not in stored.digests:
                 return await self.reject(received, failure_messages.conflict(stored), may_pass=True)
-            return replace(told, verdict="duplicate")  # recorded after all: the job tells
+            return replace(told, verdict=Disposition.DUPLICATE)  # recorded after all: the job tells
         return told
 
-    async def _store(self, asked: Asked, received: Received, *, waits_for_it: bool) -> Accepted:
+    async def _store(
+        self, asked: Asked, received: Received, *, waits_for_it: bool
+    ) -> HandlingResult:
         job = _new_job(asked, received, self.workflow.clock.now())
         if await self._came_before_restore(received):
             job = job.after_restore(self.workflow.clock.now())
-        told = _told_of(asked.identity, "accepted")
+        told = _told_of(asked.identity, Disposition.ACCEPTED)
         if received.outcome_unknown and await self._stored(asked.identity) is None:
             failure = failure_messages.record_is_gone(job.request_id)
             await self.reject(received, failure)
-            return replace(told, verdict="rejected", reason=failure.message)
+            return replace(told, verdict=Disposition.REJECTED, reason=failure.message)
         try:
             async with self.load.new_job(job.request_source):
                 await self.workflow.create_and_run(job)
         except JobExistsError:
-            return await self._meet_again(asked, received, told)
+            return await self._handle_duplicate(asked, received, told)
         except LimitedError as error:
             if await self._stored(asked.identity):  # it is none that is new
-                return await self._meet_again(asked, received, told)
+                return await self._handle_duplicate(asked, received, told)
             if waits_for_it:
                 raise
             return await self.reject(received, _failure_of(error))
         return told
 
-    async def _take_for_caller(self, asked: Asked, received: Received) -> Accepted:
+    async def _take_for_caller(self, asked: Asked, received: Received) -> HandlingResult:
         """Take a message that has a REST caller's identity: it may only replay their letter.
 
         A publisher can write any source, and the id of a letter can be computed. So it stays
@@ -201,7 +217,9 @@ class Deliveries:
             return await self.reject(
                 received, failure_messages.beyond_the_caller(refusal), may_pass=True
             )
-        return await self._meet_again(asked, received, _told_of(asked.identity, "duplicate"))
+        return await self._handle_duplicate(
+            asked, received, _told_of(asked.identity, Disposition.DUPLICATE)
+        )
 
     async def _came_before_restore(self, received: Received) -> bool:
         """Tell whether a request may have been worked on in the time that the store has lost."""
@@ -210,7 +228,9 @@ class Deliveries:
             return False
         return received.is_older_than(restored_at + self.workflow.timing.skew)
 
-    async def _meet_again(self, asked: Asked, received: Received, told: Accepted) -> Accepted:
+    async def _handle_duplicate(
+        self, asked: Asked, received: Received, told: HandlingResult
+    ) -> HandlingResult:
         """Take a delivery of a request whose job is stored already."""
         job = await self._stored(asked.identity)
         if job is None:
@@ -220,13 +240,13 @@ class Deliveries:
         if asked.digest not in job.digests:
             failure = failure_messages.conflict(job)
             await self.reject(received, failure, may_pass=True)
-            return replace(told, verdict="conflict", reason=failure.message)
+            return replace(told, verdict=Disposition.CONFLICT, reason=failure.message)
         return replace(told, verdict=await self._announce_again(job))
 
-    async def _announce_again(self, job: Job) -> str:
+    async def _announce_again(self, job: Job) -> Disposition:
         """Tell an outcome that was told before; what is not over yet will be told anyway."""
         if not (job.state.final and job.reply_sent):
-            return "duplicate"
+            return Disposition.DUPLICATE
         now = self.workflow.clock.now()
         try:
             # Leased at once: the reply goes out in this very delivery.
@@ -234,11 +254,13 @@ class Deliveries:
                 job.announced_again(now).leased(now, self.workflow.timing)
             )
         except StaleJobError:
-            return "duplicate"  # somebody else does
+            return Disposition.DUPLICATE  # somebody else does
         await self.workflow.run_step(job)
-        return "announced_again"
+        return Disposition.ANNOUNCED_AGAIN
 
-    async def _replay(self, job: Job, asked: Asked, received: Received, told: Accepted) -> Accepted:
+    async def _replay(
+        self, job: Job, asked: Asked, received: Received, told: HandlingResult
+    ) -> HandlingResult:
         """Work on a failed request once more, perhaps with repaired content."""
         if not job.reply_sent:
             # The letter is out, its reply is not; a further outcome now would swallow it.
@@ -250,7 +272,7 @@ class Deliveries:
         if job.call and copy.goes_elsewhere(job.request):
             failure = failure_messages.cannot_go_elsewhere(job)
             await self.reject(received, failure, may_pass=True)
-            return replace(told, verdict="rejected", reason=failure.message)
+            return replace(told, verdict=Disposition.REJECTED, reason=failure.message)
         again = job.replayed(
             self.workflow.clock.now(),
             self.workflow.timing,
@@ -268,8 +290,8 @@ class Deliveries:
         except StaleJobError:
             # Another replay was a moment earlier: this very one, or one that was repaired
             # otherwise, and then this one must be told that it was not applied.
-            return await self._meet_again(asked, received, told)
-        return replace(told, verdict="replayed", replayed_by=who)
+            return await self._handle_duplicate(asked, received, told)
+        return replace(told, verdict=Disposition.REPLAYED, replayed_by=who)
 
     async def _told(self, job: Job) -> Job:
         """Tell an outcome now, if nobody else does.
@@ -288,7 +310,7 @@ class Deliveries:
 
     async def reject(
         self, received: Received, failure: Failure, *, keep: bool = True, may_pass: bool = False
-    ) -> Accepted:
+    ) -> HandlingResult:
         """Answer a message that never becomes a job, and keep it in a letter.
 
         The reply goes first: it can be repeated, since its id is stable, while a letter would be
@@ -313,8 +335,8 @@ class Deliveries:
         if keep and not may_pass:
             await self.workflow.topics.publish_letter(letter_of_rejection(rejection))
         self._unanswered.pop((received.message_id, rejection.outcome_id), None)
-        return Accepted(
-            verdict="rejected",
+        return HandlingResult(
+            verdict=Disposition.REJECTED,
             request_id=identity.request_id if identity else "",
             request_source=identity.source if identity else "",
             reason=failure.message,
@@ -329,13 +351,13 @@ class Deliveries:
             if len(self._unanswered) > REMEMBERED:
                 self._unanswered.popitem(last=False)
 
-    async def cancel(self, identity: Identity) -> Accepted:
+    async def cancel(self, identity: Identity) -> HandlingResult:
         """Ask for the end of a copy. Whether it came in time, the outcome tells.
 
         Raises:
             RejectedError: there is no such request.
         """
-        told = _told_of(identity, "cancelling")
+        told = _told_of(identity, Disposition.CANCELLING)
         for _ in range(10):
             job = await self._named(identity)
             if job.state.final:
@@ -350,13 +372,13 @@ class Deliveries:
             return told
         raise UnavailableError("the job is moving on too fast to be cancelled", told=_MOVING)
 
-    async def _answer_status(self, asked: StatusAsked) -> Accepted:
+    async def _answer_status(self, asked: StatusAsked) -> HandlingResult:
         job = await self._named(asked.of)
         reply = replies.status(
             job, asked.identity, self.workflow.service_name, self.workflow.clock.now()
         )
         await self.workflow.topics.publish_reply(reply)
-        return _told_of(asked.of, "status")
+        return _told_of(asked.of, Disposition.STATUS)
 
     async def _named(self, identity: Identity) -> Job:
         job = await self._stored(identity)
@@ -371,13 +393,13 @@ class Deliveries:
     async def _stored(self, identity: Identity) -> Job | None:
         return await self.workflow.store.get(identity.key)
 
-    async def _answer_validation(self, asked: Asked) -> Accepted:
+    async def _answer_validation(self, asked: Asked) -> HandlingResult:
         planned = await self.validate(asked.copy)
         reply = replies.validated(
             asked, planned, self.workflow.service_name, self.workflow.clock.now()
         )
         await self.workflow.topics.publish_reply(reply)
-        return _told_of(asked.identity, "validated")
+        return _told_of(asked.identity, Disposition.VALIDATED)
 
     async def validate(self, request: CopyRequest) -> replies.Planned:
         """Find out what a request would ask of Vertex AI now; change and store nothing.
@@ -419,8 +441,8 @@ def _new_job(asked: Asked, received: Received, now: datetime) -> Job:
     )
 
 
-def _told_of(identity: Identity, verdict: str) -> Accepted:
-    return Accepted(
+def _told_of(identity: Identity, verdict: Disposition) -> HandlingResult:
+    return HandlingResult(
         verdict=verdict,
         key=identity.key,
         request_id=identity.request_id,

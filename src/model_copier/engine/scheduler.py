@@ -33,7 +33,7 @@ BUGS_UNTIL_FAILED = 5
 
 
 @dataclass(kw_only=True)
-class _Lead:
+class _Leadership:
     """One tick's time at the head of its process; in seconds of the monotonic clock."""
 
     until: float
@@ -52,13 +52,13 @@ class _Lead:
 
 
 @dataclass(kw_only=True)
-class Ticks:
+class Scheduler:
     """Takes ticks. One for each process."""
 
     workflow: Workflow
     # By how much what was due was late, when it was last looked for.
     behind_seconds: float = 0.0
-    _leader: _Lead | None = None
+    _leader: _Leadership | None = None
     _in_hand: dict[str, str] = field(default_factory=dict)  # the key of each, and its location
     _closing: bool = False
 
@@ -76,7 +76,7 @@ class Ticks:
         if self._leader and self._leader.until - now > follow_seconds / 2:
             self.workflow.wakeup.set()
             return 0
-        lead = _Lead(until=now + follow_seconds, sweeps_until=now + SWEEP_SECONDS)
+        lead = _Leadership(until=now + follow_seconds, sweeps_until=now + SWEEP_SECONDS)
         self._leader = lead
         self.workflow.wakeup.set()  # whoever led until now sees that it no longer does
         try:
@@ -116,7 +116,7 @@ class Ticks:
         self._closing = True
         self.workflow.wakeup.set()
 
-    async def _lead(self, lead: _Lead) -> None:
+    async def _lead(self, lead: _Leadership) -> None:
         """Until another leads, its time is over, or nothing young is in flight."""
         flow = self.workflow
         while self._leader is lead and not self._closing:
@@ -142,7 +142,7 @@ class Ticks:
             # What is due by now is in hand, or cannot be moved by us.
             await self._rest(min(wait, flow.timing.min_poll_seconds) if wait > 0 else 1)
 
-    async def _start_queued(self, lead: _Lead) -> None:
+    async def _start_queued(self, lead: _Leadership) -> None:
         """Begin to start the first jobs of each queue, once it is time to read the queues."""
         flow = self.workflow
         room = min(IN_HAND - len(self._in_hand), IN_HAND_EACH)
@@ -154,7 +154,7 @@ class Ticks:
             if job.key not in self._in_hand and lead.is_new(job):
                 self._begin(lead, job, may_start=True)
 
-    async def _move_due(self, lead: _Lead) -> bool:
+    async def _move_due(self, lead: _Leadership) -> bool:
         """Begin to move what is due, as far as there is room; tell whether there may be more."""
         flow, now = self.workflow, self.workflow.clock.now()
         found = await flow.store.due(now, flow.timing.latest_due(now), IN_HAND)
@@ -172,7 +172,7 @@ class Ticks:
                 self._begin(lead, job)
         return left and bool(self._in_hand)
 
-    def _begin(self, lead: _Lead, job: Job, *, may_start: bool = False) -> None:
+    def _begin(self, lead: _Leadership, job: Job, *, may_start: bool = False) -> None:
         self._in_hand[job.key] = _location_of(job)
         lead.moves.append(asyncio.create_task(self._move(job, may_start=may_start)))
 

@@ -21,8 +21,8 @@ from model_copier.contract.requests import MAX_MESSAGE_BYTES, Received
 from model_copier.contract.tick import Ended, Look, Nothing, read_tick
 from model_copier.domain import failure_messages
 from model_copier.domain.errors import CopierError
-from model_copier.engine.request_handler import Accepted, Deliveries
-from model_copier.engine.scheduler import Ticks
+from model_copier.engine.request_handler import HandlingResult, RequestHandler
+from model_copier.engine.scheduler import Scheduler
 from model_copier.logs import log
 from model_copier.web.body_limits import SMALL_BODY, read_body
 from model_copier.web.call_context import call_of
@@ -39,8 +39,8 @@ BURY_FROM_ATTEMPT = 5
 class Push:
     """The worker's endpoints. Eventarc posts to ``/`` unless told otherwise."""
 
-    deliveries: Deliveries
-    ticks: Ticks
+    deliveries: RequestHandler
+    ticks: Scheduler
     follow_seconds: float
     large: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_AT_ONCE))
 
@@ -58,7 +58,7 @@ class Push:
             _tell(started, received, await self._accept(received))
         return Response(status_code=204)
 
-    async def _accept(self, received: Received) -> Accepted:
+    async def _accept(self, received: Received) -> HandlingResult:
         if not can_be_kept(received.original):
             # Not from Pub/Sub, whose messages a letter can always hold.
             raise HTTPException(413, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
@@ -126,7 +126,7 @@ class Push:
             yield received
 
 
-def _tell(started: float, received: Received, told: Accepted) -> None:
+def _tell(started: float, received: Received, told: HandlingResult) -> None:
     """One line for each delivery, with its whole story."""
     log(
         "delivery",

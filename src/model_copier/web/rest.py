@@ -24,9 +24,9 @@ from model_copier.domain.errors import Code, RejectedError, UnavailableError
 from model_copier.domain.job import Job, State
 from model_copier.domain.resource_names import ModelName
 from model_copier.domain.senders import rest_sender
-from model_copier.engine.outcome_waiter import Watch
+from model_copier.engine.outcome_waiter import OutcomeWaiter
 from model_copier.engine.ports import Wanted
-from model_copier.engine.request_handler import Deliveries
+from model_copier.engine.request_handler import Disposition, RequestHandler
 from model_copier.logs import log
 from model_copier.web.call_context import Call, call_of
 from model_copier.web.error_responses import key_used, problem
@@ -65,8 +65,8 @@ register_url_convertor("copy_id", _IdConvertor())
 class Rest:
     """The api's endpoints."""
 
-    deliveries: Deliveries
-    watch: Watch
+    deliveries: RequestHandler
+    watch: OutcomeWaiter
     readiness: Readiness
     wait_seconds: float  # longest that a call waits for an outcome
 
@@ -96,7 +96,7 @@ class Rest:
         if (stored := await self._conflict(asked)) is not None:
             return key_used(stored, request_id=call.id)
         told = await self.deliveries.accept(received, waits_for_it=True)
-        if told.verdict == "conflict":
+        if told.verdict is Disposition.CONFLICT:
             return key_used(told.reason, request_id=call.id)
         waiting = preferred(request, self.wait_seconds)
         looking = self._ended(request, identity.key, waiting.seconds)
@@ -176,7 +176,7 @@ class Rest:
         told = await self.deliveries.accept(received)
         log("replay", verdict=told.verdict, request_id=call.id, copy=identity.request_id,
             caller=call.account)  # fmt: skip
-        if told.verdict in {"rejected", "conflict"}:
+        if told.verdict in {Disposition.REJECTED, Disposition.CONFLICT}:
             return problem(told.reason, code=Code.FAILED_PRECONDITION, status=409,
                            request_id=call.id)  # fmt: skip
         return await self._state_of(identity, call)
