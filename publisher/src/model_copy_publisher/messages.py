@@ -265,6 +265,8 @@ def _canonical(name: str, value: Mapping[str, Any]) -> bytes:
 def _is_deeper(data: object, levels: int) -> bool:
     inside = [data]
     for _ in range(levels):
+        if not inside:
+            return False
         inside = [
             value
             for outer in inside
