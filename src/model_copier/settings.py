@@ -199,7 +199,7 @@ class Settings:
         frozenset(),
     )
     require_kms_key: RequireKmsKey = _setting(  # noqa: RUF009  a frozen enum
-        "rule for requests without kms_key_name, which are rejected `never`,"
+        "when a request without kms_key_name is rejected: `never`,"
         " `when-source-has-one` or `always`",
         _require_kms_key,
         RequireKmsKey.NEVER,
