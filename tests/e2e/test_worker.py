@@ -72,7 +72,7 @@ BAD = {
     ),
     "two-destinations": (
         REQUEST | {"destination_parent_model": "other"},
-        "destination_model_id and destination_parent_model",
+        "destination_parent_model: give this",
     ),
     "project": (REQUEST | {"target_project": "somebody-elses"}, "target_project: 'somebody-elses'"),
 }
