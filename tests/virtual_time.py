@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -44,6 +44,23 @@ class LoopClock(SimulatedClock):
         self.at = START
         self.advance(self.monotonic())
         return self.at
+
+
+async def pass_time(seconds: float) -> None:
+    """Let virtual time pass; the machine's own does not."""
+    assert isinstance(asyncio.get_running_loop(), VirtualLoop), "wait for a condition instead"
+    await asyncio.sleep(seconds)
+
+
+async def until(condition: Callable[[], object], *, seconds: float) -> None:
+    """Let virtual time pass until the condition holds.
+
+    Raises:
+        TimeoutError: it does not within ``seconds``.
+    """
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await pass_time(0.1)
 
 
 def run_virtually(story: Coroutine[Any, Any, _T]) -> _T:

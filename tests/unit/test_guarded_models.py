@@ -26,7 +26,7 @@ from model_copier.domain.vertex_types import CopyCall, Model, Operation
 from model_copier.engine.scheduler import Scheduler
 from simulators import SimulatedStore
 from unit.test_read_rate import most_in_a_minute
-from virtual_time import LoopClock, run_virtually
+from virtual_time import LoopClock, pass_time, run_virtually, until
 from world import SOURCE, TARGET_PROJECT, World, request
 
 HERE, DEAD = "us-central1", "europe-west4"
@@ -62,7 +62,7 @@ class Region:
         self.at_once[location] += 1
         self.most_at_once[location] = max(self.most_at_once[location], self.at_once[location])
         try:
-            await asyncio.sleep(0.05)
+            await pass_time(0.05)
             if way := self.ways.get(location):
                 await way()
         finally:
@@ -85,7 +85,7 @@ class Region:
 
 
 async def silent() -> None:
-    await asyncio.sleep(READ_SECONDS)
+    await pass_time(READ_SECONDS)
     raise NoAnswerError("nobody answers")
 
 
@@ -145,12 +145,12 @@ def test_one_probe_at_a_time_until_it_is_back(capsys):
     async def story() -> None:
         await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(5)])
         asked = region.asked[DEAD]
-        await asyncio.sleep(11)
+        await pass_time(11)
         told = await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(20)])
         assert region.asked[DEAD] == asked + 1
         assert Counter(told) == {NoAnswerError: 1, CircuitOpenError: 19}
         region.ways.clear()
-        await asyncio.sleep(21)
+        await pass_time(21)
         assert await errors_of([guarded.get_model(model_in(DEAD))]) == [None]
         assert (
             await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(20)]) == [None] * 20
@@ -168,7 +168,7 @@ def test_a_copy_is_never_the_probe():
 
     async def story() -> None:
         await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(3)])
-        await asyncio.sleep(11)
+        await pass_time(11)
         asked = region.asked[DEAD]
         with pytest.raises(CircuitOpenError):
             await guarded.copy_model(copy_in(DEAD))
@@ -204,9 +204,9 @@ def test_a_probe_that_is_cancelled_leaves_room_for_another():
 
     async def story() -> None:
         await errors_of([guarded.get_model(model_in(DEAD)) for _ in range(3)])
-        await asyncio.sleep(11)
+        await pass_time(11)
         probe = asyncio.ensure_future(guarded.get_model(model_in(DEAD)))
-        await asyncio.sleep(1)
+        await until(lambda: region.at_once[DEAD] == 1, seconds=5)
         probe.cancel()
         await asyncio.gather(probe, return_exceptions=True)
         region.ways.clear()
@@ -232,7 +232,7 @@ def test_a_copy_and_its_wait_take_no_longer_than_a_call():
     region, guarded = guard()
 
     async def slow() -> None:
-        await asyncio.sleep(2 * CALL_SECONDS)
+        await pass_time(2 * CALL_SECONDS)
 
     region.ways[HERE] = slow
 
@@ -343,12 +343,11 @@ def test_a_dead_region_delays_no_copy_elsewhere():
             await world.deliver(request(data, request_id=f"dead-{number}"))
         dead = True
         following = asyncio.ensure_future(_ticking(world.ticks))
-        await asyncio.sleep(90)
+        await pass_time(90)
         inner.copy_seconds = 1.0
         begun = clock.monotonic()
         await world.deliver(request(request_id="elsewhere"))
-        while not world.replies:  # noqa: ASYNC110 - on virtual time
-            await asyncio.sleep(0.5)
+        await until(lambda: world.replies, seconds=60)
         late = clock.monotonic() - begun
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -362,4 +361,4 @@ def test_a_dead_region_delays_no_copy_elsewhere():
 async def _ticking(ticks: Scheduler) -> None:
     while True:
         await ticks.take(60)
-        await asyncio.sleep(1)
+        await pass_time(1)

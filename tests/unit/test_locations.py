@@ -1,19 +1,20 @@
 """Locations: which host serves each, held to Google's package, and what a wrong one is told."""
 
-from typing import Any
+import asyncio
+import json
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud import aiplatform
 from google.cloud.aiplatform import initializer
 from google.cloud.aiplatform.constants import base
-from google.cloud.aiplatform_v1.services.model_service.transports.grpc_asyncio import (
-    ModelServiceGrpcAsyncIOTransport,
-)
 
 from model_copier.adapters.vertex import VertexModelService
 from model_copier.app import request_defaults
 from model_copier.contract.request_schema import Defaults, read_copy_data
-from model_copier.domain.errors import Code, RefusedError, RejectedError
+from model_copier.domain.errors import Code, RefusedError, RejectedError, UnavailableError
 from model_copier.domain.locations import HOSTS, LOCATIONS, host_of
 from model_copier.domain.resource_names import ModelName
 from model_copier.settings import Settings, SettingsError
@@ -47,33 +48,52 @@ def test_host_is_that_of_googles_package(location: str):
 
 @pytest.mark.parametrize("location", ["us", "eu", "global", "us-central1", "us-newplace3"])
 async def test_client_dials_the_host_of_its_location(
-    location: str, monkeypatch: pytest.MonkeyPatch
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Reads the host where the client's channel is made."""
-    dialled = []
-    create = ModelServiceGrpcAsyncIOTransport.create_channel
+    """Google's client dials through a proxy of this machine, which notes where to and refuses."""
+    dialled: list[str] = []
 
-    def connect(host: str, **how: Any) -> Any:
-        dialled.append(host)
-        return create(host, **{**how, "credentials": None})
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        dialled.append(head.decode().partition("\r\n")[0])
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
 
-    monkeypatch.setattr(ModelServiceGrpcAsyncIOTransport, "create_channel", connect)
-    monkeypatch.setattr("google.auth.default", lambda **_: (_Anonymous(), "tuning"))
-    models = VertexModelService(call_seconds=1)
+    proxy = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy", "grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(_account_key(tmp_path)))
+    models = VertexModelService(call_seconds=2)
 
-    models._client(location)
-    await models.close()
+    async with proxy:
+        with pytest.raises(UnavailableError):
+            await models.get_model(
+                ModelName(project="tuning", location=location, model="7", version=None)
+            )
+        await models.close()
 
-    assert dialled == [f"{host_of(location)}:443"]
+    assert {f"CONNECT {host_of(location)}:443 HTTP/1.1"} == set(dialled)
 
 
-class _Anonymous:
-    """Stands for a machine's own account, which a channel is not opened with here."""
-
-    quota_project_id = None
-
-    def with_gdch_audience(self, _: str) -> object:
-        return self
+def _account_key(folder: Path) -> Path:
+    """A service account's key, which nobody but this test knows."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file = folder / "key.json"
+    account = {
+        "type": "service_account",
+        "client_email": "copier@tuning.iam.gserviceaccount.com",
+        "private_key": pem.decode(),
+        "token_uri": "https://oauth2.googleapis.com/token",
+    }
+    file.write_text(json.dumps(account))
+    return file
 
 
 @pytest.mark.parametrize("location", ["us-central1-a", "moon", "aiplatform", "us-central"])

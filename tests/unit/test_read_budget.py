@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -11,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_copier.adapters import read_budget
-from model_copier.adapters.read_budget import Kind, ReadBudget
+from model_copier.adapters.read_budget import MOST_PLACES, Kind, ReadBudget
 from model_copier.domain.errors import BudgetExhaustedError, UnavailableError
 from unit.test_read_rate import most_in_a_minute
-from virtual_time import LoopClock, run_virtually
+from virtual_time import LoopClock, pass_time, run_virtually
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Slots:
     away: bool = False
 
     async def take(self, wanted: int) -> int:
-        await asyncio.sleep(0.01)
+        await pass_time(0.01)
         self.asked += 1
         if self.away:
             raise UnavailableError("the store is away")
@@ -63,7 +63,7 @@ class Process:
                 await self.budget.spend(kind, name)
             except BudgetExhaustedError as error:
                 self.retries.append(error.retry_seconds)
-                await asyncio.sleep(error.retry_seconds)
+                await pass_time(error.retry_seconds)
             else:
                 self.reads.append((self.clock.monotonic(), kind, name))
                 return self.clock.monotonic() - begun
@@ -112,7 +112,7 @@ def test_a_start_comes_before_thousands_of_polls():
 
     async def story() -> float:
         polls = [asyncio.ensure_future(process.read(Kind.POLL, f"{n}")) for n in range(3000)]
-        await asyncio.sleep(100)
+        await pass_time(100)
         waited = max(await all_of(*(process.read(Kind.START) for _ in range(6))))
         for poll in polls:
             poll.cancel()
@@ -139,7 +139,7 @@ def test_no_kind_starves_another(flood: Kind):
             if kind is not flood
             for n in range(200)
         ]
-        await asyncio.sleep(180)
+        await pass_time(180)
         for task in (*floods, *others):
             task.cancel()
         await asyncio.gather(*floods, *others, return_exceptions=True)
@@ -199,7 +199,7 @@ def test_whoever_gives_up_leaves_the_place_to_others():
 
     async def story() -> None:
         polls = [asyncio.ensure_future(process.read(Kind.POLL, f"{n}")) for n in range(400)]
-        await asyncio.sleep(1)
+        await pass_time(1)
         for poll in polls[:399]:
             poll.cancel()
         await asyncio.gather(*polls, return_exceptions=True)
@@ -210,14 +210,21 @@ def test_whoever_gives_up_leaves_the_place_to_others():
     assert process.reads[-1][0] < 120
 
 
-def test_a_waiting_line_is_bounded(monkeypatch):
-    monkeypatch.setattr(read_budget, "MOST_PLACES", 100)
+def test_a_waiting_line_is_bounded():
+    """One read each of more operations than may keep their place."""
     process = new_process()
 
-    waits = run_virtually(all_of(*(process.read(Kind.POLL, f"{n}") for n in range(600))))
+    async def once(number: int) -> None:
+        with suppress(BudgetExhaustedError):
+            await process.budget.spend(Kind.POLL, f"{number}")
 
-    assert len(waits) == 600
-    assert len(process.budget._lines[Kind.POLL]) <= 100
+    async def story() -> None:
+        await asyncio.gather(*(once(number) for number in range(MOST_PLACES + 500)))
+
+    run_virtually(story())
+
+    kept = len(process.budget._lines[Kind.POLL])
+    assert MOST_PLACES - 500 < kept <= MOST_PLACES
 
 
 @settings(max_examples=40, deadline=None)
@@ -230,7 +237,7 @@ def test_fuzz_no_minute_too_full_and_nobody_starves(seed: int, per_minute: int, 
     wanted = random.randint(1, 2 * per_minute)
 
     async def one(number: int) -> float:
-        await asyncio.sleep(random.uniform(0, 120))
+        await pass_time(random.uniform(0, 120))
         process, kind = random.choice(processes), random.choice(list(Kind))
         reading = process.read(kind, f"{number}")
         if random.random() < 0.1:
