@@ -21,6 +21,7 @@ def log(event: str, *, severity: str = "INFO", **fields: Any) -> None:
         "message": event,
         **{name: value for name, value in fields.items() if value not in ("", None)},
     }
+    text = json.dumps(line, default=str) + "\n"
     with suppress(OSError, ValueError):  # ValueError: standard output is closed
-        sys.stdout.write(json.dumps(line, default=str) + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()

@@ -436,7 +436,11 @@ class Settings:
     def topic(self, name: str) -> str:
         """Return the full name of one of the topics above."""
         project = self.pubsub_project or self.target_project
-        return name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
+        return _full_topic(name, project)
+
+
+def _full_topic(name: str, project: str) -> str:
+    return name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
 
 
 def _wrong_on_cloud_run(env: Mapping[str, str]) -> Iterator[str]:
@@ -458,8 +462,7 @@ def _wrong_topics(settings: type[Settings], values: Mapping[str, Any]) -> Iterat
     for setting in fields(settings):
         if not setting.name.endswith("_topic"):
             continue
-        name = str(values.get(setting.name) or setting.default)
-        full = name if name.startswith("projects/") else f"projects/{project}/topics/{name}"
+        full = _full_topic(values.get(setting.name, setting.default), project)
         other = seen.setdefault(full, setting.name)
         if other != setting.name:
             yield f"{setting.name.upper()} and {other.upper()} are one topic, {full}; use two"

@@ -293,6 +293,14 @@ async def test_topics_that_are_missing_for_a_while_do_not_end_the_wait(
         (["publish", "7@1", "--request-id", "a b", "--project", "p"], "request_id: 'a b'"),
         (["publish", "7@1"], "project: is missing: give --project"),
         (["publish", "7@1", "--project", "p", "--reply-topic", "a/b"], "reply_topic: 'a/b'"),
+        (
+            ["publish", "7@1", "--project", "p", "--reply-topic", "model-copy-requests"],
+            "reply_topic: projects/p/topics/model-copy-requests is the request_topic too",
+        ),
+        (
+            ["doctor", "--project", "p", "--dead-letter-topic", "model-copy-replies"],
+            "dead_letter_topic: projects/p/topics/model-copy-replies is the reply_topic too",
+        ),
     ],
 )
 async def test_wrong_input_is_exit_code_2_and_names_the_field(

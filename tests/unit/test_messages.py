@@ -283,7 +283,11 @@ def test_attributes_that_break_the_contract_are_named(attributes: dict[str, str]
         (EVENT | {"source": "\ud800"}, "data: holds half of a surrogate pair"),
         (EVENT | {"data": None}, "data: should be a JSON object, not null"),
         (EVENT | {"data": json.dumps(REQUEST)}, "data: should be a JSON object, not a string"),
-        (EVENT | {"data_base64": "é"}, "CloudEvent: cannot be read: "),
+        (
+            {k: v for k, v in EVENT.items() if k != "data"} | {"data_base64": "é"},
+            "CloudEvent: cannot be read: ",
+        ),
+        (EVENT | {"data_base64": "e30="}, "data and data_base64: give one of them, not both"),
         ({key: EVENT[key] for key in EVENT.keys() - {"data"}}, "data: is empty"),
     ],
 )

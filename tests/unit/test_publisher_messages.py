@@ -14,6 +14,7 @@ from model_copy_publisher.messages import DEFAULT_SOURCE
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
+KEY = "projects/lab/locations/us-central1/keyRings/r/cryptoKeys/k"
 ids = st.from_regex(r"[A-Za-z0-9._~-]{1,128}", fullmatch=True)
 new_models = st.from_regex(r"[a-z_][a-z0-9_-]{0,62}", fullmatch=True)
 json_values = st.recursive(
@@ -166,6 +167,18 @@ def test_any_destination_is_sent_as_it_is_or_refused_by_name(model: str) -> None
         (
             {"source_model_id": ""},
             "source_model_id: '' must be an id, id@version, id@alias or projects/P/",
+        ),
+        (
+            {
+                "source_model_id": "projects/lab/locations/us/models/7",
+                "source_project": "prod",
+                "source_location": "us",
+            },
+            "source_project: is in project 'prod', but source_model_id names 'lab'",
+        ),
+        (
+            {"target_location": "us", "kms_key_name": KEY},
+            "kms_key_name: is in location 'us-central1', but target_location names 'us'",
         ),
         ({"source_model_id": "models/7"}, "source_model_id: 'models/7' must be an id"),
         ({"source_model_id": "\udcff"}, "source_model_id: '\\udcff' must be"),

@@ -302,6 +302,15 @@ def test_an_event_that_no_topic_would_take_is_not_repaired(name):
     assert reason.endswith("holds half of a surrogate pair")
 
 
+def test_a_field_given_twice_is_not_dropped_by_a_repair():
+    """The service rejects such data; writing it again would lose one of the values."""
+    read = letter(data=b'{"source_model_id": "7", "source_model_id": "8"}')
+
+    reason = left(read, changes=Changes.parse(["destination_model_id=other"]))
+
+    assert reason == "it would be rejected again: in its data source_model_id is given twice"
+
+
 def test_a_repair_that_breaks_the_contract_sends_nothing():
     changes = Changes.parse(["destination_parent_model=shared"])
 

@@ -26,7 +26,13 @@ from model_copy_publisher.messages import (
     Published,
     Question,
 )
-from model_copy_publisher.resource_names import REPLY_TOPIC, REQUEST_TOPIC, check_project, full_name
+from model_copy_publisher.resource_names import (
+    REPLY_TOPIC,
+    REQUEST_TOPIC,
+    check_distinct,
+    check_project,
+    full_name,
+)
 from model_copy_publisher.subscription import Subscription
 from model_copy_publisher.waiting import (
     DEFAULT_PACE,
@@ -79,6 +85,7 @@ class Publisher:
         check_project(project)
         self.request_topic = full_name("request_topic", request_topic, project)
         self.reply_topic = full_name("reply_topic", reply_topic, project)
+        check_distinct(request_topic=self.request_topic, reply_topic=self.reply_topic)
         self._project = project
         self._pace = pace
         self._broker = Broker(credentials_file)

@@ -35,6 +35,7 @@ from model_copy_publisher.resource_names import (
     DEAD_LETTER_SUBSCRIPTION,
     DEAD_LETTER_TOPIC,
     REQUEST_TOPIC,
+    check_distinct,
     check_project,
     full_name,
 )
@@ -53,6 +54,7 @@ EVERYTHING = Selection()
 class Done:
     """What became of the letters."""
 
+    chosen: int = 0  # how many were selected
     settled: list[Letter] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
 
@@ -100,6 +102,7 @@ class DeadLetters:
         self.subscription = full_name("dead_letter_subscription", subscription, project)
         self.request_topic = full_name("request_topic", request_topic, project)
         self.dead_letter_topic = full_name("dead_letter_topic", dead_letter_topic, project)
+        check_distinct(request_topic=self.request_topic, dead_letter_topic=self.dead_letter_topic)
         self._quiet_seconds, self._lease_seconds = quiet_seconds, lease_seconds
         self._broker = Broker(credentials_file)
         self._box = LetterBox(broker=self._broker, name=self.subscription)
@@ -140,7 +143,7 @@ class DeadLetters:
         with self._holding(selection) as (leases, held):
             decided = [plan(each.letter, changes=changes, max_replays=max_replays) for each in held]
             replays = [each for each in decided if isinstance(each, Replay)]
-            done = Done(left=[each for each in decided if isinstance(each, Left)])
+            done = Done(chosen=len(held), left=[each for each in decided if isinstance(each, Left)])
             if not agrees(replays, done.left):
                 return done
             by_id = {each.letter.message_id: each for each in held}
@@ -168,10 +171,10 @@ class DeadLetters:
         with self._holding(selection) as (leases, held):
             chosen = [each.letter for each in held]
             if not agrees(chosen) or not chosen:
-                return Done()
+                return Done(chosen=len(chosen))
             write_backup(backup, chosen)
             leases.settle_all(held)
-            return Done(settled=chosen)
+            return Done(chosen=len(chosen), settled=chosen)
 
     def restore(self, backup: Path) -> Restored:
         """Publish the letters of a backup to the dead-letter topic, one after the other.

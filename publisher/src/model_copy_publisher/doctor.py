@@ -31,6 +31,7 @@ from model_copy_publisher.examination import (
     SeenSubscription,
     Verdict,
 )
+from model_copy_publisher.resource_names import check_distinct
 from model_copy_publisher.subscription import Subscription
 
 CLOCK_SECONDS = 5.0
@@ -60,6 +61,14 @@ class Doctor:
     tries: bool = False  # make a subscription for a moment, as waiting does
     answer_seconds: float = 0.0  # how long the worker may take to answer; 0: it is not asked
     credentials_file: str | None = None
+
+    def __post_init__(self) -> None:
+        check_distinct(
+            request_topic=self.request_topic,
+            reply_topic=self.reply_topic,
+            dead_letter_topic=self.dead_letter_topic,
+            tick_topic=self.tick_topic,
+        )
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is found, as it is found.

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from model_copy_publisher.messages import CopyRequest, Named, parse_json
-from model_copy_publisher.request_schema import json_kind
+from model_copy_publisher.messages import CopyRequest, Named
+from model_copy_publisher.strict_json import json_kind, parse_json
 
 STATUS_REPLY_TYPE = "dev.modelcopier.copy.status.v1"
 _REPLY_TYPE = re.compile(r"dev\.modelcopier\.copy\.([a-z]+)\.v1")
@@ -268,7 +268,7 @@ class _Fields:
     def of(cls, data: bytes) -> Self:
         try:
             values = parse_json(data)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             return cls({}, (f"the data of the reply could not be read: {error}",))
         if not isinstance(values, dict):
             return cls({}, (f"the data of the reply is {json_kind(values)}, not an object",))

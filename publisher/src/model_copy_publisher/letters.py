@@ -17,8 +17,8 @@ from typing import Any, Self
 import rfc8785
 
 from model_copy_publisher.errors import InvalidRequestError
-from model_copy_publisher.messages import REQUEST_TYPE, parse_json, rfc3339
-from model_copy_publisher.request_schema import json_kind
+from model_copy_publisher.messages import REQUEST_TYPE, rfc3339
+from model_copy_publisher.strict_json import DuplicateFieldError, json_kind, parse_json
 
 # Those of the copier, which a replay leaves behind.
 OWN_ATTRIBUTES = frozenset(
@@ -225,8 +225,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """
     try:
         found = parse_json(data.decode("utf-8-sig"))
-    except RecursionError as error:
-        raise ValueError("its data are nested too deeply") from error
+    except DuplicateFieldError as error:
+        raise ValueError(f"in its data {error}") from error
     except UnicodeDecodeError as error:
         raise ValueError("its data are not text") from error
     except ValueError as error:

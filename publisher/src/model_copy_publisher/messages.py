@@ -10,7 +10,6 @@ another content under the same id.
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import rfc8785
 
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.request_schema import check_data
+from model_copy_publisher.strict_json import is_deeper
 
 REQUEST_TYPE = "dev.modelcopier.copy.requested.v1"
 CANCEL_TYPE = "dev.modelcopier.copy.cancel.requested.v1"
@@ -33,8 +33,6 @@ REST_SOURCE = "//model-copier/rest"
 MAX_DATA_BYTES = 64 * 1024
 MAX_CORRELATION_BYTES = 4 * 1024
 MAX_DEPTH = 32
-# Far below what Python can read: it must be written again, from wherever that is called.
-MAX_DEPTH_READ = 200
 MAX_REPLY_TAG_CHARACTERS = 64
 # Pub/Sub's limit for the value of an attribute.
 MAX_ATTRIBUTE_BYTES = 1024
@@ -91,7 +89,7 @@ class CopyRequest:
         if self.correlation is not None:
             _check_correlation(self.correlation)
         body = _canonical("data", data)
-        if _is_deeper(data, MAX_DEPTH):
+        if is_deeper(data, MAX_DEPTH):
             raise InvalidRequestError(
                 "correlation", f"makes the request nested deeper than {MAX_DEPTH} levels"
             )
@@ -260,40 +258,6 @@ def _canonical(name: str, value: Mapping[str, Any]) -> bytes:
             name, f"has no canonical JSON form (RFC 8785): {error}"
         ) from error
     return canonical
-
-
-def _is_deeper(data: object, levels: int) -> bool:
-    inside = [data]
-    for _ in range(levels):
-        if not inside:
-            return False
-        inside = [
-            value
-            for outer in inside
-            if isinstance(outer, Mapping | list | tuple)
-            for value in (outer.values() if isinstance(outer, Mapping) else outer)
-        ]
-    return any(isinstance(value, Mapping | list | tuple) for value in inside)
-
-
-def parse_json(data: bytes | str) -> Any:
-    """Parse what others wrote; what no JSON can say again is not taken: NaN, 1e999.
-
-    Raises:
-        ValueError: it is not JSON.
-        RecursionError: it is nested too deeply.
-    """
-
-    def finite(text: str) -> float:
-        number = float(text)
-        if not math.isfinite(number):
-            raise ValueError(f"{text} is no number of JSON")
-        return number
-
-    found = json.loads(data, parse_constant=finite, parse_float=finite)
-    if _is_deeper(found, MAX_DEPTH_READ):
-        raise RecursionError(f"nested deeper than {MAX_DEPTH_READ} levels")
-    return found
 
 
 def _match(name: str, value: str | None, pattern: re.Pattern[str], expected: str) -> None:

@@ -96,18 +96,7 @@ class Changes:
             if not value:
                 fields[name] = None  # also a field that nobody knows: that may be what is wrong
             elif name in CONTENT:
-                try:
-                    fields[name] = rows.from_text(name, value)
-                except ValueError as error:
-                    raise InvalidRequestError(name, str(error)) from error
-                check_value(name, fields[name])
-                if name == "validate_only" and fields[name]:
-                    raise InvalidRequestError(
-                        "validate_only",
-                        "a dry run makes no copy, and its dead letter would be gone; use"
-                        " --dry-run to see what would be sent, or model-copy publish"
-                        " --validate-only",
-                    )
+                fields[name] = _value_of(name, value)
             else:
                 raise InvalidRequestError(
                     "set", f"{name} is not a field of a request; fields are {', '.join(CONTENT)}"
@@ -118,6 +107,21 @@ class Changes:
         """Return the content with the changes made."""
         changed = {**content, **self.fields}
         return {name: value for name, value in changed.items() if value is not None}
+
+
+def _value_of(name: str, text: str) -> Any:
+    try:
+        value = rows.from_text(name, text)
+    except ValueError as error:
+        raise InvalidRequestError(name, str(error)) from error
+    check_value(name, value)
+    if name == "validate_only" and value:
+        raise InvalidRequestError(
+            name,
+            "a dry run makes no copy, and its dead letter would be gone; use --dry-run to see"
+            " what would be sent, or model-copy publish --validate-only",
+        )
+    return value
 
 
 def plan(

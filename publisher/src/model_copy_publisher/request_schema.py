@@ -6,19 +6,19 @@ the value and the rule. Pure, apart from reading the schema once.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib import resources
+from itertools import combinations
 from typing import Any
 
 from model_copy_publisher.errors import InvalidRequestError
+from model_copy_publisher.strict_json import json_kind
 
-_KINDS = {
-    "string": "a string",
-    "boolean": "true or false",
-    "object": "a JSON object",
+_KINDS: dict[str, tuple[str, type[Any]]] = {
+    "string": ("a string", str),
+    "boolean": ("true or false", bool),
+    "object": ("a JSON object", Mapping),
 }
 _NAME = re.compile(r"projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/")
 # https://docs.cloud.google.com/iam/docs/service-account-types
@@ -34,6 +34,8 @@ _MAX_SEARCHED = 600
 @cache
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of ``dev.modelcopier.copy.requested.v1``."""
+    from importlib import resources  # noqa: PLC0415  for those who send or read a setting
+
     file = resources.files("model_copy_publisher").joinpath("requested.v1.json")
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
@@ -63,57 +65,6 @@ def check_value(field: str, value: object) -> None:
         InvalidRequestError: naming the field.
     """
     _check({field: value}, _field_validator())
-
-
-def strict_json(text: str) -> Any:
-    """Parse JSON as the service does: no field twice at any level, no NaN, no infinity.
-
-    Raises:
-        ValueError: it is not that.
-    """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise DuplicateFieldError(next(name for name in names if names.count(name) > 1))
-        return values
-
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError(f"{number} is no number of JSON")
-        return value
-
-    try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=finite, parse_float=finite)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-class DuplicateFieldError(ValueError):
-    """An object of JSON has a field twice."""
-
-    def __init__(self, field: str) -> None:
-        super().__init__(f"{field} is given twice")
-        self.field = field
-
-
-def json_kind(value: object) -> str:
-    """Name the kind of a JSON value for a person."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case str():
-            return "a string"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case _:
-            return f"a {type(value).__name__}"
 
 
 @cache
@@ -184,8 +135,9 @@ def _reason(value: Any, rule: Mapping[str, Any]) -> str:
         expected = f"a whole number from {rule['exclusiveMinimum'] + 1} to {rule['maximum']}"
         found = repr(value) if type(value) in {int, float} else json_kind(value)
         return f"should be {expected}, not {found}"
-    if json_type(value) != rule["type"]:
-        return f"should be {_KINDS[rule['type']]}, not {json_kind(value)}"
+    expected, kinds = _KINDS[rule["type"]]
+    if not isinstance(value, kinds):
+        return f"should be {expected}, not {json_kind(value)}"
     if "enum" in rule:
         *most, last = rule["enum"]
         return f"{shown(value)} should be {', '.join(most)} or {last}"
@@ -194,19 +146,6 @@ def _reason(value: Any, rule: Mapping[str, Any]) -> str:
     pattern = rule["pattern"].removeprefix("^").removesuffix("$")
     verb = "must match" if rule["title"] == pattern else "must be"
     return f"{shown(value)} {verb} {rule['title']} ({_fault(value, re.compile(pattern))})"
-
-
-def json_type(value: object) -> str:
-    """Return the name that JSON Schema has for the type of a value."""
-    match value:
-        case bool():
-            return "boolean"
-        case str():
-            return "string"
-        case Mapping():
-            return "object"
-        case _:
-            return json_kind(value)
 
 
 def _fault(text: str, pattern: re.Pattern[str]) -> str:
@@ -223,42 +162,50 @@ def _fault(text: str, pattern: re.Pattern[str]) -> str:
 
 def _contradictions(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find fields that name different places for one model."""
-    source = [_place_in(data, "source_model_id"), _place_of(data, "source")]
-    target = [
-        _place_of(data, "target"),
-        _place_in(data, "destination_parent_model"),
-        _place_in(data, "kms_key_name") | {"project": None},
-        _place_in_account(data),
-    ]
-    for places in (source, target):
-        for part in ("project", "location"):
-            named = [(each["field"], each[part]) for each in places if each.get(part)]
-            for field, value in named[1:]:
-                first, expected = named[0]
-                # A number and an id may be of one project; only the service can know.
-                if value != expected and value.isdigit() is expected.isdigit():
-                    yield field, f"is in {part} {value!r}, but {first} names {expected!r}"
+    source, parent, key = (
+        _place_in(data, field)
+        for field in ("source_model_id", "destination_parent_model", "kms_key_name")
+    )
+    yield from _different(
+        "project", source_model_id=source["project"], source_project=data.get("source_project")
+    )
+    yield from _different(
+        "location", source_model_id=source["location"], source_location=data.get("source_location")
+    )
+    yield from _different(
+        "project",
+        target_project=data.get("target_project"),
+        destination_parent_model=parent["project"],
+        custom_service_account=_project_of_account(data),
+    )
+    yield from _different(
+        "location",
+        target_location=data.get("target_location"),
+        destination_parent_model=parent["location"],
+        kms_key_name=key["location"],
+    )
 
 
-def _place_of(data: Mapping[str, Any], end: str) -> dict[str, Any]:
-    project, location = data.get(f"{end}_project"), data.get(f"{end}_location")
-    field = f"{end}_project" if location is None else f"{end}_location"
-    return {"field": field, "project": project, "location": location}
+def _different(part: str, **named: str | None) -> Iterator[tuple[str, str]]:
+    given = [(field, value) for field, value in named.items() if value is not None]
+    for (first, expected), (field, value) in combinations(given, 2):
+        # A number and an id may be of one project; only the service can know.
+        if value != expected and value.isdigit() is expected.isdigit():
+            yield field, f"is in {part} {value!r}, but {first} names {expected!r}"
 
 
-def _place_in(data: Mapping[str, Any], field: str) -> dict[str, Any]:
+def _place_in(data: Mapping[str, Any], field: str) -> Mapping[str, str | None]:
     named = _NAME.match(data.get(field) or "")
-    return {"field": field} | (named.groupdict() if named else {})
+    return named.groupdict() if named else {"project": None, "location": None}
 
 
-def _place_in_account(data: Mapping[str, Any]) -> dict[str, Any]:
+def _project_of_account(data: Mapping[str, Any]) -> str | None:
     """Return the project that a service account is in, where its address says so."""
     named = _ACCOUNT.fullmatch(data.get("custom_service_account") or "")
     if named is None:
-        return {}
+        return None
     domain = f"{named['domain']}:" if named["domain"] else ""
-    project = named["app"] or f"{domain}{named['project']}"
-    return {"field": "custom_service_account", "project": project}
+    return str(named["app"] or f"{domain}{named['project']}")
 
 
 def shown(text: str) -> str:

@@ -32,6 +32,18 @@ def check_project(project: str) -> None:
         raise InvalidRequestError("project", f"{project!r} is not a project id or number")
 
 
+def check_distinct(**topics: str) -> None:
+    """Refuse one topic for two purposes: replies and dead letters would come in as requests.
+
+    Raises:
+        InvalidRequestError: two of them, by option, are one topic.
+    """
+    seen: dict[str, str] = {}
+    for option, topic in topics.items():
+        if seen.setdefault(topic, option) != option:
+            raise InvalidRequestError(option, f"{topic} is the {seen[topic]} too; use two topics")
+
+
 def full_name(option: str, name: str, project: str) -> str:
     """Complete the name of a topic, or where ``option`` says so, of a subscription.
 

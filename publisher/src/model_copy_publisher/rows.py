@@ -14,12 +14,8 @@ from typing import Any
 
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import CopyRequest
-from model_copy_publisher.request_schema import (
-    DuplicateFieldError,
-    json_kind,
-    no_such_field,
-    strict_json,
-)
+from model_copy_publisher.request_schema import no_such_field
+from model_copy_publisher.strict_json import DuplicateFieldError, json_kind, parse_json
 
 MAX_ROWS = 100_000
 FIELDS = tuple(each.name for each in fields(CopyRequest) if each.init)
@@ -138,7 +134,7 @@ def from_text(name: str, cell: str) -> Any:
         return _BOOLEANS[cell.lower()]
     if name == "correlation":
         try:
-            return strict_json(cell)
+            return parse_json(cell)
         except DuplicateFieldError:
             raise
         except ValueError as error:
@@ -152,7 +148,7 @@ def _jsonl(text: str) -> Iterator[Row | BadRow]:
         if not content.strip():
             continue
         try:
-            values = strict_json(content)
+            values = parse_json(content)
         except json.JSONDecodeError as error:
             yield BadRow(line, error.colno, f"is not JSON: {error.msg}")
             continue

@@ -39,6 +39,7 @@ MAX_MESSAGE_BYTES = 10_000_000
 MAX_ATTRIBUTES = 100
 MAX_ATTRIBUTE_NAME_BYTES = 256
 MAX_ATTRIBUTE_BYTES = 1024
+_REJECTED = "-rejected-"  # in the outcome id of what never became a job
 SPEC_VERSION = "1.0"  # of CloudEvents
 # As far as others' sources go: what is no URI reference at all, or fits in no attribute.
 _SOURCE = re.compile(rf"[^\x00-\x20\x7f]{{1,{MAX_ATTRIBUTE_BYTES}}}")
@@ -95,7 +96,7 @@ class Received:
         if "dead_letter_code" not in given or not outcome_id:
             return replay_of
         # A replay that was rejected ended no run: the run that it is of still awaits one.
-        return (replay_of if "-rejected-" in outcome_id else "") or outcome_id
+        return (replay_of if _REJECTED in outcome_id else "") or outcome_id
 
     def is_older_than(self, moment: datetime) -> bool:
         """Tell whether the request was made before this, by Pub/Sub's clock or its sender's."""
@@ -201,8 +202,8 @@ class Rejection:
         if not self.kept:
             refused.update(b"\nnot kept")  # its reply names no letter, so it is another
         return (
-            f"{self.identity.key if self.identity else 'unknown'}-rejected"
-            f"-{refused.hexdigest()[:16]}"
+            f"{self.identity.key if self.identity else 'unknown'}{_REJECTED}"
+            f"{refused.hexdigest()[:16]}"
         )
 
 
@@ -448,6 +449,8 @@ def _check_event(found: Mapping[str, Any]) -> None:
     for name in attribute_names.REQUIRED:
         if not isinstance(found.get(name), str) or not found[name]:
             raise RejectedError(f"ce-{name}: is required, a string")
+    if "data" in found and "data_base64" in found:
+        raise RejectedError("data and data_base64: give one of them, not both")
     if (version := found["specversion"]) != SPEC_VERSION:
         raise RejectedError(
             f"ce-specversion: {version[:20]!r} is not supported; send {SPEC_VERSION}"

@@ -250,12 +250,10 @@ def _show(options: Mapping[str, Any]) -> int:
 
 def _replay(options: Mapping[str, Any]) -> int:
     selection, changes = _selected(options), Changes.parse(options["changes"])
-    following, found = _Following(options), False
+    following = _Following(options)
     with following.accounted(), _open(options) as letters, ExitStack() as until_told:
 
         def agrees(replays: Sequence[Replay], left: Sequence[Left]) -> bool:
-            nonlocal found
-            found = bool(replays)
             if options["dry_run"]:
                 _show_plan(replays, options)
                 return False
@@ -278,7 +276,7 @@ def _replay(options: Mapping[str, Any]) -> int:
             agrees=agrees,
             on_published=following.published,
         )
-        _tell(done, "replayed", found=found, quietly=options["dry_run"])
+        _tell(done, "replayed", quietly=options["dry_run"])
         if options["dry_run"]:
             return NOT_DONE if done.left else DONE
         good = following.told() if options["wait"] and done.settled else True
@@ -286,16 +284,14 @@ def _replay(options: Mapping[str, Any]) -> int:
 
 
 def _drop(options: Mapping[str, Any]) -> int:
-    file, found = options["backup"], False
+    file = options["backup"]
 
     def agrees(chosen: Sequence[Letter]) -> bool:
-        nonlocal found
-        found = bool(chosen)
         return bool(chosen) and _agreed(f"Drop {_many(chosen)}, kept in {file}?", [], options)
 
     with _open(options) as letters:
         done = letters.drop(_selected(options), backup=file, agrees=agrees)
-    _tell(done, f"dropped, and kept in {file}:", found=found)
+    _tell(done, f"dropped, and kept in {file}:")
     return DONE if done.settled else NOT_DONE
 
 
@@ -479,9 +475,9 @@ def _tell_left(left: Sequence[Left]) -> None:
         say(f"left       {len(left) - SHOWN:,} more")
 
 
-def _tell(done: "Done", word: str, *, found: bool, quietly: bool = False) -> None:
+def _tell(done: "Done", word: str, *, quietly: bool = False) -> None:
     _tell_left(done.left)
     if done.settled:
         say(f"{word} {_many(done.settled)}")
     elif not done.left and not quietly:
-        say("Nothing was changed." if found else "There are no such letters.")
+        say("Nothing was changed." if done.chosen else "There are no such letters.")

@@ -12,7 +12,7 @@ from model_copy_publisher import batch, rows, settings
 from model_copy_publisher.batch import Destination
 from model_copy_publisher.errors import InvalidRequestError
 from model_copy_publisher.messages import CopyRequest, IfExists
-from model_copy_publisher.request_schema import DuplicateFieldError, json_kind, strict_json
+from model_copy_publisher.strict_json import DuplicateFieldError, json_kind, parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ def _correlation(text: str | None) -> Any:
     if text is None:
         return None
     try:
-        value = strict_json(text)
+        value = parse_json(text)
     except DuplicateFieldError as error:
         raise InvalidRequestError("correlation", str(error)) from error
     except ValueError as error:
